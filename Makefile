@@ -1,0 +1,23 @@
+# `make demo` and `make test` need Python 3.11 or newer with venv and pip, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test slow lint
+demo: .venv/installed
+	$(BIN)/python -m jaxssl.main --config=configs/byol_lenses.py
+
+test: .venv/installed lint
+	$(BIN)/python -m pytest -n 2
+
+slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxssl needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	touch $@

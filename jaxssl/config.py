@@ -1,0 +1,188 @@
+"""Every default, what each field means, what values it may have, and the arithmetic of epochs and steps."""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl import augment, models, objectives, optim
+from jaxssl.errors import UserError
+
+PROTOCOLS = ("probe", "knn", "finetune")
+
+
+def base() -> ConfigDict:
+    """The configuration that every file of `configs/` starts from."""
+    c = ConfigDict()
+    c.seed = 0  # Of the split, the weights, the order of the images and the augmentation.
+    c.on_collapse = "warn"  # "warn" or "stop" (exit code 3) when pretraining collapses.
+
+    c.data = ConfigDict()
+    c.data.name = "folder"  # "folder", "npz", "lenses", or a dataset of jaxssl/data/builders.
+    c.data.dir = ""  # The folder of "folder", the archive of "npz".
+    c.data.manual_dir = ""  # Where the download of a dataset lies.
+    c.data.cache_dir = "~/.cache/jaxssl/data"  # Where prepared datasets are kept.
+    c.data.image_size = 64  # Side in pixels of what the encoder sees.
+    c.data.stored_size = 0  # Side at which images are held and cropped from; 0: image_size.
+    c.data.validation = 0.1  # Share of the groups to choose C, epoch and the like on; where there is no official one.
+    c.data.test = 0.2  # Share of the groups that is looked at once.
+    c.data.label_fraction = 1.0  # Share of the training groups whose labels the transfer may use.
+    c.data.folds = 0  # 0: one split.
+    c.data.on_bad_file = "stop"  # "stop" or "skip" when a file cannot be read.
+    c.data.nan = "refuse"  # "refuse", "zero" or "median" for values that are not finite.
+    c.data.kw = ConfigDict()  # What this dataset takes besides.
+
+    c.model = ConfigDict()
+    c.model.name = "resnet18"  # An encoder of jaxssl/models.
+    c.model.stem = "imagenet"  # "imagenet" or "small", for images under 64 px.
+    c.model.dtype = "float32"  # Or "bfloat16": of the computation, on accelerators.
+    c.model.kw = ConfigDict()  # What this encoder takes besides.
+
+    c.init = ConfigDict()
+    c.init.weights = ""  # "": random.
+
+    c.pretrain = training(epochs=100, batch_size=256)
+    c.pretrain.objective = "byol"  # An objective of jaxssl/objectives.
+    c.pretrain.kw = ConfigDict()  # What this objective takes besides.
+    c.pretrain.on = "train"  # The split whose images are seen; never those of test.
+
+    c.transfer = training(epochs=50, batch_size=128)
+    c.transfer.protocols = PROTOCOLS  # Any of "probe", "knn", "finetune".
+    c.transfer.freeze_epochs = 0  # So long the head is trained alone.
+    c.transfer.batch_norm = "train"  # "train", or "frozen": statistics stay those of the encoder.
+    c.transfer.label_smoothing = 0.0  # Share of the target that goes to all classes alike.
+    c.transfer.select = "auc_macro"  # Chooses C and the epoch on validation; or "accuracy", "balanced_accuracy".
+
+    c.mesh = ConfigDict()
+    c.mesh.data = -1  # Devices along which the batch is split; -1: all that fsdp leaves.
+    c.mesh.fsdp = 1  # Devices among which large parameters are split.
+    return c
+
+
+def training(epochs: int, batch_size: int) -> ConfigDict:
+    """What pretraining and fine-tuning have in common."""
+    c = ConfigDict()
+    c.epochs = epochs  # 0: left out.
+    c.batch_size = batch_size  # Images a step, over all devices.
+    c.accumulate = 1  # Parts in which a batch passes, to save memory.
+    c.save_every = 0  # Steps between checkpoints within an epoch; 0: at its end alone.
+    c.log_every = 1  # Steps between rows of metrics.jsonl.
+    c.optimizer = ConfigDict()
+    c.optimizer.name = "adamw"  # "sgd", "adam", "adamw" or "lars".
+    c.optimizer.learning_rate = 1e-3  # The highest.
+    c.optimizer.per_256_images = False  # Whether it is that of a batch of 256, and scaled to this one.
+    c.optimizer.warmup_epochs = 0  # Of linear growth.
+    c.optimizer.decay = "cosine"  # Or "constant".
+    c.optimizer.weight_decay = 1e-4  # Of kernels and matrices; biases and norms have none.
+    c.optimizer.momentum = 0.9  # Of "sgd" and "lars".
+    # Options of jaxssl.augment.make, where each is explained; the defaults change nothing.
+    c.augment = ConfigDict({k: v for k, v in defaults(augment.make).items() if v is not inspect.Parameter.empty})
+    return c
+
+
+def defaults(make: Callable, given: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Keyword options of a function and their defaults, but for those that are `given` to it anyway."""
+    parameters = inspect.signature(make).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in given}
+
+
+def check(c: ConfigDict) -> None:
+    """UserError at the first value that cannot work, before any data is read."""
+    among("model.name", c.model.name, models.available())
+    among("model.stem", c.model.stem, ("imagenet", "small"))
+    among("model.dtype", c.model.dtype, ("float32", "bfloat16"))
+    among("init.weights", c.init.weights, ("",))
+    among("data.on_bad_file", c.data.on_bad_file, ("stop", "skip"))
+    among("data.nan", c.data.nan, ("refuse", "zero", "median"))
+    among("on_collapse", c.on_collapse, ("warn", "stop"))
+    among("pretrain.on", c.pretrain.on, ("train",))
+    among("pretrain.objective", c.pretrain.objective, [o for o in objectives.available() if o != "supervised"])
+    among("transfer.batch_norm", c.transfer.batch_norm, ("train", "frozen"))
+    among("transfer.select", c.transfer.select, ("auc_macro", "accuracy", "balanced_accuracy"))
+    for protocol in c.transfer.protocols:
+        among("transfer.protocols", protocol, PROTOCOLS)
+    within("data.label_fraction", c.data.label_fraction, 0, 1)
+    within("data.validation", c.data.validation, 0, 0.9)
+    within("data.test", c.data.test, 0, 0.9)
+    if c.data.validation + c.data.test >= 1:
+        raise UserError(f"data.validation={c.data.validation} and data.test={c.data.test} leave nothing to train on")
+    if c.data.folds:
+        raise UserError(f"data.folds={c.data.folds}: folds are not built yet; 0 is one split")
+    at_least("data.image_size", c.data.image_size, 1)
+    at_least("data.stored_size", c.data.stored_size, 0)
+    at_least("transfer.freeze_epochs", c.transfer.freeze_epochs, 0)
+    at_least("mesh.fsdp", c.mesh.fsdp, 1)
+    known_options("pretrain.kw", c.pretrain.kw, defaults(objectives.load(c.pretrain.objective), ("classes", "steps")))
+    for name in ("pretrain", "transfer"):
+        check_training(name, c[name])
+    if c.pretrain.epochs == 0 and "finetune" not in c.transfer.protocols and not c.transfer.protocols:
+        raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
+
+
+def check_training(name: str, c: ConfigDict) -> None:
+    among(f"{name}.optimizer.name", c.optimizer.name, optim.OPTIMIZERS)
+    among(f"{name}.optimizer.decay", c.optimizer.decay, ("cosine", "constant"))
+    for field, least in (("epochs", 0), ("batch_size", 1), ("accumulate", 1), ("save_every", 0), ("log_every", 1)):
+        at_least(f"{name}.{field}", c[field], least)
+    at_least(f"{name}.optimizer.learning_rate", c.optimizer.learning_rate, 0)
+    at_least(f"{name}.optimizer.weight_decay", c.optimizer.weight_decay, 0)
+    if c.batch_size % c.accumulate:
+        raise UserError(f"{name}.batch_size={c.batch_size} does not divide into {name}.accumulate={c.accumulate} parts")
+    low, high = c.augment.crop_area
+    if not 0 < low <= high <= 1:
+        raise UserError(f"{name}.augment.crop_area={(low, high)}: two shares of the image in (0, 1], the smaller first")
+    for field, value in c.augment.items():
+        if field.endswith("probability"):
+            for p in value if isinstance(value, tuple) else (value,):
+                if not 0 <= p <= 1:
+                    raise UserError(f"{name}.augment.{field}={value}: a probability lies in [0, 1]")
+
+
+def among(field: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        near = difflib.get_close_matches(value, allowed, 1)
+        guess = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"{field}={value!r} is not known: {guess}It takes {', '.join(map(repr, allowed))}")
+
+
+def within(field: str, value: float, low: float, high: float) -> None:
+    """UserError unless low < value <= high."""
+    if not low < value <= high:
+        raise UserError(f"{field}={value} lies outside ({low}, {high}]")
+
+
+def at_least(field: str, value: float, least: float) -> None:
+    if not value >= least or math.isinf(value):
+        raise UserError(f"{field}={value} is too small: it is {least} or more")
+
+
+def known_options(field: str, given: ConfigDict, known: dict[str, Any]) -> None:
+    """UserError at an option that a function does not take."""
+    for name in given:
+        if name not in known:
+            takes = ", ".join(f"{field}.{k} ({v})" for k, v in known.items()) or "none"
+            raise UserError(f"{field}.{name} is not an option here; there are: {takes}")
+
+
+def steps_per_epoch(images: int, batch_size: int, field: str) -> int:
+    """Whole batches in one epoch; UserError where not even one can be filled."""
+    if batch_size > images:
+        raise UserError(f"{field}.batch_size={batch_size} is larger than the {images} images to train on")
+    return images // batch_size
+
+
+def optimizer_options(c: ConfigDict, epochs: int, steps_per_epoch: int, batch_size: int) -> dict[str, Any]:
+    """The arguments of `optim.make`, in steps."""
+    scale = batch_size / 256 if c.per_256_images else 1.0
+    return {
+        "name": c.name,
+        "learning_rate": c.learning_rate * scale,
+        "steps": epochs * steps_per_epoch,
+        "warmup_steps": c.warmup_epochs * steps_per_epoch,
+        "decay": c.decay,
+        "weight_decay": c.weight_decay,
+        "momentum": c.momentum,
+    }

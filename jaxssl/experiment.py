@@ -1,0 +1,542 @@
+"""One experiment from images to results, in order; what is already in the workdir is not done again."""
+
+import csv
+import functools
+import io
+import json
+import math
+import statistics
+import subprocess
+import zlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train
+from jaxssl import config as configuration
+from jaxssl.data import pipeline, splits
+from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.errors import SickRun, UserError
+from jaxssl.evaluate import collapse, knn, probe, scores
+from jaxssl.objectives import Objective, supervised, with_online_probe
+from jaxssl.train import TrainState
+
+Tree = Any
+EVALUATION_BATCH = 256
+DIAGNOSED = 512  # Images on which the spread of the features is measured.
+PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+
+
+class Setup(NamedTuple):
+    """What every phase of one experiment shares."""
+
+    config: ConfigDict
+    workdir: Path
+    mesh: Mesh
+    source: Source
+    splits: dict[str, np.ndarray]  # Rows of the source by split.
+    labelled: np.ndarray  # Rows of the training split whose labels the transfer may use.
+    pixels: augment.Pixels
+    encoder: nn.Module
+    encode: Callable[[Tree, dict], jax.Array]  # (variables, batch) -> pooled features.
+
+
+def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Runs or resumes `config` in `workdir` and returns what `results.json` holds.
+
+    Raises:
+      UserError: the config, the data or the workdir cannot serve.
+      SickRun: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
+      Preempted: a signal came and all is saved.
+    """
+    setup = prepare(config, Path(workdir))
+    untrained = init_encoder(setup)
+    encoders = {"ssl": pretrain(setup, untrained)} if config.pretrain.epochs else {}
+    evaluations = []
+    if setup.source.classes:
+        for init, variables in (encoders | {"random": untrained}).items():
+            evaluations += evaluate_encoder(setup, init, variables)
+    return write_results(setup, evaluations)
+
+
+# Before the first phase.
+
+
+def prepare(config: ConfigDict, workdir: Path) -> Setup:
+    """Loads the data, splits it, and makes sure that the workdir belongs to this config and these images."""
+    configuration.check(config)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+    encoder = make_encoder(config)
+    for field in ("pretrain", "transfer"):
+        sharding.check_batch(f"{field}.batch_size", config[field].batch_size, mesh)
+    claim(config, workdir)
+    d = config.data
+    source = data.load(
+        d.name,
+        seed=config.seed,
+        dir=d.dir,
+        manual_dir=d.manual_dir,
+        cache_dir=d.cache_dir,
+        size=d.stored_size or d.image_size,
+        on_bad_file=d.on_bad_file,
+        nan=d.nan,
+        kw=dict(d.kw),
+    )
+    rows = splits.split(source, seed=config.seed, validation=d.validation, test=d.test)
+    splits.check(source, rows)
+    labelled = rows["train"][source.labels[rows["train"]] != UNLABELLED]
+    if len(labelled):
+        labelled = splits.label_fraction(source, labelled, d.label_fraction, seed=config.seed)
+    write_splits(workdir, source, rows)
+    pixels = measure_pixels(source, rows["train"])
+
+    @jax.jit
+    def encode(variables: Tree, batch: dict) -> jax.Array:
+        image = augment.plain(batch["image"], pixels, d.image_size)
+        return encoder.apply(variables, image, train=False)["pooled"]
+
+    setup = Setup(config, workdir, mesh, source, rows, labelled, pixels, encoder, encode)
+    check_against_data(setup)
+    return setup
+
+
+def make_encoder(config: ConfigDict) -> nn.Module:
+    m = config.model
+    try:
+        encoder = models.make(m.name, stem=m.stem, dtype=jnp.dtype(m.dtype), **m.kw)
+    except TypeError as error:
+        raise UserError(f"model.kw={dict(m.kw)} does not fit {m.name}: {error}") from error
+    if config.data.image_size < encoder.smallest_image:
+        raise UserError(
+            f"data.image_size={config.data.image_size} is below the reach of {m.name} with the {m.stem} stem, which is "
+            f"{encoder.smallest_image}; a larger image_size or model.stem='small' mends it"
+        )
+    return encoder
+
+
+def check_against_data(setup: Setup) -> None:
+    """UserError where the config asks for more than the data have."""
+    c, source = setup.config, setup.source
+    if c.pretrain.epochs:
+        configuration.steps_per_epoch(len(setup.splits["train"]), c.pretrain.batch_size, "pretrain")
+    elif not source.classes:
+        raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
+    if source.classes and "finetune" in c.transfer.protocols and c.transfer.epochs:
+        configuration.steps_per_epoch(len(setup.labelled), c.transfer.batch_size, "transfer")
+
+
+def claim(config: ConfigDict, workdir: Path) -> None:
+    """Writes config.json, or raises UserError where the workdir belongs to another config."""
+    file = workdir / "config.json"
+    mine = json.loads(json.dumps(files.finite(config.to_dict())))
+    if file.exists():
+        difference = list(differences(json.loads(file.read_text())["config"], mine))
+        if difference:
+            raise UserError(f"{workdir} belongs to another config: {'; '.join(difference)}; take another --workdir")
+        return
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        files.write_json(file, {"config": mine, **provenance()})
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+
+
+def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
+    """Fields in which two configs differ, but for the mesh: a run may go on elsewhere."""
+    for key in sorted(theirs.keys() | mine.keys()):
+        name, a, b = f"{path}{key}", theirs.get(key), mine.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            if name != "mesh":
+                yield from differences(a, b, f"{name}.")
+        elif a != b:
+            yield f"{name} is {a!r} there and {b!r} here"
+
+
+def provenance() -> dict[str, Any]:
+    """Package versions, git revision and devices."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return {
+        "versions": {name: version(name) for name in PACKAGES},
+        "git": git.stdout.strip() or None,
+        "devices": [str(device) for device in jax.devices()],
+    }
+
+
+def write_splits(workdir: Path, source: Source, rows: dict[str, np.ndarray]) -> None:
+    """Writes splits.json, or raises UserError where an earlier start of this run saw other images."""
+    file = workdir / "splits.json"
+    ids = {name: source.ids[of_split].tolist() for name, of_split in rows.items()}
+    mine = ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
+    if file.exists() and json.loads(file.read_text()) != mine:
+        raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
+    files.write_json(file, mine)
+
+
+def measure_pixels(source: Source, train: np.ndarray, sample: int = 2000) -> augment.Pixels:
+    """Scaling of the stored values, from up to `sample` training images."""
+    images = source.images[train[:: -(-len(train) // sample)]]
+    low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, (0.1, 99.9)))
+    if not high > low:
+        raise UserError(f"the training images hold one value, {low}: there is nothing to learn from them")
+    unit = (images.reshape(-1, source.channels).astype(np.float64) - low) / (high - low)
+    return augment.Pixels(low, high, tuple(unit.mean(0).tolist()), tuple(np.maximum(unit.std(0), 1e-3).tolist()))
+
+
+def describe_dataset(setup: Setup) -> dict[str, Any]:
+    source = setup.source
+    return {
+        "name": setup.config.data.name,
+        "classes": list(source.classes),
+        "splits": {
+            name: {"images": len(rows), "groups": len(np.unique(source.groups[rows]))}
+            for name, rows in setup.splits.items()
+        },
+        "groups_known": source.groups_known,
+        "fingerprint": source.fingerprint,
+    }
+
+
+# Encoders.
+
+
+def named_key(setup: Setup, name: str) -> jax.Array:
+    """A key of its own for each purpose, the same in each run of this seed."""
+    return jax.random.fold_in(jax.random.key(setup.config.seed), zlib.crc32(name.encode()))
+
+
+def init_encoder(setup: Setup) -> Tree:
+    """Variables of the untrained encoder: pretraining starts from them and the random arm keeps them."""
+    size = setup.config.data.image_size
+    image = jnp.zeros((1, size, size, setup.source.channels))
+    init = jax.jit(functools.partial(setup.encoder.init, train=False), out_shardings=sharding.replicated(setup.mesh))
+    return init(named_key(setup, "encoder"), image)
+
+
+def encoder_of(state: TrainState) -> Tree:
+    return {"params": state.params["encoder"], **state.model_state["encoder"]}
+
+
+def with_encoder(state: TrainState, variables: Tree) -> TrainState:
+    """The state with copies of these encoder variables wherever it has an encoder, in a moving average too."""
+    params = variables["params"]
+    statistics = {k: v for k, v in variables.items() if k != "params"}
+
+    def place(tree: Tree, value: Tree) -> Tree:
+        if "encoder" not in tree:
+            return tree
+        return tree | {"encoder": jax.tree.map(jnp.copy, checkpoint.merge(tree["encoder"], value, "the encoder to start from"))}
+
+    model_state = place(state.model_state, statistics)
+    if "target" in model_state:
+        model_state |= {"target": place(model_state["target"], statistics)}
+    return state._replace(
+        params=place(state.params, params), target=place(state.target, params), model_state=model_state
+    )
+
+
+def features(setup: Setup, variables: Tree, rows: np.ndarray) -> np.ndarray:
+    """Pooled features [N, D] float32 of these images, seen as in evaluation."""
+    return over(setup, rows, lambda batch: setup.encode(variables, batch))
+
+
+def over(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) -> np.ndarray:
+    """A jitted function of batches over all of these images, each counted once, in their order."""
+    parts = []
+    for batch in pipeline.evaluation(setup.source, rows, batch_size=evaluation_batch(setup), mesh=setup.mesh):
+        parts.append(np.asarray(function(batch)))
+    return np.concatenate(parts)[: len(rows)]
+
+
+def evaluation_batch(setup: Setup) -> int:
+    return -(-EVALUATION_BATCH // setup.mesh.size) * setup.mesh.size
+
+
+# Training phases.
+
+
+def fit(
+    setup: Setup,
+    phase: str,
+    c: ConfigDict,
+    rows: np.ndarray,
+    variables: Tree,
+    objective_of: Callable[[int, int], Objective],
+    measure: Callable[[int, TrainState], dict[str, Any]],
+    freeze_epochs: int = 0,
+) -> TrainState:
+    """Trains one phase from its last checkpoint, or else from these encoder variables; the state at its end.
+
+    Args:
+      setup: of the experiment.
+      phase: its name in metrics.jsonl and below checkpoints/.
+      c: `config.pretrain` or `config.transfer`.
+      rows: the images to train on.
+      variables: of the encoder to start from.
+      objective_of: (epoch, steps in all) -> objective; it may change with the epoch, its trees may not.
+      measure: (epochs done, state) -> what to write beside; asked before the first epoch and after each.
+      freeze_epochs: how long the encoder stays as it is.
+    """
+    per_epoch = configuration.steps_per_epoch(len(rows), c.batch_size, phase)
+    total = c.epochs * per_epoch
+    options = configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, c.batch_size)
+    tx = optim.make(**options, frozen_steps=freeze_epochs * per_epoch)
+    objective = objective_of(0, total)
+    view = augment.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
+    key = named_key(setup, phase.split("_")[0])
+    sample = pipeline.gather(setup.source, rows[: setup.mesh.size])
+
+    def init(key: jax.Array, batch: dict, variables: Tree) -> TrainState:
+        return with_encoder(train.init_state(key, batch, objective, view, tx), variables)
+
+    shapes = jax.eval_shape(init, key, sample, variables)
+    places = sharding.of_state(setup.mesh, shapes)
+    folder = setup.workdir / "checkpoints" / phase
+    like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, places)
+    start, state = checkpoint.restore(folder, like) or (0, None)
+    if state is None:
+        state = jax.jit(init, out_shardings=places)(key, sample, variables)
+
+    @functools.cache
+    def compiled(frozen: bool) -> Callable:
+        objective = objective_of(0 if frozen else freeze_epochs, total)
+        return train.jit_step(setup.mesh, shapes, objective, view, tx, c.accumulate)
+
+    with metrics.Writer(setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every) as writer:
+        if start == 0:
+            writer.row(0, 0, measure(0, state))
+        for epoch, state in train.epochs(  # noqa: B007
+            state,
+            lambda epoch: compiled(epoch < freeze_epochs),
+            lambda epoch, skip: pipeline.training(
+                setup.source,
+                rows,
+                batch_size=c.batch_size,
+                seed=setup.config.seed,
+                epoch=epoch,
+                skip=skip,
+                mesh=setup.mesh,
+            ),
+            epochs=c.epochs,
+            steps_per_epoch=per_epoch,
+            writer=writer,
+            checkpoints=folder,
+            save_every=c.save_every,
+        ):
+            writer.row(epoch * per_epoch, epoch, measure(epoch, state))
+    return state
+
+
+def pretrain(setup: Setup, untrained: Tree) -> Tree:
+    """Variables of the pretrained encoder, from its checkpoint; pretrains first where there is none."""
+    c = setup.config.pretrain
+    folder = setup.workdir / "checkpoints" / "encoder"
+    if not checkpoint.steps(folder):
+        make = objectives.load(c.objective)
+        classes = max(1, len(setup.source.classes))
+        watched = setup.splits["train"][:DIAGNOSED]
+
+        def objective_of(epoch: int, steps: int) -> Objective:
+            del epoch
+            return with_online_probe(make(setup.encoder, classes=classes, steps=steps, **c.kw), classes)
+
+        def measure(epoch: int, state: TrainState) -> dict[str, Any]:
+            diagnosis = collapse.diagnose(features(setup, encoder_of(state), watched))
+            if epoch and setup.config.on_collapse == "stop":
+                stop_if_collapsed(setup, diagnosis)
+            return diagnosis
+
+        state = fit(setup, "pretrain", c, setup.splits["train"], untrained, objective_of, measure)
+        checkpoint.save(folder, int(state.step), encoder_of(state))
+    return load_encoder(folder, untrained)
+
+
+def load_encoder(folder: Path, untrained: Tree) -> Tree:
+    """Encoder variables from `folder`. UserError where there are none, they do not fit, or are those of `untrained`."""
+    found = checkpoint.restore(folder, untrained)
+    if found is None:
+        raise UserError(f"{folder} holds no whole checkpoint of an encoder; delete the folder to pretrain again")
+    variables = checkpoint.merge(untrained, found[1], str(folder))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), variables["params"], untrained["params"])
+    if all(jax.tree.leaves(same)):
+        raise UserError(f"{folder} holds the untrained encoder: nothing was learnt or loaded, and nothing is evaluated")
+    return variables
+
+
+def collapse_state(workdir: Path, diagnosis: dict[str, float] | None = None) -> dict[str, Any]:
+    """Verdict and figures of the last epoch in metrics.jsonl, or of this newer diagnosis."""
+    rows = metrics.read(workdir, "pretrain")
+    diagnoses = [row for row in rows if "effective_rank" in row]
+    embedding = [row["embedding_std"] for row in rows if "embedding_std" in row]
+    last = diagnosis or diagnoses[-1]
+    verdict = collapse.verdict(last, diagnoses[0], embedding[-1] if embedding else None)
+    return {"verdict": verdict, "feature_std": last["feature_std"], "effective_rank": last["effective_rank"]}
+
+
+def stop_if_collapsed(setup: Setup, diagnosis: dict[str, float]) -> None:
+    state = collapse_state(setup.workdir, diagnosis)
+    if state["verdict"] == "collapsed":
+        raise SickRun(
+            f"pretrain: the encoder collapsed (feature_std {state['feature_std']:.3g}, effective_rank "
+            f"{state['effective_rank']:.3g}) and on_collapse is 'stop'; see metrics.jsonl in {setup.workdir}"
+        )
+
+
+def summarise_pretraining(setup: Setup) -> dict[str, Any]:
+    """The "pretrain" of results.json, from metrics.jsonl."""
+    c = setup.config.pretrain
+    steps = [row for row in metrics.read(setup.workdir, "pretrain") if "loss" in row]
+    make = objectives.load(c.objective)
+    expected = make(setup.encoder, classes=max(1, len(setup.source.classes)), steps=1, **c.kw).first_loss
+    return {
+        "objective": c.objective,
+        "epochs": c.epochs,
+        "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
+        "first_loss": steps[0]["loss"],
+        "expected_first_loss": expected(c.batch_size) if expected else None,
+        "collapse": collapse_state(setup.workdir),
+        "seconds": sum(row["seconds"] for row in steps),
+        "images_per_second": statistics.median(row["images_per_second"] for row in steps),
+    }
+
+
+# Evaluation.
+
+
+def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str, Any]]:
+    """The evaluations of one encoder by each protocol, from evaluations/ where they are done."""
+    taken = functools.cache(lambda: {name: features(setup, variables, rows) for name, rows in transfer_rows(setup).items()})
+    done = []
+    for protocol in setup.config.transfer.protocols:
+        name = f"{protocol}_{init}"
+        file = setup.workdir / "evaluations" / f"{name}.json"
+        if not file.exists():
+            predict = {"probe": predict_by_probe, "knn": predict_by_knn}.get(protocol)
+            found = predict(setup, taken()) if predict else finetune(setup, name, variables)
+            write_evaluation(setup, name, protocol, init, found)
+        done.append(json.loads(file.read_text()))
+    return done
+
+
+def transfer_rows(setup: Setup) -> dict[str, np.ndarray]:
+    return setup.splits | {"train": setup.labelled}
+
+
+def labels_of(setup: Setup, split: str) -> np.ndarray:
+    return setup.source.labels[transfer_rows(setup)[split]]
+
+
+def predict_by_probe(setup: Setup, taken: dict[str, np.ndarray]) -> np.ndarray:
+    """Test probabilities of a logistic regression on frozen features."""
+    fitted = probe.fit(
+        taken["train"],
+        labels_of(setup, "train"),
+        taken["validation"],
+        labels_of(setup, "validation"),
+        classes=len(setup.source.classes),
+        metric=setup.config.transfer.select,
+    )
+    return probe.probabilities(fitted, taken["test"])
+
+
+def predict_by_knn(setup: Setup, taken: dict[str, np.ndarray]) -> np.ndarray:
+    """Test probabilities of the nearest neighbours among the training images."""
+    classes = len(setup.source.classes)
+    return knn.probabilities(taken["train"], labels_of(setup, "train"), taken["test"], classes=classes)
+
+
+def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
+    """Test probabilities of the epoch that was best on validation, of the encoder trained on with a head."""
+    c, classes = setup.config.transfer, len(setup.source.classes)
+    best_folder = setup.workdir / "checkpoints" / f"{phase}_best"
+
+    def objective_of(epoch: int, steps: int) -> Objective:
+        return supervised.make(
+            setup.encoder,
+            classes=classes,
+            steps=steps,
+            frozen=epoch < c.freeze_epochs,
+            batch_norm=c.batch_norm,
+            label_smoothing=c.label_smoothing,
+        )
+
+    @jax.jit
+    def predict(params: Tree, model_state: Tree, batch: dict) -> jax.Array:
+        image = augment.plain(batch["image"], setup.pixels, setup.config.data.image_size)
+        return supervised.predict(setup.encoder, classes, params, model_state, image)
+
+    def probabilities(network: dict[str, Tree], split: str) -> np.ndarray:
+        return over(setup, setup.splits[split], lambda batch: predict(network["params"], network["model_state"], batch))
+
+    def measure(epoch: int, state: TrainState) -> dict[str, Any]:
+        network = {"params": state.params, "model_state": state.model_state}
+        score = scores.select(probabilities(network, "validation"), labels_of(setup, "validation"), c.select)
+        if epoch and score > best_validation(setup.workdir, phase):
+            checkpoint.save(best_folder, epoch, network, keep=1)
+        return {"validation": score}
+
+    state = fit(setup, phase, c, setup.labelled, variables, objective_of, measure, c.freeze_epochs)
+    # Without a validation split no epoch is better than another, and the last one stands.
+    last = {"params": state.params, "model_state": state.model_state}
+    _, network = checkpoint.restore(best_folder, last) or (None, last)
+    return probabilities(network, "test")
+
+
+def best_validation(workdir: Path, phase: str) -> float:
+    """The best validation score of the epochs that metrics.jsonl holds; -inf where there is none."""
+    found = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
+    return max((score for score in found if score is not None), default=-math.inf)
+
+
+# Results.
+
+
+def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabilities: np.ndarray) -> None:
+    """Scores test probabilities and writes evaluations/<name>.csv, then .json, which says that both are whole."""
+    source, rows, c = setup.source, setup.splits["test"], setup.config
+    probabilities = probabilities.astype(np.float64)
+    scored = scores.evaluate(probabilities, source.labels[rows], source.groups[rows], seed=c.seed)
+    evaluation = {
+        "name": name,
+        "protocol": protocol,
+        "init": init,
+        "label_fraction": c.data.label_fraction,
+        "fold": None,
+        "seed": c.seed,
+        "split": "test",
+        **scored,
+    }
+    lines = io.StringIO()
+    table = csv.writer(lines, lineterminator="\n")
+    for row, p in zip(rows, probabilities, strict=True):
+        label, predicted = source.classes[source.labels[row]], source.classes[p.argmax()]
+        table.writerow([name, source.ids[row], source.groups[row], label, predicted, *map(repr, p.tolist())])
+    folder = setup.workdir / "evaluations"
+    files.write_text(folder / f"{name}.csv", lines.getvalue())
+    files.write_json(folder / f"{name}.json", evaluation)
+
+
+def write_results(setup: Setup, evaluations: list[dict[str, Any]]) -> dict[str, Any]:
+    """predictions.csv and, last of all, results.json."""
+    lines = io.StringIO()
+    columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in setup.source.classes)]
+    csv.writer(lines, lineterminator="\n").writerow(columns)
+    for evaluation in evaluations:
+        lines.write((setup.workdir / "evaluations" / f"{evaluation['name']}.csv").read_text())
+    files.write_text(setup.workdir / "predictions.csv", lines.getvalue())
+    results = {
+        "dataset": describe_dataset(setup),
+        "pretrain": summarise_pretraining(setup) if setup.config.pretrain.epochs else None,
+        "evaluations": evaluations,
+    }
+    files.write_json(setup.workdir / "results.json", results)
+    return results

@@ -1,0 +1,30 @@
+"""Losses: arrays in, one number an example out."""
+
+import jax
+import jax.numpy as jnp
+
+
+def normalise(x: jax.Array) -> jax.Array:
+    """[..., D] scaled to unit length in float32; a zero vector stays zero and its gradient finite."""
+    x = x.astype(jnp.float32)
+    return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-12))
+
+
+def regression(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """[B, D], [B, D] -> [B]: 2 - 2 cos, between 0 and 4 (BYOL, arXiv:2006.07733, equation 2)."""
+    return 2 - 2 * (normalise(prediction) * normalise(target)).sum(-1)
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
+    """[B, C], [B] int -> [B] nats; 0 where the label is negative, that is unknown."""
+    hot = jax.nn.one_hot(labels, logits.shape[-1])
+    hot = (1 - smoothing) * hot + smoothing / logits.shape[-1]
+    return -jnp.where(labels >= 0, (hot * jax.nn.log_softmax(logits.astype(jnp.float32))).sum(-1), 0.0)
+
+
+def spread(embedding: jax.Array) -> jax.Array:
+    """[B, D] -> scalar: standard deviation of the unit-length embedding times sqrt(D), 0 if collapsed, 1 if isotropic.
+
+    SimSiam (arXiv:2011.10566), figure 2, scaled by sqrt(D).
+    """
+    return normalise(embedding).std(0).mean() * jnp.sqrt(embedding.shape[-1])

@@ -1,0 +1,112 @@
+"""What a run says while it runs: metrics.jsonl, TensorBoard files, and the progress bar in the terminal."""
+
+import json
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+from jaxssl.errors import SickRun
+from jaxssl.files import finite, write_text
+
+console = Console()
+
+
+def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl, of one phase or all; a line that a crash cut off is left out."""
+    file = Path(workdir) / "metrics.jsonl"
+    rows = []
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [row for row in rows if phase in (None, row["phase"])]
+
+
+class Writer:
+    """Takes the metrics of one phase step by step, one step late, and writes each `log_every`-th as a row.
+
+    A row is of one step alone, so that rows do not depend on where a run was interrupted. Rows that an earlier try wrote
+    beyond the step from which this one starts are taken out first.
+    """
+
+    def __init__(
+        self, workdir: Path, phase: str, start: int, epochs: int, steps_per_epoch: int, batch_size: int, log_every: int
+    ) -> None:
+        self.workdir, self.phase, self.log_every = Path(workdir), phase, log_every
+        self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
+        self.pending: tuple[int, dict] | None = None
+        self.main = jax.process_index() == 0
+        if self.main:
+            kept = [r for r in read(workdir) if r["phase"] != phase or 0 < start >= r["step"]]
+            write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+            self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+            self.tensorboard = SummaryWriter(str(self.workdir / "tensorboard" / phase), purge_step=start or None)
+        columns = ("{task.description}", "epoch {task.fields[epoch]}", "loss {task.fields[loss]}", "{task.fields[speed]}")
+        texts = [TextColumn(f"[progress.description]{c}") for c in columns]
+        self.progress = Progress(
+            texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, disable=not self.live()
+        )
+        fields = {"epoch": f"{start // steps_per_epoch}/{epochs}", "loss": "-", "speed": "compiling"}
+        self.task = self.progress.add_task(phase, total=epochs * steps_per_epoch, completed=start, **fields)
+        self.fetched = time.perf_counter()
+
+    def live(self) -> bool:
+        return self.main and console.is_terminal
+
+    def __enter__(self) -> "Writer":
+        self.progress.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+        if self.main:
+            self.file.close()
+            self.tensorboard.close()
+
+    def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Notes the metrics of this step and looks at those of the one before."""
+        self.flush()
+        self.pending = step, metrics
+
+    def flush(self) -> None:
+        """Looks at what is pending. Raises SickRun where the loss or the gradient is not finite."""
+        if self.pending is None:
+            return
+        step, metrics = self.pending
+        self.pending = None
+        metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        seconds = time.perf_counter() - self.fetched
+        speed = self.batch_size / seconds
+        epoch = (step - 1) // self.steps_per_epoch
+        if step == 1 or step % self.log_every == 0:
+            self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(seconds, 4)})
+        bad = [k for k in ("loss", "gradient_norm") if not math.isfinite(metrics[k])]
+        if bad:
+            raise SickRun(
+                f"{self.phase}: {bad[0]} is {metrics[bad[0]]} at step {step}; the checkpoints are from before it; "
+                f"a lower learning rate, a longer warm-up or a look at the images may mend it"
+            )
+        fields = {"epoch": f"{epoch + 1}/{self.epochs}", "loss": f"{metrics['loss']:.4f}", "speed": f"{speed:.0f} images/s"}
+        self.progress.update(self.task, completed=step, **fields)
+        if self.main and not self.live() and step % self.steps_per_epoch == 0:
+            console.print(f"{self.phase}: epoch {fields['epoch']}, loss {fields['loss']}, {fields['speed']}")
+        self.fetched = time.perf_counter()
+
+    def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:
+        """Writes a row at once, whatever the step."""
+        if not self.main:
+            return
+        line = {"phase": self.phase, "step": step, "epoch": epoch} | finite(values)
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            if isinstance(value, int | float):
+                self.tensorboard.add_scalar(f"{self.phase}/{name}", value, step)

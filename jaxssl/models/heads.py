@@ -1,0 +1,30 @@
+"""What stands on an encoder: a linear head, and the multilayer perceptron of projectors and predictors."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class Linear(nn.Module):
+    """[B, D] -> [B, width], zero at the start, so that the first prediction is uniform and its loss ln(width)."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        return nn.Dense(self.width, kernel_init=nn.initializers.zeros, name="linear")(x)
+
+
+class MLP(nn.Module):
+    """[B, D] -> [B, width]: linear, batch norm, ReLU, linear (BYOL, arXiv:2006.07733, section 3.3)."""
+
+    hidden: int
+    width: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="linear1")(x)
+        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="bn")(x)
+        x = nn.Dense(self.width, dtype=self.dtype, name="linear2")(nn.relu(x))
+        return x.astype(jnp.float32)

@@ -1,0 +1,117 @@
+"""ResNet (He et al., 2016, arXiv:1512.03385), stride on the 3x3 as in torchvision, whose layer names it keeps."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl.models.conv import conv_general_dilated, max_pool
+
+ENCODERS = ("resnet18", "resnet34", "resnet50")
+
+# A pixel of the last map stands for this many pixels of the image: on smaller images its stages only shuffle padding.
+SMALLEST_IMAGE = {"imagenet": 32, "small": 8}
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class BasicBlock(nn.Module):
+    width: int
+    stride: int
+    conv: Callable
+    norm: Callable
+    expansion = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(self.width, (3, 3), self.stride, padding=1, name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.width, (3, 3), padding=1, name="conv2")(y)
+        y = self.norm(name="bn2")(y)
+        return nn.relu(y + shortcut(self, x, self.width))
+
+
+class Bottleneck(nn.Module):
+    width: int
+    stride: int
+    conv: Callable
+    norm: Callable
+    expansion = 4
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = self.conv(self.width, (1, 1), name="conv1")(x)
+        y = nn.relu(self.norm(name="bn1")(y))
+        y = self.conv(self.width, (3, 3), self.stride, padding=1, name="conv2")(y)
+        y = nn.relu(self.norm(name="bn2")(y))
+        y = self.conv(4 * self.width, (1, 1), name="conv3")(y)
+        y = self.norm(name="bn3")(y)
+        return nn.relu(y + shortcut(self, x, 4 * self.width))
+
+
+def shortcut(block: nn.Module, x: jax.Array, width: int) -> jax.Array:
+    """The identity, or a strided 1x1 convolution where the block changes the shape."""
+    if block.stride == 1 and x.shape[-1] == width:
+        return x
+    x = block.conv(width, (1, 1), block.stride, padding=0, name="downsample_conv")(x)
+    return block.norm(name="downsample_bn")(x)
+
+
+class ResNet(nn.Module):
+    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; D = 8 width expansion.
+
+    Attributes:
+      stages: blocks in each of the four stages.
+      block: `BasicBlock` or `Bottleneck`.
+      stem: "imagenet" (7x7 of stride 2 and a max-pool: the map has 1/32 of the side) or "small" (3x3, 1/8).
+      width: channels of the first stage; 64 as published.
+      dtype: of the computation; parameters, statistics and outputs stay float32.
+    """
+
+    stages: tuple[int, ...]
+    block: type[nn.Module]
+    stem: str = "imagenet"
+    width: int = 64
+    dtype: jnp.dtype = jnp.float32
+
+    @property
+    def smallest_image(self) -> int:
+        return SMALLEST_IMAGE[self.stem]
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal,
+            conv_general_dilated=conv_general_dilated,
+        )
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        if self.stem == "imagenet":
+            x = conv(self.width, (7, 7), 2, padding=3, name="conv1")(image)
+        else:
+            x = conv(self.width, (3, 3), padding=1, name="conv1")(image)
+        x = nn.relu(norm(name="bn1")(x))
+        if self.stem == "imagenet":
+            x = max_pool(x)
+        for i, blocks in enumerate(self.stages):
+            for j in range(blocks):
+                stride = 2 if i > 0 and j == 0 else 1
+                x = self.block(self.width * 2**i, stride, conv, norm, name=f"layer{i + 1}_{j}")(x)
+        x = x.astype(jnp.float32)
+        return {"pooled": x.mean((1, 2)), "map": x}
+
+
+def resnet18(**kw) -> ResNet:
+    return ResNet((2, 2, 2, 2), BasicBlock, **kw)
+
+
+def resnet34(**kw) -> ResNet:
+    return ResNet((3, 4, 6, 3), BasicBlock, **kw)
+
+
+def resnet50(**kw) -> ResNet:
+    return ResNet((3, 4, 6, 3), Bottleneck, **kw)

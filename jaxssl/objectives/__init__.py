@@ -1,0 +1,86 @@
+"""What a network is trained for: one file an objective, each a bundle of pure functions."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl import losses
+from jaxssl.models import heads
+
+Tree = Any
+
+
+class Objective(NamedTuple):
+    """To jaxssl what `GradientTransformation` is to optax.
+
+    A batch holds "views", a tuple of `views` augmented versions [B, H, W, C] float32 of the same images, and "label"
+    [B] int32 (negative: unknown). `params` and `model_state` (batch statistics) are dictionaries by network, of which
+    "encoder" is the one that is carried on. The metrics are scalars, and "features" [B, D] for the online probe.
+
+    Attributes:
+      init: (key, batch) -> params, model_state, target.
+      loss: (params, model_state, target, batch, key) -> loss, (model_state, metrics).
+      advance: (target, params, step) -> target; the identity but for a moving average.
+      views: how many augmented views of each image the loss wants.
+      first_loss: batch size -> the loss that theory expects of an untrained network, or None.
+    """
+
+    init: Callable[[jax.Array, dict], tuple[Tree, Tree, Tree]]
+    loss: Callable[[Tree, Tree, Tree, dict, jax.Array], tuple[jax.Array, tuple[Tree, dict]]]
+    advance: Callable[[Tree, Tree, jax.Array], Tree]
+    views: int = 1
+    first_loss: Callable[[int], float] | None = None
+
+
+def available() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__)]
+
+
+def load(name: str) -> Callable[..., Objective]:
+    """The `make(encoder, *, classes, steps, **kw)` of the objective called `name`."""
+    return importlib.import_module(f"{__name__}.{name}").make
+
+
+def init_network(module: nn.Module, key: jax.Array, x: jax.Array) -> tuple[Tree, Tree]:
+    """Parameters and state (batch statistics, or {}) of a linen module that takes `x` and `train`."""
+    variables = module.init(key, x, train=False)
+    return variables["params"], {k: v for k, v in variables.items() if k != "params"}
+
+
+def apply_network(module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool) -> tuple[Any, Tree]:
+    """Output and new state of a linen module; the state is new only when training."""
+    if not train:
+        return module.apply({"params": params, **state}, x, train=False), state
+    return module.apply({"params": params, **state}, x, train=True, mutable=list(state))
+
+
+def with_online_probe(objective: Objective, classes: int) -> Objective:
+    """The same objective beside a linear classifier on its features, through which no gradient reaches the encoder.
+
+    The probe learns in the same step from the labels at hand; its loss is not part of the loss that is reported.
+    """
+    head = heads.Linear(classes)
+
+    def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
+        params, model_state, target = objective.init(key, batch)
+        loss = jax.eval_shape(objective.loss, params, model_state, target, batch, key)
+        features = jnp.zeros(loss[1][1]["features"].shape)
+        return params | {"online_probe": init_network(head, key, features)[0]}, model_state, target
+
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+        value, (model_state, metrics) = objective.loss(params, model_state, target, batch, key)
+        features = jax.lax.stop_gradient(metrics.pop("features"))
+        logits, _ = apply_network(head, params["online_probe"], {}, features, train=False)
+        known = batch["label"] >= 0
+        count = jnp.maximum(known.sum(), 1)
+        probe_loss = losses.cross_entropy(logits, batch["label"]).sum() / count
+        correct = ((logits.argmax(-1) == batch["label"]) & known).sum() / count
+        metrics |= {"loss": value, "online_probe_accuracy": correct}
+        return value + probe_loss, (model_state, metrics)
+
+    return objective._replace(init=init, loss=loss)

@@ -1,0 +1,67 @@
+"""Bootstrap your own latent (Grill et al., 2020, arXiv:2006.07733)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl import losses
+from jaxssl.models.heads import MLP
+from jaxssl.objectives import Objective, Tree, apply_network, init_network
+
+
+def make(
+    encoder: nn.Module, *, classes: int, steps: int, hidden: int = 4096, projection: int = 256, ema: float = 0.996
+) -> Objective:
+    """An online network predicts, from one view, what its own moving average makes of the other.
+
+    Args:
+      encoder: the network that is wanted.
+      classes: unused, BYOL sees no label.
+      steps: of the whole training; the moving average stands still at its end.
+      hidden: width of the hidden layer of projector and predictor.
+      projection: width of their output.
+      ema: share of the target that is kept in the first step; rises to 1 along a cosine (section 3.3).
+        0 makes the target the online network itself, which is SimSiam (arXiv:2011.10566), and stays 0.
+    """
+    del classes
+    projector, predictor = MLP(hidden, projection, encoder.dtype), MLP(hidden, projection, encoder.dtype)
+
+    def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
+        keys = jax.random.split(key, 3)
+        params, state = {}, {}
+        image = batch["views"][0]
+        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
+        features = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False)["pooled"]
+        params["projector"], state["projector"] = init_network(projector, keys[1], features)
+        params["predictor"], state["predictor"] = init_network(predictor, keys[2], jnp.zeros((1, projection)))
+        target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("encoder", "projector")}
+        state["target"] = {name: jax.tree.map(jnp.copy, state[name]) for name in target}
+        return params, state, target
+
+    def project(params: Tree, state: Tree, image: jax.Array) -> tuple[jax.Array, jax.Array, Tree]:
+        """Pooled features, projection and the statistics of both networks after this batch."""
+        out, encoder_state = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
+        z, projector_state = apply_network(projector, params["projector"], state["projector"], out["pooled"], train=True)
+        return out["pooled"], z, state | {"encoder": encoder_state, "projector": projector_state}
+
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+        del key
+        state = dict(model_state)
+        features, predictions, projections = [], [], []
+        for image in batch["views"]:
+            pooled, z, online = project(params, state, image)
+            p, online["predictor"] = apply_network(predictor, params["predictor"], state["predictor"], z, train=True)
+            _, t, of_target = project(jax.lax.stop_gradient(target), state["target"], image)
+            state = online | {"target": of_target}
+            features.append(pooled)
+            predictions.append(p)
+            projections.append(jax.lax.stop_gradient(t))
+        value = losses.regression(predictions[0], projections[1]) + losses.regression(predictions[1], projections[0])
+        metrics = {"features": features[0], "embedding_std": losses.spread(projections[0])}
+        return value.mean(), (state, metrics)
+
+    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
+        tau = 1 - (1 - ema) * (jnp.cos(jnp.pi * step / steps) + 1) / 2 if ema else 0.0
+        return jax.tree.map(lambda t, p: tau * t + (1 - tau) * p, target, {name: params[name] for name in target})
+
+    return Objective(init, loss, advance, views=2)

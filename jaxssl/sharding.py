@@ -1,0 +1,67 @@
+"""Where arrays live: one mesh with the axes "data" and "fsdp", the batch over both, large parameters over "fsdp"."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxssl.errors import UserError
+
+Tree = Any
+SMALLEST_SHARDED = 2**16  # Elements; below this, gathering a parameter costs more than holding it everywhere.
+
+
+def connect(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
+    """Joins the other processes of this run, if there are any. Call it before anything else of JAX."""
+    if coordinator:
+        jax.distributed.initialize(coordinator, num_processes, process_id)
+
+
+def make_mesh(data: int, fsdp: int) -> Mesh:
+    """All devices as ("data", "fsdp"); `data` -1 takes those that `fsdp` leaves. UserError where they do not fit."""
+    devices = jax.device_count()
+    if devices % fsdp:
+        raise UserError(f"mesh.fsdp={fsdp} does not divide the {devices} devices here")
+    data = devices // fsdp if data == -1 else data
+    if data * fsdp != devices:
+        raise UserError(f"mesh.data={data} x mesh.fsdp={fsdp} is not the {devices} devices here; mesh.data=-1 fits")
+    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def of_batch(mesh: Mesh) -> NamedSharding:
+    """Examples over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def of_state(mesh: Mesh, shapes: Tree) -> Tree:
+    """For each array of a state: over "fsdp" along its longest axis that divides, if it is large; else everywhere."""
+    parts = mesh.shape["fsdp"]
+
+    def spec(array: jax.ShapeDtypeStruct) -> NamedSharding:
+        axes = [axis for axis in np.argsort(array.shape)[::-1] if array.shape[axis] % parts == 0]
+        if parts == 1 or array.size < SMALLEST_SHARDED or not axes:
+            return replicated(mesh)
+        return NamedSharding(mesh, PartitionSpec(*["fsdp" if axis == axes[0] else None for axis in range(array.ndim)]))
+
+    return jax.tree.map(spec, shapes)
+
+
+def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """The batch on the devices, each process giving only the rows that its devices hold; does not block."""
+    where = of_batch(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, where)
+    return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
+
+
+def check_batch(field: str, batch_size: int, mesh: Mesh) -> None:
+    """UserError unless each device gets the same number of images."""
+    devices = mesh.size
+    if batch_size % devices:
+        mend = max(1, batch_size // devices) * devices
+        raise UserError(f"{field}={batch_size} does not divide among {devices} devices; {mend} would")

@@ -1,0 +1,157 @@
+"""The one training loop: pretraining, fine-tuning and training from scratch are this with another objective."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from jaxssl import checkpoint, sharding
+from jaxssl.errors import Preempted
+from jaxssl.metrics import Writer
+from jaxssl.objectives import Objective
+
+Tree = Any
+Augment = Callable[[jax.Array, dict], dict]
+
+
+class TrainState(NamedTuple):
+    """All that a run needs to go on; `key` never changes, step k draws from `fold_in(key, k)`."""
+
+    step: jax.Array
+    params: Tree
+    model_state: Tree
+    target: Tree
+    opt_state: Tree
+    key: jax.Array
+
+
+def init_state(
+    key: jax.Array, batch: dict, objective: Objective, augment: Augment, tx: optax.GradientTransformation
+) -> TrainState:
+    """A fresh state; trace it with `jax.eval_shape` to learn its shapes."""
+    init_key, augment_key, run_key = jax.random.split(key, 3)
+    params, model_state, target = objective.init(init_key, augment(augment_key, batch))
+    return TrainState(jnp.zeros((), jnp.int32), params, model_state, target, tx.init(params), run_key)
+
+
+def train_step(
+    state: TrainState, batch: dict, objective: Objective, augment: Augment, tx: optax.GradientTransformation, parts: int = 1
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update, and its metrics: scalars, among them "loss" and "gradient_norm".
+
+    With `parts` > 1 the batch passes in so many parts, one after the other, whose gradients are averaged: less memory;
+    batch statistics, and negatives where there are any, are those of a part.
+    """
+
+    def gradients(model_state: Tree, batch: dict, key: jax.Array) -> tuple[Tree, Tree, dict]:
+        augment_key, loss_key = jax.random.split(key)
+        batch = augment(augment_key, batch)
+        value_and_grad = jax.value_and_grad(objective.loss, has_aux=True)
+        (loss, (model_state, metrics)), grads = value_and_grad(state.params, model_state, state.target, batch, loss_key)
+        return grads, model_state, {k: v for k, v in ({"loss": loss} | metrics).items() if v.ndim == 0}
+
+    key = jax.random.fold_in(state.key, state.step)
+    if parts == 1:
+        grads, model_state, metrics = gradients(state.model_state, batch, key)
+    else:
+        split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+        def accumulate(carry: tuple, part: tuple) -> tuple[tuple, None]:
+            model_state, total = carry
+            grads, model_state, metrics = gradients(model_state, *part)
+            return (model_state, jax.tree.map(lambda a, b: a + b / parts, total, (grads, metrics))), None
+
+        shapes = jax.eval_shape(gradients, state.model_state, jax.tree.map(lambda x: x[0], split), key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[2]))
+        carry = state.model_state, zeros
+        (model_state, (grads, metrics)), _ = jax.lax.scan(accumulate, carry, (split, jax.random.split(key, parts)))
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    target = objective.advance(state.target, params, state.step)
+    metrics |= {"gradient_norm": optax.global_norm(grads)}
+    return TrainState(state.step + 1, params, model_state, target, opt_state, state.key), metrics
+
+
+def jit_step(mesh: Mesh, shapes: TrainState, *args: Any) -> Callable[[TrainState, dict], tuple[TrainState, dict]]:
+    """`train_step` of these further arguments, compiled for the mesh; the state that goes in is used up."""
+
+    def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        return train_step(state, batch, *args)
+
+    return jax.jit(step, donate_argnums=0, out_shardings=(sharding.of_state(mesh, shapes), sharding.replicated(mesh)))
+
+
+def epochs(
+    state: TrainState,
+    step_of: Callable[[int], Callable[[TrainState, dict], tuple[TrainState, dict]]],
+    batches: Callable[[int, int], Iterator[dict]],
+    *,
+    epochs: int,
+    steps_per_epoch: int,
+    writer: Writer,
+    checkpoints: Path,
+    save_every: int = 0,
+) -> Iterator[tuple[int, TrainState]]:
+    """Trains from wherever `state` is; yields (epochs done, state) after each epoch, and saves it after the yield.
+
+    The metrics of a step are fetched once the next one is under way, so the device never waits for the host, and all are
+    known to be finite before anything is saved.
+
+    Args:
+      state: fresh or restored, also in the middle of an epoch.
+      step_of: epoch -> its compiled step.
+      batches: (epoch, batches to skip) -> the device's batches of that epoch; the same each time.
+      epochs: in all.
+      steps_per_epoch: batches in one.
+      writer: takes the metrics; raises `SickRun` where they are not finite.
+      checkpoints: folder for the states.
+      save_every: steps between two checkpoints within an epoch; 0 for none.
+
+    Raises:
+      Preempted: after SIGTERM or SIGUSR1, once the state is saved.
+    """
+    step = int(state.step)
+    with Preemption() as preempted:
+        while step < epochs * steps_per_epoch:
+            epoch = step // steps_per_epoch
+            train = step_of(epoch)
+            for batch in batches(epoch, step % steps_per_epoch):
+                state, metrics = train(state, batch)
+                step += 1
+                writer.step(step, metrics)
+                ended = step % steps_per_epoch == 0
+                if not ended and (preempted() or (save_every and step % save_every == 0)):
+                    writer.flush()
+                    checkpoint.save(checkpoints, step, state)
+                    if preempted():
+                        raise Preempted(f"saved at step {step}; the same command goes on from there")
+            writer.flush()
+            yield epoch + 1, state
+            checkpoint.save(checkpoints, step, state)
+            if preempted():
+                raise Preempted(f"saved after epoch {epoch + 1}; the same command goes on from there")
+
+
+class Preemption:
+    """While it is entered, SIGTERM and SIGUSR1 are noted instead of ending the process; a second one ends it."""
+
+    signals = (signal.SIGTERM, signal.SIGUSR1)
+
+    def __enter__(self) -> Callable[[], bool]:
+        self.seen = False
+        self.before = {s: signal.signal(s, self.note) for s in self.signals}
+        return lambda: self.seen
+
+    def note(self, number: int, frame: Any) -> None:
+        if self.seen:
+            raise SystemExit(75)
+        self.seen = True
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
