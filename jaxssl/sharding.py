@@ -19,14 +19,13 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
 
 
 def make_mesh(data: int, fsdp: int) -> Mesh:
-    """All devices as ("data", "fsdp"); `data` -1 takes those that `fsdp` leaves. UserError where they do not fit."""
+    """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError where they do not fit."""
     devices = jax.device_count()
-    if devices % fsdp:
-        raise UserError(f"mesh.fsdp={fsdp} does not divide the {devices} devices here")
     data = devices // fsdp if data == -1 else data
-    if data * fsdp != devices:
-        raise UserError(f"mesh.data={data} x mesh.fsdp={fsdp} is not the {devices} devices here; mesh.data=-1 fits")
-    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=(AxisType.Auto, AxisType.Auto))
+    if not 0 < data * fsdp <= devices or (jax.process_count() > 1 and data * fsdp < devices):
+        raise UserError(f"mesh.data={data} and mesh.fsdp={fsdp} do not fit the {devices} devices here")
+    axes = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=axes, devices=jax.devices()[: data * fsdp])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -52,6 +52,12 @@ def init_network(module: nn.Module, key: jax.Array, x: jax.Array) -> tuple[Tree,
     return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
 
+def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
+    """Zeros of the shape of the encoder's pooled features, for initialising what stands on it."""
+    shapes = jax.eval_shape(lambda key: encoder.init_with_output(key, image, train=False)[0], jax.random.key(0))
+    return jnp.zeros(shapes["pooled"].shape)
+
+
 def apply_network(module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool) -> tuple[Any, Tree]:
     """Output and new state of a linen module; the state is new only when training."""
     if not train:
@@ -68,8 +74,8 @@ def with_online_probe(objective: Objective, classes: int) -> Objective:
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         params, model_state, target = objective.init(key, batch)
-        loss = jax.eval_shape(objective.loss, params, model_state, target, batch, key)
-        features = jnp.zeros(loss[1][1]["features"].shape)
+        _, (_, metrics) = jax.eval_shape(objective.loss, params, model_state, target, batch, key)
+        features = jnp.zeros(metrics["features"].shape)
         return params | {"online_probe": init_network(head, key, features)[0]}, model_state, target
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):

@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, apply_network, init_network
+from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
 
 
 def make(
@@ -31,8 +31,7 @@ def make(
         params, state = {}, {}
         image = batch["views"][0]
         params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
-        features = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False)["pooled"]
-        params["projector"], state["projector"] = init_network(projector, keys[1], features)
+        params["projector"], state["projector"] = init_network(projector, keys[1], pooled_like(encoder, image))
         params["predictor"], state["predictor"] = init_network(predictor, keys[2], jnp.zeros((1, projection)))
         target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("encoder", "projector")}
         state["target"] = {name: jax.tree.map(jnp.copy, state[name]) for name in target}

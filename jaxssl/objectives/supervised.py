@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import Objective, Tree, apply_network, init_network
+from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
 
 
 def make(
@@ -35,10 +35,11 @@ def make(
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys = jax.random.split(key)
-        encoder_params, encoder_state = init_network(encoder, keys[0], batch["views"][0])
-        variables = {"params": encoder_params, **encoder_state}
-        features = encoder.apply(variables, batch["views"][0], train=False)["pooled"]
-        return {"encoder": encoder_params, "head": init_network(head, keys[1], features)[0]}, {"encoder": encoder_state}, {}
+        (image,) = batch["views"]
+        params, state = {}, {}
+        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
+        params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
+        return params, state, {}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del target, key
