@@ -73,7 +73,7 @@ def train_step(
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     target = objective.advance(state.target, params, state.step)
-    metrics |= {"gradient_norm": optax.global_norm(grads)}
+    metrics |= {"gradient_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, model_state, target, opt_state, state.key), metrics
 
 

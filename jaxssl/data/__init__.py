@@ -1,0 +1,78 @@
+"""Datasets by name: a module of `jaxssl.data` or of `jaxssl.data.builders` with a function `load`."""
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
+
+_GENERAL = ("folder", "lenses", "npz")
+_SHARED = ("prepared",)
+
+
+def names() -> list[str]:
+    """The names that `load` knows, sorted."""
+    from jaxssl.data import builders
+
+    found = [module.name for module in pkgutil.iter_modules(builders.__path__)]
+    return sorted({*_GENERAL, *found} - set(_SHARED))
+
+
+def load(
+    name: str,
+    *,
+    seed: int,
+    dir: str,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str,
+    nan: str,
+    kw: Mapping[str, Any],
+) -> Source:
+    """Loads a dataset into memory; each loader is given those of the arguments that its signature names.
+
+    Args:
+      name: `folder`, `npz`, `lenses`, or a module of `jaxssl.data.builders`.
+      seed: for simulated data.
+      dir: folder of `folder`, archive of `npz`.
+      manual_dir: where the download of a builder lies.
+      cache_dir: where a builder keeps what it has prepared.
+      size: side in pixels at which the images are held, square.
+      on_bad_file: "stop" or "skip" at files that cannot be read.
+      nan: "refuse", "zero" or "median" for float images that are not finite everywhere.
+      kw: what else the loader takes.
+
+    Returns:
+      The dataset, `images` being [N, size, size, C].
+
+    Raises:
+      UserError: an unknown name or keyword, or whatever the loader finds wrong with the files.
+    """
+    if name not in names():
+        near = difflib.get_close_matches(name, names(), 1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        raise UserError(f"data.name is '{name}': {guess}known are {', '.join(names())}")
+    module = importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
+    offered = {
+        "seed": seed,
+        "dir": dir,
+        "manual_dir": manual_dir,
+        "cache_dir": cache_dir,
+        "size": size,
+        "image_size": size,
+        "on_bad_file": on_bad_file,
+        "nan": nan,
+    }
+    taken = inspect.signature(module.load).parameters
+    free = [key for key in taken if key not in offered]
+    for key in kw:
+        if key not in free:
+            near = difflib.get_close_matches(key, free, 1)
+            guess = f"did you mean '{near[0]}'? " if near else ""
+            raise UserError(f"data.kw.{key} is not known: {guess}'{name}' takes {', '.join(free) or 'no keywords'}")
+    return module.load(**{key: value for key, value in offered.items() if key in taken}, **kw)

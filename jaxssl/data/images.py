@@ -1,0 +1,312 @@
+"""One image from a file to a square array, and many of them in threads.
+
+What becomes of a file, so that all images of a dataset are arrays of one kind:
+
+| in the file | in the array |
+|---|---|
+| 8 or 16 bits unsigned | uint8 or uint16, never scaled |
+| any other number | float32 |
+| one bit | uint8, 0 and 255 |
+| palette, CMYK, YCbCr, Lab | RGB |
+| alpha | dropped where opaque everywhere, else composited on black, the background of medical images |
+| EXIF orientation | applied |
+| TIFF of several pages or samples | channels |
+| [C, H, W] | [H, W, C], where the first axis is at most 16 and smaller than both others |
+
+A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits.
+"""
+
+import io
+import logging as std_logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from absl import logging
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
+
+from jaxssl.errors import UserError
+
+EXTENSIONS = (".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
+MAX_PIXELS = 100_000_000
+ON_BAD_FILE = ("stop", "skip")
+NAN = ("refuse", "zero", "median")
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_COLOUR_TIFF = ("RGB", "PALETTE", "SEPARATED", "YCBCR", "CIELAB")
+_LISTED = 10
+
+
+def find(root: Path) -> list[str]:
+    """All files under `root` as sorted paths relative to it with "/", without hidden ones and `__MACOSX`.
+
+    Linked folders are followed, each once.
+    """
+    seen, found = set(), []
+    for folder, inner, files in os.walk(root, followlinks=True):
+        inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
+        if os.path.realpath(folder) in seen:
+            inner.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        relative = Path(folder).relative_to(root)
+        found += [(relative / name).as_posix() for name in files if not name.startswith(".")]
+    return sorted(found)
+
+
+def as_image(array: np.ndarray) -> np.ndarray:
+    """One image as [H, W, C] in uint8, uint16 or float32 from [H, W], [H, W, C] or [C, H, W] of any real dtype.
+
+    Raises:
+      ValueError: the array is not one image, or does not hold numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"holds {array.dtype}, not numbers")
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or 0 in array.shape:
+        raise ValueError(f"an array of shape {array.shape} is not one image")
+    first, height, last = array.shape
+    if first <= 16 and first < min(height, last):
+        array = np.moveaxis(array, 0, -1)
+    elif last > 16 and last >= min(first, height):
+        raise ValueError(f"no axis of shape {array.shape} can be told to be the channels: save it as [H, W, C]")
+    if array.dtype == bool:
+        return array.astype(np.uint8) * 255
+    if array.dtype in (np.uint8, np.dtype(np.uint16).newbyteorder(), np.uint16):
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
+
+
+def read(file: Path | bytes, size: int | None = None) -> np.ndarray:
+    """Decodes a PNG, JPEG, TIFF or npy file, told apart by their content, not by their name.
+
+    Args:
+      file: a path, or the bytes of a file.
+      size: where given, a JPEG may be decoded at a fraction of its size, both sides at least twice `size`.
+
+    Returns:
+      [H, W, C] uint8, uint16 or float32; see the table of this module.
+
+    Raises:
+      Exception: of many kinds, as the decoders have it, for a file that is broken or not one image.
+    """
+    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as opened:
+        head = opened.read(26)
+        opened.seek(0)
+        if head.startswith(b"\x93NUMPY"):
+            image = as_image(np.load(opened, allow_pickle=False))
+            _check_pixels(image.shape[1], image.shape[0])
+            return image
+        if head.startswith(_TIFF):
+            return _read_tiff(opened)
+        if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0:
+            raise ValueError("a 16-bit PNG in colour would be cut to 8 bits: save it as TIFF or npy")
+        return _read_pillow(opened, ("JPEG", "PNG"), size)
+
+
+def fit(image: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of an image at size x size, by antialiased Lanczos.
+
+    Args:
+      image: [H, W, C] uint8, uint16 or float32; 16 bits and floats are resampled in float32.
+      size: pixels a side.
+
+    Returns:
+      [size, size, C] of the same dtype; untouched where it has that size. Floats may overshoot at sharp edges.
+    """
+    height, width, channels = image.shape
+    if height == width == size:
+        return image
+    short = min(height, width)
+    left, top = (width - short) // 2, (height - short) // 2
+    square = image[top : top + short, left : left + short]
+    if short == size:
+        return square
+    if image.dtype == np.uint8 and channels == 3:
+        return np.asarray(Image.fromarray(np.ascontiguousarray(square)).resize((size, size), Image.Resampling.LANCZOS))
+    kind = np.uint8 if image.dtype == np.uint8 else np.float32
+    bands = [Image.fromarray(np.ascontiguousarray(square[..., c], kind)) for c in range(channels)]
+    resized = np.stack([np.asarray(band.resize((size, size), Image.Resampling.LANCZOS)) for band in bands], axis=-1)
+    return np.rint(resized).clip(0, 65535).astype(np.uint16) if image.dtype == np.uint16 else resized
+
+
+def stack(
+    read_one: Callable[[int], np.ndarray],
+    names: Sequence[str],
+    size: int,
+    *,
+    on_bad_file: str = "stop",
+    nan: str = "refuse",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Reads, fills and fits many images in threads.
+
+    Grey images among RGB ones become RGB. Any other mixture is an error: 255, 65535 and 1.0 are all white, so that
+    widening one dtype to another would give values that mean different things.
+
+    Args:
+      read_one: image i as [H, W, C] uint8, uint16 or float32; whatever it raises makes image i a bad file.
+      names: of the images, for the messages.
+      size: pixels a side.
+      on_bad_file: "stop" at bad files, or "skip" them with a warning.
+      nan: "refuse" float images with NaN or infinities, or fill these with "zero" or the image's finite "median",
+        before the image is resized; an image without any finite value is a bad file.
+
+    Returns:
+      images: [M, size, size, C].
+      kept: [M] int64, which of the names these are.
+
+    Raises:
+      UserError: bad files that stop, images that are not finite, dtypes or channels that do not go together.
+    """
+    for field, value, known in (("on_bad_file", on_bad_file, ON_BAD_FILE), ("nan", nan, NAN)):
+        if value not in known:
+            raise UserError(f"data.{field} is '{value}': it must be one of {', '.join(known)}")
+
+    def one(i: int) -> tuple[np.ndarray | None, int, str]:
+        # Decoders raise nearly anything at a broken file, and one file must not hide what is wrong with the others.
+        try:
+            image = read_one(i)
+            if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
+                image, count = _fill(image, nan)
+                return fit(image, size), count, ""
+            return fit(image, size), 0, ""
+        except Exception as error:
+            return None, 0, _reason(error)
+
+    with _strict_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(one, range(len(names)))
+        quiet = len(names) <= 1000 or not sys.stderr.isatty()
+        console = Console(stderr=True)
+        done = list(track(results, "images", len(names), transient=True, disable=quiet, console=console))
+    _report_bad(
+        [f"{name} ({why})" for name, (_, _, why) in zip(names, done, strict=True) if why], len(names), on_bad_file
+    )
+    holed = [(name, count) for name, (_, count, _) in zip(names, done, strict=True) if count]
+    if holed and nan == "refuse":
+        raise UserError(
+            f"{holed[0][0]}: {holed[0][1]} of its values are NaN or infinite, as in {len(holed)} of {len(names)} "
+            "images: set data.nan to 'zero' or 'median', or mend the files"
+        )
+    kept = np.array([i for i, (image, _, _) in enumerate(done) if image is not None])
+    return _together([done[i][0] for i in kept], [names[i] for i in kept], size), kept
+
+
+def _together(images: list[np.ndarray], names: Sequence[str], size: int) -> np.ndarray:
+    """[M, size, size, C] of images that have one dtype, and one number of channels but for grey among RGB."""
+    rgb = any(image.shape[-1] == 3 for image in images)
+    channels = [3 if rgb and image.shape[-1] == 1 else image.shape[-1] for image in images]
+    for what, values in (("dtype", [str(image.dtype) for image in images]), ("channels", channels)):
+        other = next((i for i, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            raise UserError(
+                f"images differ in {what}: {names[0]} has {values[0]} and {names[other]} has {values[other]}: "
+                "convert them to one kind, or load them apart"
+            )
+    stacked = np.empty((len(images), size, size, channels[0]), images[0].dtype)
+    for i, image in enumerate(images):
+        stacked[i] = image
+    return stacked
+
+
+def _fill(image: np.ndarray, nan: str) -> tuple[np.ndarray, int]:
+    finite = np.isfinite(image)
+    if not finite.any():
+        raise ValueError("holds no finite value")
+    value = np.median(image[finite]) if nan == "median" else 0.0
+    return np.where(finite, image, np.float32(value)), int((~finite).sum())
+
+
+def _report_bad(bad: list[str], total: int, on_bad_file: str) -> None:
+    if not bad:
+        return
+    some = "; ".join(bad[:_LISTED]) + (f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else "")
+    what = f"{len(bad)} of {total} files cannot be read: {some}"
+    if on_bad_file == "stop" or len(bad) == total:
+        mend = "" if len(bad) == total else ", or set data.on_bad_file to 'skip'"
+        raise UserError(f"{what}: mend or remove them{mend}")
+    logging.warning("skipped (data.on_bad_file): %s", what)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if not isinstance(error, (OSError, ValueError)):
+        text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= 150 else text[:147] + "..."
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels, above the limit of {MAX_PIXELS // 10**6} million")
+
+
+@contextmanager
+def _strict_pillow() -> Iterator[None]:
+    """Around the threads and not inside them, as the filters of `warnings` belong to the whole process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _read_pillow(opened: io.IOBase, formats: tuple[str, ...], size: int | None) -> np.ndarray:
+    try:
+        image = Image.open(opened, formats=formats)
+    except UnidentifiedImageError:
+        raise ValueError("neither PNG, JPEG, TIFF nor npy, or its head is broken") from None
+    _check_pixels(*image.size)
+    if size is not None and image.format == "JPEG":
+        image.draft(None, (2 * size, 2 * size))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        return as_image(np.asarray(image).astype(np.uint16))
+    if image.mode == "F":
+        return as_image(np.asarray(image))
+    if image.mode in ("1", "L", "LA", "La"):
+        grey = "LA" if image.mode != "1" and image.has_transparency_data else "L"
+        return _without_alpha(np.atleast_3d(np.asarray(image.convert(grey))))
+    colour = "RGBA" if image.has_transparency_data else "RGB"
+    return _without_alpha(np.asarray(image.convert(colour)))
+
+
+def _read_tiff(opened: io.IOBase) -> np.ndarray:
+    """By Pillow where it keeps every bit and channel, as it knows more compressions; else by tifffile."""
+    # tifffile logs what it then also raises.
+    std_logging.getLogger("tifffile").setLevel(std_logging.CRITICAL)
+    with tifffile.TiffFile(opened) as tiff:
+        page, series, pages = tiff.pages[0], tiff.series[0], len(tiff.pages)
+        _check_pixels(page.imagewidth, page.imagelength)
+        alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
+        grey = page.samplesperpixel == 1 and page.dtype in (np.dtype(t) for t in (bool, "u1", "u2", "f4"))
+        colour = page.bitspersample <= 8 and page.photometric.name in _COLOUR_TIFF and (alpha or not page.extrasamples)
+        if pages > 1 or not (grey or colour):
+            array = series.asarray()
+            if array.ndim == 3 and series.axes[-1] != "S":
+                if array.shape[0] > 16:
+                    raise ValueError(f"a stack of {array.shape[0]} pages is not one image")
+                array = np.moveaxis(array, 0, -1)
+            image = as_image(array)
+            return _without_alpha(image) if alpha and image.shape[-1] in (2, 4) else image
+    opened.seek(0)
+    return _read_pillow(opened, ("TIFF",), None)
+
+
+def _without_alpha(image: np.ndarray) -> np.ndarray:
+    """[H, W, 1 or 3] of [H, W, 1 to 4] in grey, grey and alpha, RGB, or RGB and alpha."""
+    if image.shape[-1] in (1, 3):
+        return image
+    values, alpha = image[..., :-1], image[..., -1:]
+    opaque = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
+    if (alpha == opaque).all():
+        return values
+    blended = values * (alpha / opaque)
+    return (np.rint(blended) if image.dtype.kind == "u" else blended).astype(image.dtype)

@@ -1,0 +1,45 @@
+"""Losses against NumPy, closed forms and properties."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import losses
+
+
+def test_regression_is_two_minus_two_cosines():
+    rng = np.random.default_rng(0)
+    p, z = rng.normal(size=(2, 5, 7)).astype(np.float32)
+    oracle = [2 - 2 * p[i] @ z[i] / math.sqrt(p[i] @ p[i]) / math.sqrt(z[i] @ z[i]) for i in range(5)]
+    np.testing.assert_allclose(losses.regression(p, z), oracle, rtol=1e-5)
+    np.testing.assert_allclose(losses.regression(p, 3 * p), 0, atol=1e-6)
+    np.testing.assert_allclose(losses.regression(p, -p), 4, rtol=1e-6)
+
+
+def test_gradient_of_a_zero_vector_is_finite():
+    gradient = jax.grad(lambda p: losses.regression(p, jnp.ones((1, 3))).sum())(jnp.zeros((1, 3)))
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_against_a_slow_loop(smoothing):
+    rng = np.random.default_rng(1)
+    logits, labels = rng.normal(size=(6, 4)).astype(np.float32), np.array([0, 3, 1, -1, 2, 0])
+    for i, value in enumerate(losses.cross_entropy(logits, labels, smoothing)):
+        log_p = [logits[i, c] - math.log(sum(math.exp(v) for v in logits[i])) for c in range(4)]
+        share = [smoothing / 4 + (1 - smoothing) * (c == labels[i]) for c in range(4)]
+        oracle = -sum(s * p for s, p in zip(share, log_p, strict=True)) if labels[i] >= 0 else 0.0
+        assert value == pytest.approx(oracle, rel=1e-5)
+
+
+def test_uniform_logits_cost_the_logarithm_of_the_classes():
+    np.testing.assert_allclose(losses.cross_entropy(np.zeros((2, 9)), np.array([4, 8])), math.log(9), rtol=1e-6)
+
+
+def test_spread_is_zero_when_collapsed_and_one_when_isotropic():
+    isotropic = np.random.default_rng(2).normal(size=(4000, 16)).astype(np.float32)
+    assert losses.spread(isotropic) == pytest.approx(1, abs=0.02)
+    assert losses.spread(np.ones((50, 16), np.float32)) == pytest.approx(0, abs=1e-4)

@@ -1,0 +1,91 @@
+"""The step: the same on one device and on eight, compiled once, exact in its parts."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxssl import augment, models, optim, sharding, train
+from jaxssl.objectives import byol, supervised, with_online_probe
+from tests import tiny
+
+VIEWS = {"crop_area": (0.5, 1.0), "flip_horizontal": True, "jitter_probability": 0.8, "brightness": 0.4, "noise": 0.1}
+
+
+def make(mesh, objective, parts=1, **options):
+    view = augment.make(tiny.PIXELS, size=8, views=objective.views, **VIEWS)
+    tx = optim.make("sgd", **({"learning_rate": 0.1, "steps": 10, "decay": "constant"} | options))
+    sample = tiny.batch(8, side=8)
+
+    def init(key):
+        return train.init_state(key, sample, objective, view, tx)
+
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    state = jax.jit(init, out_shardings=sharding.of_state(mesh, shapes))(jax.random.key(0))
+    return state, train.jit_step(mesh, shapes, objective, view, tx, parts)
+
+
+def probed_byol(encoder):
+    return with_online_probe(byol.make(encoder, classes=3, steps=10, hidden=512, projection=128), 3)
+
+
+def resnet():
+    return models.make("resnet18", stem="small", width=4)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "mesh"), [(tiny.Encoder, (8, 1)), (tiny.Encoder, (2, 4)), pytest.param(resnet, (2, 4), marks=pytest.mark.slow)]
+)
+def test_eight_devices_do_what_one_does(encoder, mesh):
+    """Loss, gradients (through one step of plain SGD), batch statistics and target."""
+    after = []
+    for shape in ((1, 1), mesh):
+        mesh = sharding.make_mesh(*shape)
+        state, step = make(mesh, probed_byol(encoder()), momentum=0.0)
+        state, metrics = step(state, sharding.put(tiny.batch(16, side=8), mesh))
+        after.append(jax.device_get((metrics, state.params, state.model_state, state.target)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *after)
+
+
+def test_nothing_is_compiled_after_the_first_step():
+    mesh = sharding.make_mesh(1, 1)
+    state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
+    for seed in range(4):
+        state, _ = step(state, sharding.put(tiny.batch(16, side=8, seed=seed), mesh))
+    assert step._cache_size() == 1
+    assert int(state.step) == 4
+
+
+def test_a_step_depends_on_its_number_alone():
+    mesh = sharding.make_mesh(1, 1)
+    objective = byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4)
+    batch = sharding.put(tiny.batch(16, side=8), mesh)
+    losses = []
+    for number in (3, 3, 4):
+        state, step = make(mesh, objective)
+        losses.append(float(step(state._replace(step=state.step + number), batch)[1]["loss"]))
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_accumulation_gives_the_gradient_of_the_whole_batch():
+    """Without batch statistics and random views, in which the parts differ by design, the sums are the same."""
+    mesh = sharding.make_mesh(1, 1)
+    objective = supervised.make(tiny.Encoder(), classes=3, steps=10, batch_norm="frozen")
+    plain = augment.make(tiny.PIXELS, size=8, views=1)
+    tx = optim.make("sgd", learning_rate=0.1, steps=10, decay="constant")
+    batch = sharding.put(tiny.batch(16, side=8), mesh)
+    results = []
+    for parts in (1, 4):
+        state = train.init_state(jax.random.key(0), tiny.batch(2, side=8), objective, plain, tx)
+        results.append(jax.device_get(jax.jit(train.train_step, static_argnums=(2, 3, 4, 5))(state, batch, objective, plain, tx, parts)))
+    assert results[0][1]["loss"] > 0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), results[0][1], results[1][1])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), results[0][0].params, results[1][0].params)
+
+
+def test_large_parameters_are_split_over_fsdp():
+    mesh = sharding.make_mesh(2, 4)
+    state, _ = make(mesh, probed_byol(tiny.Encoder()))
+    hidden = state.params["predictor"]["linear1"]["kernel"]
+    assert hidden.shape == (128, 512)
+    assert hidden.addressable_shards[0].data.shape == (128, 128)
+    assert state.opt_state is not None and state.params["encoder"]["bn"]["scale"].is_fully_replicated
