@@ -1,0 +1,184 @@
+"""Splits: properties over random group structures, and what is asked of an official split."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxssl.data import source, splits
+from jaxssl.errors import UserError
+
+SIDES = ("train", "validation", "test")
+PINNED = [4, 8, 11, 15]
+
+
+def make(groups, labels, official=None, classes=None, known=True):
+    classes = classes or tuple(f"class{c}" for c in range(max(max(labels, default=-1) + 1, 0)))
+    ids = [f"image{i:05d}" for i in range(len(labels))]
+    blank = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    return source.make(blank, labels, ids, classes, groups=groups if known else None, official=official)
+
+
+def permuted(one, order):
+    return one._replace(
+        images=one.images[order],
+        labels=one.labels[order],
+        groups=one.groups[order],
+        ids=one.ids[order],
+        official=None if one.official is None else one.official[order],
+    )
+
+
+@st.composite
+def structures(draw):
+    """Groups of one to six images and of one or several classes, and three lone images of each class."""
+    classes = draw(st.integers(2, 4))
+    sizes = draw(st.lists(st.integers(1, 6), max_size=25))
+    groups = [f"g{g}" for g, size in enumerate(sizes) for _ in range(size)]
+    pure = draw(st.booleans())
+    own = draw(st.lists(st.integers(0, classes - 1), min_size=len(sizes), max_size=len(sizes)))
+    labels = [
+        own[g] if pure else draw(st.integers(0, classes - 1)) for g, size in enumerate(sizes) for _ in range(size)
+    ]
+    lone = [c for c in range(classes) for _ in range(3)]
+    return make(groups + [f"lone{i}" for i in range(len(lone))], labels + lone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(structures(), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_split_by_group_whatever_the_order(one, seed, random):
+    got = splits.split(one, seed=seed, validation=0.2, test=0.2)
+    assert sorted(np.concatenate([got[side] for side in SIDES])) == list(range(len(one.ids)))
+    groups = [set(one.groups[got[side]]) for side in SIDES]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    for side in SIDES:
+        assert set(one.labels[got[side]]) == set(one.labels)
+        assert (np.diff(got[side]) > 0).all()
+    order = list(range(len(one.ids)))
+    random.shuffle(order)
+    other = permuted(one, order)
+    again = splits.split(other, seed=seed, validation=0.2, test=0.2)
+    assert all(set(other.ids[again[side]]) == set(one.ids[got[side]]) for side in SIDES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(structures(), st.integers(0, 9), st.floats(0.01, 1), st.floats(0.01, 1), st.randoms(use_true_random=False))
+def test_label_fractions_are_nested_by_group_and_show_every_class(one, seed, a, b, random):
+    indices = np.array(sorted(random.sample(range(len(one.ids)), len(one.ids) // 2 + 1)))
+    small, large = (set(splits.label_fraction(one, indices, f, seed=seed).tolist()) for f in sorted((a, b)))
+    assert small <= large <= set(indices.tolist())
+    assert set(one.labels[list(small)]) == set(one.labels[indices])
+    for chosen in (small, large):
+        rest = set(indices.tolist()) - chosen
+        assert not set(one.groups[list(chosen)]) & set(one.groups[list(rest)])
+    assert splits.label_fraction(one, indices, 1.0, seed=seed).tolist() == indices.tolist()
+    order = np.array(random.sample(range(len(one.ids)), len(one.ids)))
+    other = permuted(one, order)
+    again = splits.label_fraction(other, np.flatnonzero(np.isin(order, indices)), min(a, b), seed=seed)
+    assert set(other.ids[again]) == set(one.ids[list(small)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.integers(3, 60), min_size=2, max_size=4), st.floats(0.05, 0.4), st.floats(0.05, 0.4), st.integers(0, 9)
+)
+def test_proportions_of_lone_images(counts, validation, test, seed):
+    """A side is given an image only where it lacks the most, so none ends with more than one too many."""
+    one = make(None, np.repeat(np.arange(len(counts)), counts).tolist(), known=False)
+    got = splits.split(one, seed=seed, validation=validation, test=test)
+    for side, share in (("train", 1 - validation - test), ("validation", validation), ("test", test)):
+        seen = np.bincount(one.labels[got[side]], minlength=len(counts))
+        assert (seen - share * np.array(counts) <= 1 + 1e-9).all() and (seen - share * np.array(counts) > -2).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=2, max_size=4), st.floats(0.01, 1), st.integers(0, 9))
+def test_label_fraction_of_lone_images_is_the_nearest_count(counts, fraction, seed):
+    one = make(None, np.repeat(np.arange(len(counts)), counts).tolist(), known=False)
+    got = splits.label_fraction(one, np.arange(len(one.ids)), fraction, seed=seed)
+    seen = np.bincount(one.labels[got], minlength=len(counts))
+    assert (np.abs(seen - np.maximum(fraction * np.array(counts), 1)) <= 0.5 + 1e-9).all()
+
+
+def test_unequal_groups_come_near_the_shares():
+    """One to five images a group and one rare class, as with lesions or patients."""
+    rng = np.random.default_rng(0)
+    sizes, kinds = rng.integers(1, 6, 800), rng.choice(3, 800, p=[0.8, 0.17, 0.03])
+    one = make(np.repeat([f"p{i}" for i in range(800)], sizes), np.repeat(kinds, sizes).tolist())
+    got = splits.split(one, seed=1, validation=0.15, test=0.15)
+    total = np.bincount(one.labels)
+    for side, share in (("train", 0.7), ("validation", 0.15), ("test", 0.15)):
+        assert np.abs(np.bincount(one.labels[got[side]]) - share * total).max() <= 5
+
+
+def test_seed_matters_and_the_split_of_a_seed_stays():
+    one = make(None, [0, 1] * 10, known=False)
+    tests = [splits.split(one, seed=seed, validation=0.2, test=0.2)["test"].tolist() for seed in range(5)]
+    assert len(set(map(tuple, tests))) == 5
+    assert tests[0] == PINNED
+
+
+def test_split_and_label_fraction_are_drawn_independently():
+    """Else the few labels would be those images that the split, too, drew first."""
+    one = make(None, [0] * 400 + [1] * 400, known=False)
+    everything = np.arange(800)
+    few = set(splits.label_fraction(one, everything, 0.25, seed=0))
+    order = [i for i in np.concatenate([splits.split(one, seed=0, validation=0.2, test=0.2)["test"]])]
+    assert 0.1 < np.mean([i in few for i in order]) < 0.4
+
+
+def test_too_few_groups():
+    one = make(["p", "p", "p", "q", "a", "b", "c", "d"], [1, 1, 1, 1, 0, 0, 0, 0], classes=("nevus", "melanoma"))
+    with pytest.raises(UserError, match="class 'melanoma' is in 2 groups, too few for train, validation, test"):
+        splits.split(one, seed=0, validation=0.2, test=0.2)
+
+
+def test_official_split_is_kept_and_completed():
+    labels = [0, 1] * 30
+    official = ["train"] * 40 + ["test"] * 20
+    one = make(None, labels, official=official, known=False)
+    got = splits.split(one, seed=0, validation=0.25, test=0.9)
+    assert got["test"].tolist() == list(range(40, 60))
+    assert len(got["validation"]) == 10 and set(got["validation"]) | set(got["train"]) == set(range(40))
+    full = make(None, labels, official=["train"] * 20 + ["validation"] * 20 + ["test"] * 20, known=False)
+    whole = splits.split(full, seed=0, validation=0.25, test=0.1)
+    assert [whole[side].tolist() for side in SIDES] == [list(range(20 * i, 20 * i + 20)) for i in range(3)]
+    anew = splits.split(one, seed=0, validation=0.2, test=0.2, official=False)
+    assert anew["test"].tolist() != got["test"].tolist() and len(anew["test"]) == 12
+
+
+def test_official_split_without_test():
+    one = make(None, [0, 1] * 30, official=["train"] * 40 + ["validation"] * 20, known=False)
+    got = splits.split(one, seed=0, validation=0.2, test=0.25)
+    assert got["validation"].tolist() == list(range(40, 60)) and len(got["test"]) == 10 and len(got["train"]) == 30
+
+
+def test_official_split_without_train():
+    one = make(None, [0, 1], official=["test", "test"], known=False)
+    with pytest.raises(UserError, match="no train images"):
+        splits.split(one, seed=0, validation=0.2, test=0.2)
+
+
+def test_leak_in_the_official_split():
+    one = make(["p1", "p2", "p1", "p3"], [0, 1, 0, 1], official=["train", "train", "test", "test"])
+    with pytest.raises(UserError, match=r"1 groups on two sides of the split: p1 \(test, train\)"):
+        splits.split(one, seed=0, validation=0.2, test=0.2)
+
+
+def test_check_names_groups():
+    one = make([f"p{i // 2:02d}" for i in range(40)], [0, 1] * 20)
+    splits.check(one, {"train": np.arange(20), "test": np.arange(20, 40)})
+    with pytest.raises(UserError, match=r"20 groups .*: p00 \(test, train\), p01 .* and 10 more"):
+        splits.check(one, {"train": np.arange(0, 40, 2), "test": np.arange(1, 40, 2)})
+    alone = make(None, [0, 1], known=False)
+    with pytest.raises(UserError, match=r"image00001 \(pretrain, test\)"):
+        splits.check(alone, {"pretrain": np.array([0, 1]), "test": np.array([1])})
+
+
+def test_unlabelled_images_are_for_training():
+    one = make(None, [source.UNLABELLED] * 9, known=False)
+    got = splits.split(one, seed=0, validation=0.2, test=0.2)
+    assert got["train"].tolist() == list(range(9)) and not len(got["validation"]) and not len(got["test"])
+    assert not len(splits.label_fraction(one, np.arange(9), 0.5, seed=0))
+    one = make(None, [source.UNLABELLED] * 4, official=["train", "test", "train", "test"], known=False)
+    assert splits.split(one, seed=0, validation=0.2, test=0.2)["test"].tolist() == [1, 3]
