@@ -28,3 +28,16 @@ def spread(embedding: jax.Array) -> jax.Array:
     SimSiam (arXiv:2011.10566), figure 2, scaled by sqrt(D).
     """
     return normalise(embedding).std(0).mean() * jnp.sqrt(embedding.shape[-1])
+
+
+def ntxent(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array:
+    """[B, D], [B, D] -> [B] nats: which of the 2B - 1 other embeddings is the partner (SimCLR, equation 1).
+
+    The mean over both directions of each pair; embeddings of equal rows are partners, all others negatives.
+    """
+    z = normalise(jnp.concatenate([first, second]))
+    logits = jnp.einsum("id,jd->ij", z, z, precision="highest") / temperature
+    logits = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, logits)
+    partner = jnp.roll(jnp.arange(len(z)), len(first))
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), partner[:, None], 1)[:, 0]
+    return nats.reshape(2, -1).mean(0)
