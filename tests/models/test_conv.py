@@ -1,0 +1,209 @@
+"""The CPU-fast convolution against `jax.lax.conv_general_dilated` and flax's own pooling: values and gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxssl.models import conv
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def arrays(*shapes, dtype=np.float32):
+    rng = np.random.default_rng(0)
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
+
+
+def values_and_gradients(convolve, x, w, **kw):
+    kw = {"dimension_numbers": DIMENSIONS, **kw}
+
+    def run(x, w):
+        y, pullback = jax.vjp(lambda x, w: convolve(x, w, **kw), x, w)
+        return y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
+
+    return jax.jit(run)(x, w)
+
+
+def assert_same(x, w, tolerance=1e-4, **kw):
+    ours = values_and_gradients(conv.conv_general_dilated, x, w, **kw)
+    native = values_and_gradients(lax.conv_general_dilated, x, w, **kw)
+    for a, b, name in zip(ours, native, ("value", "input gradient", "kernel gradient"), strict=True):
+        assert a.shape == b.shape and a.dtype == b.dtype, name
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * max(np.abs(b).max(initial=0), 1e-3), err_msg=name)
+
+
+# batch, px, channels in, channels out, kernel, stride, depthwise: each rule of choice on both its sides
+ENCODERS = (
+    (2, 64, 3, 64, 7, 2, False),
+    (8, 32, 3, 64, 3, 1, False),
+    (2, 28, 1, 16, 3, 1, False),
+    (8, 16, 64, 64, 3, 1, False),
+    (2, 16, 16, 16, 3, 1, False),
+    (6, 16, 64, 128, 3, 2, False),
+    (2, 4, 64, 128, 3, 2, False),
+    (2, 2, 128, 128, 3, 1, False),
+    (2, 1, 64, 64, 3, 1, False),
+    (2, 16, 64, 32, 1, 1, False),
+    (2, 9, 64, 128, 1, 2, False),
+    (2, 16, 24, 24, 3, 1, True),
+    (2, 9, 24, 24, 3, 2, True),
+    (2, 8, 24, 24, 5, 1, True),
+    (2, 7, 24, 24, 5, 2, True),
+)
+
+
+@pytest.mark.parametrize(("n", "px", "c", "d", "k", "stride", "depthwise"), ENCODERS)
+def test_the_shapes_of_the_encoders(n, px, c, d, k, stride, depthwise):
+    x, w = arrays((n, px, px, c), (k, k, 1 if depthwise else c, d))
+    padding = ((k // 2, k // 2),) * 2
+    assert_same(x, w, window_strides=(stride, stride), padding=padding, feature_group_count=c if depthwise else 1)
+
+
+def test_every_form_is_chosen_by_some_shape_of_the_encoders():
+    chosen = set()
+    for n, px, c, d, k, stride, depthwise in ENCODERS:
+        geometry = conv.Geometry((stride, stride), ((k // 2, k // 2),) * 2, c if depthwise else 1, None)
+        shapes = (n, px, px, c), (k, k, 1 if depthwise else c, d), geometry
+        chosen |= {conv.choose_forward(*shapes)}
+        chosen |= {conv.choose_input_gradient(*shapes), conv.choose_kernel_gradient(*shapes)}
+    forms = ("native", "pointwise", "im2col", "shifted_multiply_adds")
+    expected = {getattr(conv, form + part) for form in forms for part in ("", "_input_gradient")}
+    expected |= {getattr(conv, form + "_kernel_gradient") for form in ("native", "pointwise", "chunked")}
+    assert chosen == expected | {conv.shifted_multiply_adds_kernel_gradient}
+
+
+@settings(max_examples=8, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(7, 11), st.integers(7, 11)),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    padding=st.sampled_from(["SAME", "VALID"]) | st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+    groups=st.sampled_from([1, 3]),
+    form=st.sampled_from(["chosen", "im2col"]),
+)
+def test_any_plain_or_depthwise_convolution(size, kernel, strides, padding, groups, form):
+    x, w = arrays((2, *size, 3), (*kernel, 3 // groups, 3))
+    kw = dict(window_strides=strides, padding=padding, feature_group_count=groups)
+    if form == "chosen" or groups > 1:
+        assert_same(x, w, **kw)
+        return
+    # the forms that a small shape is not given must be right for it too
+    explicit = lax.padtype_to_pads(size, kernel, strides, padding) if isinstance(padding, str) else padding
+    geometry = conv.Geometry(strides, tuple(map(tuple, explicit)), 1, None)
+    y, dx, dw = values_and_gradients(lax.conv_general_dilated, x, w, **kw)
+    g = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
+
+    def close(a, b):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-7)
+
+    close(conv.im2col(x, w, geometry), y)
+    close(conv.im2col_input_gradient(w, g, geometry, x.shape, w.shape), dx)
+    close(conv.chunked_kernel_gradient(x, g, geometry, x.shape, w.shape), dw)
+
+
+@pytest.mark.parametrize(("px", "c", "k", "groups"), [(16, 64, 3, 1), (2, 64, 3, 1), (8, 32, 1, 1), (8, 32, 3, 32)])
+def test_bfloat16(px, c, k, groups):
+    x, w = arrays((2, px, px, c), (k, k, c // groups, c), dtype=jnp.bfloat16)
+    padding = ((k // 2, k // 2),) * 2
+    assert_same(x, w, tolerance=2e-2, window_strides=(1, 1), padding=padding, feature_group_count=groups)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "w_shape", "kw"),
+    [
+        ((2, 8, 8, 4), (3, 3, 4, 4), {"rhs_dilation": (2, 2)}),
+        ((2, 8, 8, 4), (3, 3, 4, 4), {"lhs_dilation": (2, 1), "padding": ((1, 1), (1, 1))}),
+        ((2, 8, 8, 4), (3, 3, 2, 4), {"feature_group_count": 2}),
+        ((2, 8, 8, 4), (3, 3, 1, 8), {"feature_group_count": 4}),
+        ((2, 4, 8, 8), (4, 4, 3, 3), {"dimension_numbers": ("NCHW", "OIHW", "NCHW")}),
+        ((2, 8, 4), (3, 4, 4), {"dimension_numbers": ("NWC", "WIO", "NWC"), "window_strides": (2,)}),
+        ((4, 8, 8, 4), (3, 3, 4, 4), {"batch_group_count": 2}),
+    ],
+)
+def test_the_unusual_is_native(x_shape, w_shape, kw):
+    kw = {"window_strides": (1, 1), "padding": "SAME", **kw}
+    x, w = arrays(x_shape, w_shape)
+    assert_same(x, w, tolerance=0, **kw)
+
+
+def test_linen_takes_it_and_a_negative_padding_crops():
+    x, w = arrays((2, 9, 9, 3), (3, 3, 3, 4))
+    assert_same(x, w, window_strides=(1, 1), padding=((-1, 2), (0, -2)))
+    native, layer = (nn.Conv(4, (3, 3), 2, conv_general_dilated=f) for f in (None, conv.conv_general_dilated))
+    variables = native.init(jax.random.key(0), x)
+    ours = layer.apply(variables, x)
+    np.testing.assert_allclose(ours, native.apply(variables, x), atol=1e-5)
+    shape = jax.eval_shape(lambda x: layer.apply(variables, x), x)
+    assert (shape.shape, shape.dtype) == (ours.shape, ours.dtype)
+
+
+def test_a_batch_that_does_not_divide_and_images_larger_than_a_chunk(monkeypatch):
+    monkeypatch.setattr(conv, "CHUNK_BYTES", 4 * 4 * 64 * 9 * 64)
+    for n in (7, 8):
+        assert_same(*arrays((n, 8, 8, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
+    monkeypatch.setattr(conv, "CHUNK_BYTES", 1)
+    assert_same(*arrays((3, 8, 8, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
+
+
+def test_large_columns_are_not_made():
+    w = (3, 3, 64, 64)
+    geometry = conv.Geometry((2, 2), ((1, 1), (1, 1)), 1, None)
+    assert conv.choose_input_gradient((16, 64, 64, 64), w, geometry) is conv.im2col_input_gradient
+    assert conv.choose_input_gradient((4096, 64, 64, 64), w, geometry) is conv.native_input_gradient
+
+
+def test_on_the_cpu_a_1x1_is_no_convolution_and_elsewhere_it_is():
+    x, w = arrays((2, 8, 8, 4), (1, 1, 4, 8))
+
+    def text(convolve, platform):
+        def loss(x, w):
+            return (convolve(x, w, (2, 2), "SAME", dimension_numbers=DIMENSIONS) ** 2).sum()
+
+        return jax.jit(jax.grad(loss)).trace(x, w).lower(lowering_platforms=(platform,)).as_text()
+
+    for platform, convolve, convolutions in (
+        ("cpu", conv.conv_general_dilated, 0),
+        ("cpu", lax.conv_general_dilated, 2),
+        ("cuda", conv.conv_general_dilated, 2),
+        ("tpu", conv.conv_general_dilated, 2),
+    ):
+        assert text(convolve, platform).count("stablehlo.convolution") == convolutions
+    assert "dot_general" not in text(conv.conv_general_dilated, "tpu")
+
+
+@pytest.mark.skipif(
+    jax.device_count() < 8, reason="needs 8 devices: XLA_FLAGS=--xla_force_host_platform_device_count=8"
+)
+@pytest.mark.parametrize(
+    ("px", "c", "k", "stride", "groups"),
+    [(16, 64, 3, 1, 1), (2, 64, 3, 1, 1), (16, 64, 3, 2, 1), (8, 32, 1, 2, 1), (8, 32, 3, 1, 32)],
+)
+def test_one_and_eight_devices_agree(px, c, k, stride, groups):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    x, w = arrays((16, px, px, c), (k, k, c // groups, c))
+    kw = dict(window_strides=(stride, stride), padding=((k // 2, k // 2),) * 2, feature_group_count=groups)
+    one = values_and_gradients(conv.conv_general_dilated, x, w, **kw)
+    x = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    w = jax.device_put(w, NamedSharding(mesh, PartitionSpec()))
+    eight = values_and_gradients(conv.conv_general_dilated, x, w, **kw)
+    assert len(eight[0].sharding.device_set) == 8
+    for a, b in zip(one, eight, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(a).max()))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 9, 3), (1, 1, 2, 1)])
+def test_max_pool(shape):
+    (x,) = arrays(shape)
+    x = jnp.round(x.at[0].set(jnp.maximum(x[0], 0)), 1)  # with many ties, as after relu
+    y, pullback = jax.vjp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
+    ours, our_pullback = jax.vjp(conv.max_pool, x)
+    np.testing.assert_array_equal(ours, y)
+    (g,) = arrays(y.shape)
+    np.testing.assert_allclose(our_pullback(g)[0], pullback(g)[0], atol=1e-6)

@@ -1,0 +1,99 @@
+"""What a user gets wrong: one line, exit code 2, and nothing compiled or left behind."""
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from jaxssl import main
+
+ROOT = __file__.rsplit("/", 2)[0]
+CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
+
+
+@pytest.fixture
+def run(tmp_path, capfd, monkeypatch):
+    """Runs main in a folder of its own; (exit code, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        flags.FLAGS.unparse_flags()
+        try:
+            code = main.main(["jaxssl", *arguments])
+        except SystemExit as end:
+            code = end.code
+        return code, capfd.readouterr().err
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "--config is missing"),
+        (("--config=configs/nowhere.py",), "configs/nowhere.py"),
+        ((CONFIG, "--config.pretrain.epoch=2"), "epoch"),
+        ((CONFIG, "--config.nonsense=2"), "nonsense"),
+        ((CONFIG, "--wrokdir=x"), "wrokdir"),
+        ((CONFIG, "stray"), "stray"),
+        ((CONFIG, "--config.pretrain.epochs=many"), "pretrain.epochs"),
+        ((CONFIG, "--config.pretrain.optimizer.learning_rate=fast"), "learning_rate"),
+        ((CONFIG, "--config.pretrain.objective=bayol"), "did you mean 'byol'"),
+        ((CONFIG, "--config.model.name=resnet19"), "resnet18"),
+        ((CONFIG, "--config.data.name=lens"), "lenses"),
+        ((CONFIG, "--config.data.label_fraction=0"), "data.label_fraction=0.0 lies outside (0, 1]"),
+        ((CONFIG, "--config.data.label_fraction=1.5"), "data.label_fraction"),
+        ((CONFIG, "--config.data.test=1.0"), "data.test"),
+        ((CONFIG, "--config.data.image_size=16"), "data.image_size=16 is below the reach"),
+        ((CONFIG, "--config.pretrain.batch_size=100000"), "pretrain.batch_size=100000 is larger than the"),
+        ((CONFIG, "--config.transfer.batch_size=100000"), "transfer.batch_size=100000 is larger than the"),
+        ((CONFIG, "--config.pretrain.batch_size=0"), "pretrain.batch_size=0"),
+        ((CONFIG, "--config.pretrain.accumulate=3"), "pretrain.accumulate=3"),
+        ((CONFIG, "--config.mesh.fsdp=3", "--config.mesh.data=9"), "mesh.data=9"),
+        ((CONFIG, "--config.transfer.protocols=('prob',)"), "did you mean 'probe'"),
+        ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
+        ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
+        ((CONFIG, "--config.data.name=folder"), "data.dir"),
+        ((CONFIG, "--config.data.name=ham10000"), "10.7910/DVN/DBW86T"),
+        ((CONFIG, "--workdir=/proc/nowhere"), "--workdir=/proc/nowhere"),
+    ],
+)
+def test_a_mistake_ends_with_one_helpful_line(run, arguments, says):
+    code, error = run(*arguments)
+    assert code == 2
+    assert says in error
+    assert len(error.strip().splitlines()) == 1, error
+    assert "Traceback" not in error
+
+
+def test_options_that_nothing_takes_are_named_with_those_that_exist(run, tmp_path):
+    text = f"""
+import importlib.util
+spec = importlib.util.spec_from_file_location("base", "{ROOT}/configs/byol_lenses.py")
+base = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(base)
+def get_config(arg=""):
+    c = base.get_config("local")
+    c[arg].kw.speed = 3
+    return c
+"""
+    (tmp_path / "mine.py").write_text(text)
+    for part, known in (("pretrain", "pretrain.kw.ema"), ("model", "width"), ("data", "images_per_class")):
+        code, error = run(f"--config=mine.py:{part}")
+        assert code == 2 and "speed" in error and known in error, error
+
+
+def test_images_that_hold_nothing_are_refused(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(30):
+            Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    code, error = run(CONFIG, "--config.data.name=folder", "--config.data.dir=images")
+    assert code == 2 and "images_per_class" in error
+    assert jax.device_count() == 8
+
+
+def test_default_workdir_is_named_after_config_and_argument():
+    assert str(main.default_workdir(["x", "--config=configs/byol_ham.py:local"])) == "runs/byol_ham-local"
+    assert str(main.default_workdir(["x", "--config", "a/byol_ham.py", "--debug"])) == "runs/byol_ham"
