@@ -1,11 +1,12 @@
-from ml_collections import ConfigDict
 from jaxssl import config
+
 
 def get_config(arg=""):
     c = config.base()
     c.data.name = "lenses"
     c.data.image_size = 64
     c.data.kw.images_per_class = 2000
+    c.data.kw.substructure = 0.1
     c.model.kw.width = 16
     c.pretrain.epochs = 5
     c.pretrain.batch_size = 128

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 
 class Pixels(NamedTuple):
-    """What the stored values mean, found on the training images: `low` becomes 0 and `high` 1, then mean 0 and std 1."""
+    """What stored values mean, found on the training images: `low` becomes 0 and `high` 1, then mean 0 and std 1."""
 
     low: float
     high: float
@@ -57,7 +57,7 @@ def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tu
 
 
 def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
-    """[B, H, W, C] smoothed by `sigma` [B] pixels, as two matrix products; the kernel is cut at the border and rescaled."""
+    """[B, H, W, C] smoothed by `sigma` [B] pixels, as two matrix products; the kernel is rescaled at the border."""
 
     def kernel(length: int) -> jax.Array:
         place = jnp.arange(length, dtype=jnp.float32)
@@ -68,8 +68,10 @@ def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
     return jnp.einsum("bjw,biwc->bijc", kernel(x.shape[2]), x)
 
 
-def jitter(key: jax.Array, x: jax.Array, brightness: float, contrast: float, saturation: float, hue: float) -> jax.Array:
-    """Brightness and contrast for any image; saturation and hue where there are three channels, which stay in [0, 1]."""
+def jitter(
+    key: jax.Array, x: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
+) -> jax.Array:
+    """Brightness and contrast of any image; saturation and hue of three channels, which stay in [0, 1]."""
     keys = jax.random.split(key, 4)
 
     def factor(key: jax.Array, strength: float) -> jax.Array:

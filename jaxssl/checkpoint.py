@@ -1,4 +1,4 @@
-"""All of orbax: trees written aside, renamed when whole, and believed only while their files still have their checksums.
+"""All of orbax: trees written aside, renamed when whole, and believed only while their files match their checksums.
 
 A folder holds one subfolder a step and, beside it, `<step>.sha256.json`. The checksums come last: a checkpoint without
 them was never finished, and one that disagrees with them was damaged since. Orbax itself reads flipped bits as values.

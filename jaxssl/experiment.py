@@ -163,7 +163,11 @@ def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
 def provenance() -> dict[str, Any]:
     """Package versions, git revision and devices."""
     git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        ["git", "describe", "--always", "--dirty"],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return {
         "versions": {name: version(name) for name in PACKAGES},
@@ -234,7 +238,8 @@ def with_encoder(state: TrainState, variables: Tree) -> TrainState:
     def place(tree: Tree, value: Tree) -> Tree:
         if "encoder" not in tree:
             return tree
-        return tree | {"encoder": jax.tree.map(jnp.copy, checkpoint.merge(tree["encoder"], value, "the encoder to start from"))}
+        fits = checkpoint.merge(tree["encoder"], value, "the encoder to start from")
+        return tree | {"encoder": jax.tree.map(jnp.copy, fits)}
 
     model_state = place(state.model_state, statistics)
     if "target" in model_state:
@@ -314,7 +319,7 @@ def fit(
     with metrics.Writer(setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every) as writer:
         if start == 0:
             writer.row(0, 0, measure(0, state))
-        for epoch, state in train.epochs(  # noqa: B007
+        for epoch, trained in train.epochs(
             state,
             lambda epoch: compiled(epoch < freeze_epochs),
             lambda epoch, skip: pipeline.training(
@@ -332,7 +337,8 @@ def fit(
             checkpoints=folder,
             save_every=c.save_every,
         ):
-            writer.row(epoch * per_epoch, epoch, measure(epoch, state))
+            writer.row(epoch * per_epoch, epoch, measure(epoch, trained))
+            state = trained
     return state
 
 
@@ -414,7 +420,11 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
 
 def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str, Any]]:
     """The evaluations of one encoder by each protocol, from evaluations/ where they are done."""
-    taken = functools.cache(lambda: {name: features(setup, variables, rows) for name, rows in transfer_rows(setup).items()})
+
+    @functools.cache
+    def taken() -> dict[str, np.ndarray]:
+        return {name: features(setup, variables, rows) for name, rows in transfer_rows(setup).items()}
+
     done = []
     for protocol in setup.config.transfer.protocols:
         name = f"{protocol}_{init}"

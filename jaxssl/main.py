@@ -7,35 +7,47 @@ from pathlib import Path
 
 import jax
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
 from jaxssl import experiment, sharding
 from jaxssl.errors import Preempted, SickRun, UserError
 
-FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "A file of configs/, with its argument after a colon.", lock_config=True)
-flags.DEFINE_string("workdir", None, "Where everything goes; runs/<config> by default. The same again resumes.")
-flags.DEFINE_bool("debug", False, "Show the traceback of an error that is the user's to mend.")
-flags.DEFINE_string("coordinator", None, "host:port of process 0, where several processes train together.")
-flags.DEFINE_integer("num_processes", None, "How many processes train together.")
-flags.DEFINE_integer("process_id", None, "Which of them this is.")
-
 COMPILATION_CACHE = "~/.cache/jaxssl/xla"  # JAX_COMPILATION_CACHE_DIR says otherwise.
 
 
-def parse(arguments: list[str]) -> None:
-    """Reads the flags. Raises UserError with one line for an unknown field, a wrong type or a config that fails."""
+def define() -> flags.FlagValues:
+    """The flags, none of them read yet."""
+    values = flags.FlagValues()
+    given = {"flag_values": values}
+    config_flags.DEFINE_config_file("config", None, "A file of configs/, its argument after a colon.", **given)
+    flags.DEFINE_string("workdir", None, "Where all goes; runs/<config> by default. The same again resumes.", **given)
+    flags.DEFINE_bool("debug", False, "Show the traceback of an error that is the user's to mend.", **given)
+    flags.DEFINE_string("coordinator", None, "host:port of process 0, where several train together.", **given)
+    flags.DEFINE_integer("num_processes", None, "How many processes train together.", **given)
+    flags.DEFINE_integer("process_id", None, "Which of them this is.", **given)
+    return values
+
+
+def parse(values: flags.FlagValues, arguments: list[str]) -> ConfigDict:
+    """Reads the flags and returns the config, locked.
+
+    Raises:
+      UserError: an unknown flag or field, a value of the wrong type, a config file that fails.
+    """
     try:
-        rest = FLAGS(arguments)
-    except SystemExit:
-        raise
+        rest = values(arguments)
+        config = values.config
+        if config is not None:
+            config.keys()  # A file that failed to load says so only once it is asked for something.
     except Exception as error:
-        raise UserError(" ".join(str(error).split())) from error
+        text = error.args[0] if isinstance(error, KeyError) else str(error)
+        raise UserError(" ".join(str(text).split())) from error
     if len(rest) > 1:
         raise UserError(f"{rest[1]!r} is not a flag; fields are set as --config.pretrain.epochs=2")
-    if FLAGS.config is None:
+    if config is None:
         raise UserError("--config is missing: python -m jaxssl.main --config=configs/byol_lenses.py")
+    return config
 
 
 def default_workdir(arguments: list[str]) -> Path:
@@ -48,15 +60,19 @@ def default_workdir(arguments: list[str]) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Runs one experiment and returns the exit code: 0 done, 2 the user's to mend, 3 sick, 75 preempted and saved."""
+    values = define()
+    if "--help" in arguments:
+        print(__doc__, values.get_help(), sep="\n")
+        return 0
     try:
-        parse(arguments)
+        config = parse(values, arguments)
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILATION_CACHE)
         jax.config.update("jax_compilation_cache_dir", str(Path(cache).expanduser()))
-        configuration.check(FLAGS.config)
-        sharding.connect(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-        experiment.run(FLAGS.config, Path(FLAGS.workdir or default_workdir(arguments)))
+        configuration.check(config)
+        sharding.connect(values.coordinator, values.num_processes, values.process_id)
+        experiment.run(config, Path(values.workdir or default_workdir(arguments)))
     except (UserError, SickRun, Preempted) as error:
-        if FLAGS.is_parsed() and FLAGS.debug:
+        if "--debug" in arguments:
             raise
         print(f"jaxssl: {error}", file=sys.stderr)
         return error.exit_code

@@ -33,8 +33,8 @@ def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
 class Writer:
     """Takes the metrics of one phase step by step, one step late, and writes each `log_every`-th as a row.
 
-    A row is of one step alone, so that rows do not depend on where a run was interrupted. Rows that an earlier try wrote
-    beyond the step from which this one starts are taken out first.
+    A row is of one step alone, so that rows do not depend on where a run was interrupted. Rows that an earlier try
+    wrote beyond the step from which this one starts are taken out first.
     """
 
     def __init__(
@@ -49,12 +49,12 @@ class Writer:
             write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
             self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
             self.tensorboard = SummaryWriter(str(self.workdir / "tensorboard" / phase), purge_step=start or None)
-        columns = ("{task.description}", "epoch {task.fields[epoch]}", "loss {task.fields[loss]}", "{task.fields[speed]}")
-        texts = [TextColumn(f"[progress.description]{c}") for c in columns]
+        columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]")
+        texts = [TextColumn(f"{{task.{column}}}") for column in columns]
         self.progress = Progress(
             texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, disable=not self.live()
         )
-        fields = {"epoch": f"{start // steps_per_epoch}/{epochs}", "loss": "-", "speed": "compiling"}
+        fields = {"epoch": f"epoch {start // steps_per_epoch}/{epochs}", "loss": "", "speed": "compiling"}
         self.task = self.progress.add_task(phase, total=epochs * steps_per_epoch, completed=start, **fields)
         self.fetched = time.perf_counter()
 
@@ -94,10 +94,14 @@ class Writer:
                 f"{self.phase}: {bad[0]} is {metrics[bad[0]]} at step {step}; the checkpoints are from before it; "
                 f"a lower learning rate, a longer warm-up or a look at the images may mend it"
             )
-        fields = {"epoch": f"{epoch + 1}/{self.epochs}", "loss": f"{metrics['loss']:.4f}", "speed": f"{speed:.0f} images/s"}
+        fields = {
+            "epoch": f"epoch {epoch + 1}/{self.epochs}",
+            "loss": f"loss {metrics['loss']:.4f}",
+            "speed": f"{speed:.0f} images/s",
+        }
         self.progress.update(self.task, completed=step, **fields)
         if self.main and not self.live() and step % self.steps_per_epoch == 0:
-            console.print(f"{self.phase}: epoch {fields['epoch']}, loss {fields['loss']}, {fields['speed']}")
+            console.print(f"{self.phase}: {', '.join(fields.values())}")
         self.fetched = time.perf_counter()
 
     def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
 
 
 def make_mesh(data: int, fsdp: int) -> Mesh:
-    """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError where they do not fit."""
+    """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError if there are fewer."""
     devices = jax.device_count()
     data = devices // fsdp if data == -1 else data
     if not 0 < data * fsdp <= devices or (jax.process_count() > 1 and data * fsdp < devices):

@@ -40,7 +40,12 @@ def init_state(
 
 
 def train_step(
-    state: TrainState, batch: dict, objective: Objective, augment: Augment, tx: optax.GradientTransformation, parts: int = 1
+    state: TrainState,
+    batch: dict,
+    objective: Objective,
+    augment: Augment,
+    tx: optax.GradientTransformation,
+    parts: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update, and its metrics: scalars, among them "loss" and "gradient_norm".
 
@@ -99,8 +104,8 @@ def epochs(
 ) -> Iterator[tuple[int, TrainState]]:
     """Trains from wherever `state` is; yields (epochs done, state) after each epoch, and saves it after the yield.
 
-    The metrics of a step are fetched once the next one is under way, so the device never waits for the host, and all are
-    known to be finite before anything is saved.
+    The metrics of a step are fetched once the next one is under way, so the device never waits for the host, and all
+    are known to be finite before anything is saved.
 
     Args:
       state: fresh or restored, also in the middle of an epoch.

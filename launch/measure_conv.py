@@ -97,7 +97,7 @@ def shifted_matmuls(x: jax.Array, w: jax.Array, geometry: conv.Geometry) -> jax.
 def gradient_of(form: Callable, argument: int) -> Callable:
     """The input (0) or kernel (1) gradient of a forward form, by differentiating it."""
 
-    def gradient(kept, g, geometry, x_shape, w_shape):  # noqa: ANN202
+    def gradient(kept, g, geometry, x_shape, w_shape):
         shape = (x_shape, w_shape)[argument]
         both = (lambda a: form(a, kept, geometry)) if argument == 0 else (lambda a: form(kept, a, geometry))
         return jax.linear_transpose(both, jax.ShapeDtypeStruct(shape, g.dtype))(g)[0]
@@ -196,7 +196,7 @@ def step(batch: int, model: ResNet18) -> float:
     variables = jax.jit(model.init)(jax.random.key(0), x)
     params, stats = variables["params"], variables["batch_stats"]
 
-    def loss(params, x):  # noqa: ANN202
+    def loss(params, x):
         y, _ = model.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
         return (y**2).mean()
 

@@ -1,4 +1,4 @@
-"""Eight fake CPU devices, one compilation cache for all tests and workers, and the real images where they are at hand."""
+"""Eight fake CPU devices, one compilation cache for all tests, and the real images where they are at hand."""
 
 import os
 from pathlib import Path

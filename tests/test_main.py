@@ -1,15 +1,17 @@
 """What a user gets wrong: one line, exit code 2, and nothing compiled or left behind."""
 
+import sys
+
 import jax
 import numpy as np
 import pytest
-from absl import flags
 from PIL import Image
 
 from jaxssl import main
 
 ROOT = __file__.rsplit("/", 2)[0]
 CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
+HAM = f"--config={ROOT}/configs/byol_ham.py:local"
 
 
 @pytest.fixture
@@ -18,12 +20,9 @@ def run(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        flags.FLAGS.unparse_flags()
-        try:
-            code = main.main(["jaxssl", *arguments])
-        except SystemExit as end:
-            code = end.code
-        return code, capfd.readouterr().err
+        # config_flags looks for overrides there.
+        monkeypatch.setattr(sys, "argv", ["jaxssl", *arguments])
+        return main.main(sys.argv), capfd.readouterr().err
 
     return call
 
@@ -54,8 +53,9 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.transfer.protocols=('prob',)"), "did you mean 'probe'"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
-        ((CONFIG, "--config.data.name=folder"), "data.dir"),
-        ((CONFIG, "--config.data.name=ham10000"), "10.7910/DVN/DBW86T"),
+        ((CONFIG, "--config.data.name=folder"), "data.kw.images_per_class"),
+        ((HAM,), "10.7910/DVN/DBW86T"),
+        ((HAM, "--config.data.manual_dir=nowhere"), "nowhere"),
         ((CONFIG, "--workdir=/proc/nowhere"), "--workdir=/proc/nowhere"),
     ],
 )

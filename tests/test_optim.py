@@ -9,7 +9,10 @@ import pytest
 from jaxssl import optim
 
 PARAMS = {"encoder": {"kernel": jnp.full((2, 3), 2.0), "bias": jnp.full(3, 2.0)}, "head": {"kernel": jnp.ones((3, 2))}}
-GRADS = {"encoder": {"kernel": jnp.full((2, 3), 0.5), "bias": jnp.full(3, 0.5)}, "head": {"kernel": jnp.full((3, 2), 3.0)}}
+GRADS = {
+    "encoder": {"kernel": jnp.full((2, 3), 0.5), "bias": jnp.full(3, 0.5)},
+    "head": {"kernel": jnp.full((3, 2), 3.0)},
+}
 
 
 def steps(tx, count, grads=GRADS):

@@ -16,7 +16,7 @@ def order(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def gather(source: Source, rows: np.ndarray, real: int | None = None) -> dict[str, np.ndarray]:
-    """{"image" as stored, "label" int32, "index" int32, "mask" bool} of these rows, the first `real` of them no padding."""
+    """{"image" as stored, "label" int32, "index" int32, "mask" bool} of these rows, of which `real` are no padding."""
     return {
         "image": source.images[rows],
         "label": source.labels[rows],

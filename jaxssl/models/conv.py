@@ -94,11 +94,11 @@ def _conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
     return lax.platform_dependent(x, w, cpu=cpu, default=partial(native, geometry=geometry))
 
 
-def _forward(x, w, geometry):  # noqa: ANN202
+def _forward(x, w, geometry):
     return _conv(x, w, geometry), (x, w)
 
 
-def _backward(geometry, residuals, g):  # noqa: ANN202
+def _backward(geometry, residuals, g):
     x, w = residuals
     shapes = dict(geometry=geometry, x_shape=x.shape, w_shape=w.shape)
     dx = lax.platform_dependent(
@@ -275,7 +275,7 @@ def im2col_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shap
 def chunked_kernel_gradient(
     x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
-    def part(x, g):  # noqa: ANN202
+    def part(x, g):
         return contract_pixels(g, columns(x, w_shape, geometry), geometry)
 
     images = images_per_chunk(x_shape[0], CHUNK_BYTES * x_shape[0] // column_bytes(x_shape, w_shape, geometry))
@@ -301,7 +301,7 @@ def sum_over_chunks(part: Callable, shape: tuple, x: jax.Array, g: jax.Array, im
     steps = x.shape[0] // images
     x, g = (a.reshape(images, steps, *a.shape[1:]) for a in (x, g))
 
-    def add(total, i):  # noqa: ANN202
+    def add(total, i):
         return total + part(*(lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in (x, g))), None
 
     return lax.scan(add, jnp.zeros(shape), jnp.arange(steps))[0]
@@ -324,7 +324,7 @@ def shifted_multiply_adds_input_gradient(
 def shifted_multiply_adds_kernel_gradient(
     x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
-    def part(x, g):  # noqa: ANN202
+    def part(x, g):
         # a product with ones is a faster sum over the pixels than a reduction
         ones = jnp.ones((1, math.prod(g.shape[:3])), jnp.float32)
         sums = [ones @ (view * g).reshape(-1, g.shape[3]).astype(jnp.float32) for view in taps(x, w_shape, geometry)]
@@ -353,7 +353,7 @@ def native_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
-def _max_pool_backward(x, g):  # noqa: ANN202
+def _max_pool_backward(x, g):
     def native_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
         return jax.vjp(native_max_pool, x)[1](g)[0]
 

@@ -60,10 +60,11 @@ def shortcut(block: nn.Module, x: jax.Array, width: int) -> jax.Array:
 
 
 class ResNet(nn.Module):
-    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; D = 8 width expansion.
+    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; D = 8 width expansion for four
+    stages.
 
     Attributes:
-      stages: blocks in each of the four stages.
+      stages: blocks in each stage; the published ones have four.
       block: `BasicBlock` or `Bottleneck`.
       stem: "imagenet" (7x7 of stride 2 and a max-pool: the map has 1/32 of the side) or "small" (3x3, 1/8).
       width: channels of the first stage; 64 as published.
@@ -105,13 +106,13 @@ class ResNet(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def resnet18(**kw) -> ResNet:
-    return ResNet((2, 2, 2, 2), BasicBlock, **kw)
+def resnet18(stages: tuple[int, ...] = (2, 2, 2, 2), **kw) -> ResNet:
+    return ResNet(tuple(stages), BasicBlock, **kw)
 
 
-def resnet34(**kw) -> ResNet:
-    return ResNet((3, 4, 6, 3), BasicBlock, **kw)
+def resnet34(stages: tuple[int, ...] = (3, 4, 6, 3), **kw) -> ResNet:
+    return ResNet(tuple(stages), BasicBlock, **kw)
 
 
-def resnet50(**kw) -> ResNet:
-    return ResNet((3, 4, 6, 3), Bottleneck, **kw)
+def resnet50(stages: tuple[int, ...] = (3, 4, 6, 3), **kw) -> ResNet:
+    return ResNet(tuple(stages), Bottleneck, **kw)

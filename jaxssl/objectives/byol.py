@@ -40,7 +40,9 @@ def make(
     def project(params: Tree, state: Tree, image: jax.Array) -> tuple[jax.Array, jax.Array, Tree]:
         """Pooled features, projection and the statistics of both networks after this batch."""
         out, encoder_state = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
-        z, projector_state = apply_network(projector, params["projector"], state["projector"], out["pooled"], train=True)
+        z, projector_state = apply_network(
+            projector, params["projector"], state["projector"], out["pooled"], train=True
+        )
         return out["pooled"], z, state | {"encoder": encoder_state, "projector": projector_state}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):

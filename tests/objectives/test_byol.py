@@ -85,7 +85,13 @@ def test_statistics_of_the_target_are_its_own(made):
     _, (new, _) = objective.loss(params, state, target, batch, jax.random.key(2))
     _, (moved, _) = objective.loss(params, state, jax.tree.map(lambda t: t + 1, target), batch, jax.random.key(2))
     jax.tree.map(np.testing.assert_array_equal, moved["encoder"], new["encoder"])
-    assert np.abs(moved["target"]["encoder"]["batch_stats"]["bn"]["mean"] - new["target"]["encoder"]["batch_stats"]["bn"]["mean"]).max() > 0.1
+    assert (
+        np.abs(
+            moved["target"]["encoder"]["batch_stats"]["bn"]["mean"]
+            - new["target"]["encoder"]["batch_stats"]["bn"]["mean"]
+        ).max()
+        > 0.1
+    )
 
 
 @pytest.mark.parametrize(("step", "cosine"), [(0, 1.0), (5, 0.0), (10, -1.0)])

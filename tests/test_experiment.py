@@ -1,0 +1,216 @@
+"""One experiment from images to results: its files, its scores, and what comes of killing it."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+
+from jaxssl import checkpoint, experiment, metrics
+from jaxssl.errors import SickRun, UserError
+from tests import tiny_config
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("done")
+    return workdir, experiment.run(tiny_config.get_config(), workdir)
+
+
+def table(workdir):
+    with open(workdir / "predictions.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def outcome(workdir):
+    """results.json without its times, and predictions.csv."""
+    text = re.sub(r'"(seconds|images_per_second)": [0-9.e+-]+', "", (workdir / "results.json").read_text())
+    return text, (workdir / "predictions.csv").read_text()
+
+
+def test_results_hold_what_the_design_says(done):
+    workdir, results = done
+    assert json.loads((workdir / "results.json").read_text()) == json.loads(json.dumps(results))
+    dataset = results["dataset"]
+    assert dataset["classes"] == ["no", "sphere", "vort"] and dataset["name"] == "lenses" and dataset["groups_known"]
+    assert sum(split["images"] for split in dataset["splits"].values()) == 120
+    pretrain = results["pretrain"]
+    assert pretrain["objective"] == "byol" and pretrain["epochs"] == 2 and pretrain["expected_first_loss"] is None
+    assert pretrain["seconds"] > 0 and 0 < pretrain["final_loss"] < pretrain["first_loss"] <= 8
+    assert set(pretrain["collapse"]) == {"verdict", "feature_std", "effective_rank"}
+    names = [e["name"] for e in results["evaluations"]]
+    assert names == [f"{p}_{i}" for i in ("ssl", "random") for p in ("probe", "knn", "finetune")]
+    for e in results["evaluations"]:
+        assert e["name"] == f"{e['protocol']}_{e['init']}" and e["split"] == "test" and e["fold"] is None
+        assert e["images"] == dataset["splits"]["test"]["images"] == np.sum(e["confusion"])
+        assert set(e["metrics"]) == {"accuracy", "balanced_accuracy", "auc_macro", "f1_macro", "ece"}
+
+
+def test_every_score_can_be_recomputed_from_predictions(done):
+    workdir, results = done
+    rows = table(workdir)
+    classes = results["dataset"]["classes"]
+    for e in results["evaluations"]:
+        of = [r for r in rows if r["evaluation"] == e["name"]]
+        labels = [classes.index(r["label"]) for r in of]
+        p = np.array([[float(r[f"p_{c}"]) for c in classes] for r in of])
+        predicted = [classes.index(r["predicted"]) for r in of]
+        assert predicted == p.argmax(1).tolist()
+        present = np.unique(labels)
+        expected = {
+            "accuracy": accuracy_score(labels, predicted),
+            "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+            "auc_macro": roc_auc_score(labels, p / p.sum(1, keepdims=True), multi_class="ovr"),
+            "f1_macro": f1_score(labels, predicted, labels=present, average="macro", zero_division=0),
+        }
+        for name, value in expected.items():
+            assert e["metrics"][name]["value"] == pytest.approx(value, abs=1e-9), (e["name"], name)
+        assert e["majority_accuracy"] == pytest.approx(max(np.bincount(labels)) / len(labels))
+
+
+def test_splits_are_stored_apart_and_predictions_are_of_test_alone(done):
+    workdir, results = done
+    splits = json.loads((workdir / "splits.json").read_text())
+    assert set(splits) == {"train", "validation", "test", "groups_known", "fingerprint"}
+    sets = [set(splits[name]) for name in ("train", "validation", "test")]
+    assert sum(map(len, sets)) == len(set().union(*sets)) == 120
+    assert {r["image_id"] for r in table(workdir)} == sets[2]
+    assert splits["fingerprint"] == results["dataset"]["fingerprint"]
+
+
+def test_metrics_tell_the_story_of_each_phase(done):
+    workdir, _ = done
+    rows = metrics.read(workdir, "pretrain")
+    steps = [r for r in rows if "loss" in r]
+    assert [r["step"] for r in steps] == list(range(1, len(steps) + 1))
+    assert {"images_per_second", "online_probe_accuracy", "embedding_std", "gradient_norm", "epoch"} <= set(steps[0])
+    assert [r["epoch"] for r in rows if "effective_rank" in r] == [0, 1, 2]
+    assert [r["epoch"] for r in metrics.read(workdir, "finetune_ssl") if "validation" in r] == [0, 1, 2]
+    assert list((workdir / "tensorboard" / "pretrain").glob("events*"))
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["config"]["pretrain"]["epochs"] == 2 and config["versions"]["jax"] and config["devices"]
+
+
+def test_the_frozen_encoder_did_not_move_by_a_bit_and_then_did(done):
+    """freeze_epochs is 1 of 2: after the first epoch the encoder is still that of pretraining, its statistics too."""
+    workdir, _ = done
+    encoder = restore(workdir / "checkpoints" / "encoder")
+    first = restore(workdir / "checkpoints" / "finetune_ssl", newest=False)
+    jax.tree.map(np.testing.assert_array_equal, first["params"]["encoder"], encoder["params"])
+    jax.tree.map(np.testing.assert_array_equal, first["model_state"]["encoder"]["batch_stats"], encoder["batch_stats"])
+    assert np.abs(first["params"]["head"]["linear"]["kernel"]).max() > 0
+    last = restore(workdir / "checkpoints" / "finetune_ssl")
+    assert not np.array_equal(last["params"]["encoder"]["conv1"]["kernel"], encoder["params"]["conv1"]["kernel"])
+
+
+def restore(folder, newest=True):
+    import orbax.checkpoint as ocp
+
+    step = checkpoint.steps(folder)[0 if newest else -1]
+    with ocp.StandardCheckpointer() as checkpointer:
+        tree = checkpointer.restore((folder / str(step)).absolute())
+    plain = {name: value for name, value in tree.items() if name != "key"}
+    return jax.tree.map(np.asarray, plain)
+
+
+def test_a_finished_run_is_not_done_again(done):
+    workdir, results = done
+    before = {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
+    assert experiment.run(tiny_config.get_config(), workdir) == results
+    assert before == {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
+
+
+def test_a_workdir_of_another_config_is_refused_with_the_difference(done):
+    workdir, _ = done
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 3
+    with pytest.raises(UserError, match=r"pretrain.epochs is 2 there and 3 here"):
+        experiment.run(c, workdir)
+    assert not list(experiment.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
+
+
+def test_other_images_under_the_same_config_are_refused(done, monkeypatch):
+    workdir, _ = done
+    real = experiment.data.load
+
+    def other(*args, **kw):
+        return real(*args, **kw)._replace(fingerprint="other")
+
+    monkeypatch.setattr(experiment.data, "load", other)
+    with pytest.raises(UserError, match="changed since"):
+        experiment.run(tiny_config.get_config(), workdir)
+
+
+def test_an_encoder_that_was_never_loaded_is_refused(done, tmp_path):
+    workdir, _ = done
+    variables = restore(workdir / "checkpoints" / "encoder")
+    checkpoint.save(tmp_path / "same", 1, variables)
+    with pytest.raises(UserError, match="untrained encoder"):
+        experiment.load_encoder(tmp_path / "same", variables)
+    with pytest.raises(UserError, match="holds no whole checkpoint"):
+        experiment.load_encoder(tmp_path / "none", variables)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
+    c = tiny_config.get_config()
+    c.pretrain.optimizer.name = "sgd"
+    c.pretrain.optimizer.learning_rate = 1e30
+    c.pretrain.save_every = 1
+    with pytest.raises(SickRun, match=r"pretrain: .* at step"):
+        experiment.run(c, tmp_path)
+    for step in checkpoint.steps(tmp_path / "checkpoints" / "pretrain"):
+        assert all(
+            np.isfinite(r["loss"]) for r in metrics.read(tmp_path, "pretrain") if r["step"] <= step and "loss" in r
+        )
+    assert metrics.read(tmp_path, "pretrain")[-1]["gradient_norm"] is None
+    assert not (tmp_path / "results.json").exists()
+
+
+def start(workdir):
+    command = [sys.executable, "-m", "jaxssl.main", f"--config={ROOT}/tests/tiny_config.py", f"--workdir={workdir}"]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def run_until(workdir, phase, step, number):
+    """Starts the run, sends it the signal once it has written that row, and returns (exit code, stderr)."""
+    with start(workdir) as process:
+        while process.poll() is None and not any(r["step"] >= step for r in metrics.read(workdir, phase)):
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, error = process.communicate()
+    return process.returncode, error
+
+
+def run_to_the_end(workdir):
+    with start(workdir) as process:
+        _, error = process.communicate()
+    assert process.returncode == 0, error
+
+
+def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
+    """kill -9 early and late in pretraining and in both fine-tunings, then to the end: every byte but the times."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run_to_the_end(whole)
+    for phase, step in (("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 7)):
+        code, error = run_until(killed, phase, step, signal.SIGKILL)
+        assert code == -signal.SIGKILL, error
+    run_to_the_end(killed)
+    assert outcome(killed) == outcome(whole)
+    for name in ("encoder", "finetune_ssl", "finetune_random_best"):
+        jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, killed)))
+
+
+def test_sigterm_saves_and_says_so(tmp_path):
+    code, error = run_until(tmp_path, "pretrain", 1, signal.SIGTERM)
+    assert code == 75 and "the same command goes on" in error
+    assert checkpoint.steps(tmp_path / "checkpoints" / "pretrain")

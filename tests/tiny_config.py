@@ -1,0 +1,27 @@
+"""The smallest experiment that goes through every phase: 120 simulated lenses of 16 px, a ResNet of two blocks."""
+
+from ml_collections import ConfigDict
+
+from jaxssl import config
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    c = config.base()
+    c.data.name = "lenses"
+    c.data.image_size = 16
+    c.data.kw.images_per_class = 40
+    c.model.stem = "small"
+    c.model.kw.width = 4
+    c.model.kw.stages = (1, 1)
+    c.mesh.data = 1
+    c.pretrain.epochs = 2
+    c.pretrain.batch_size = 16
+    c.pretrain.save_every = 2
+    c.pretrain.kw.hidden = 16
+    c.pretrain.kw.projection = 8
+    c.pretrain.augment.rotate90 = True
+    c.pretrain.augment.noise = 0.05
+    c.transfer.epochs = 2
+    c.transfer.batch_size = 16
+    c.transfer.freeze_epochs = 1
+    return c
