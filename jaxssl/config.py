@@ -118,8 +118,10 @@ def check(c: ConfigDict) -> None:
     known_options("pretrain.kw", c.pretrain.kw, defaults(objectives.load(c.pretrain.objective), ("classes", "steps")))
     for name in ("pretrain", "transfer"):
         check_training(name, c[name])
-    if c.pretrain.epochs == 0 and "finetune" not in c.transfer.protocols and not c.transfer.protocols:
+    if c.pretrain.epochs == 0 and not c.transfer.protocols:
         raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
+    if c.transfer.epochs == 0 and "finetune" in c.transfer.protocols:
+        raise UserError("transfer.epochs=0 leaves nothing of the fine-tuning; take it out of transfer.protocols")
 
 
 def check_training(name: str, c: ConfigDict) -> None:

@@ -129,7 +129,7 @@ def check_against_data(setup: Setup) -> None:
         configuration.steps_per_epoch(len(setup.splits["train"]), c.pretrain.batch_size, "pretrain")
     elif not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
-    if source.classes and "finetune" in c.transfer.protocols and c.transfer.epochs:
+    if source.classes and "finetune" in c.transfer.protocols:
         configuration.steps_per_epoch(len(setup.labelled), c.transfer.batch_size, "transfer")
 
 

@@ -51,6 +51,8 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.pretrain.accumulate=3"), "pretrain.accumulate=3"),
         ((CONFIG, "--config.mesh.fsdp=3", "--config.mesh.data=9"), "mesh.data=9"),
         ((CONFIG, "--config.transfer.protocols=('prob',)"), "did you mean 'probe'"),
+        ((CONFIG, "--config.transfer.epochs=0"), "transfer.epochs=0"),
+        ((CONFIG, "--config.data.folds=5"), "data.folds=5"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
         ((CONFIG, "--config.data.name=folder"), "data.kw.images_per_class"),

@@ -1,0 +1,33 @@
+"""ResNet-18 with labels, from scratch, on PneumoniaMNIST: normal against pneumonia in chest x-rays of 28 px.
+
+    python -m jaxssl.main --config=configs/supervised_pneumonia.py --config.data.dir=data/pneumoniamnist.npz
+
+The level to be held against is that of MedMNIST (Yang et al., 2023), ResNet-18 at 28 px: AUC .944, accuracy .854 on the
+624 official test images.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxssl import config
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    c = config.base()
+    c.data.name = "npz"
+    c.data.dir = "data/pneumoniamnist.npz"
+    c.data.image_size = 28
+    c.data.kw.classes = ("normal", "pneumonia")
+    c.model.stem = "small"
+    c.pretrain.epochs = 0
+    c.transfer.protocols = ("finetune",)
+    c.transfer.epochs = 30
+    c.transfer.batch_size = 128
+    c.transfer.optimizer.name = "adam"
+    c.transfer.optimizer.learning_rate = 1e-3
+    c.transfer.optimizer.weight_decay = 0.0
+    if arg == "local":
+        c.model.kw.width = 16
+        c.transfer.epochs = 10
+    elif arg:
+        raise ValueError(f"supervised_pneumonia takes no argument but local, not {arg!r}")
+    return c
