@@ -27,6 +27,7 @@ def base() -> ConfigDict:
     c.data.cache_dir = "~/.cache/jaxssl/data"  # Where prepared datasets are kept.
     c.data.image_size = 64  # Side in pixels of what the encoder sees.
     c.data.stored_size = 0  # Side at which images are held and cropped from; 0: image_size.
+    c.data.official = True  # Whether a dataset's own split is kept, where it has one.
     c.data.validation = 0.1  # Share of the groups to choose C, epoch and the like on; where there is no official one.
     c.data.test = 0.2  # Share of the groups that is looked at once.
     c.data.label_fraction = 1.0  # Share of the training groups whose labels the transfer may use.

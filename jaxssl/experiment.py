@@ -90,7 +90,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         nan=d.nan,
         kw=dict(d.kw),
     )
-    rows = splits.split(source, seed=config.seed, validation=d.validation, test=d.test)
+    rows = splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.official)
     splits.check(source, rows)
     labelled = rows["train"][source.labels[rows["train"]] != UNLABELLED]
     if len(labelled):

@@ -23,7 +23,7 @@ SPLITS = {
 
 
 def load(
-    *, dir: str, size: int, on_bad_file: str = "stop", nan: str = "refuse", group_pattern: str | None = None
+    *, dir: str, size: int, on_bad_file: str = "stop", nan: str = "refuse", group_pattern: str = ""
 ) -> source.Source:
     r"""Loads the PNG, JPEG, TIFF and npy files under `dir`; other files are counted and left alone.
 
@@ -37,7 +37,7 @@ def load(
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
       group_pattern: a regular expression with one group, searched in each path relative to `dir` (with "/"); what the
-        group matches is the patient, lesion or series, such as r"person(\d+)_".
+        group matches is the patient, lesion or series, such as r"person(\d+)_". Empty: unknown.
 
     Returns:
       The dataset; its ids are the paths relative to `dir`.
@@ -53,7 +53,7 @@ def load(
         raise UserError(f"data.dir={dir} is not a folder: set it to the one that holds the class folders or the images")
     paths = _image_paths(root)
     official, labels = _layout(root, paths)
-    groups = None if group_pattern is None else _groups(paths, group_pattern)
+    groups = _groups(paths, group_pattern) if group_pattern else None
     pixels, kept = images.stack(
         lambda i: images.read(root / paths[i], size), paths, size, on_bad_file=on_bad_file, nan=nan
     )

@@ -89,6 +89,42 @@ def test_intervals_are_those_of_rows_resampled_literally():
         np.testing.assert_allclose(interval, np.percentile(oracle[name], [2.5, 97.5]), atol=1e-12, err_msg=name)
 
 
+@pytest.mark.parametrize("metric", NAMES)
+def test_paired_differences_are_those_of_rows_resampled_literally(metric):
+    a, labels, groups = predictions(images=30, classes=4, groups=12)
+    b = np.roll(a, 1, axis=0)
+    seed, names, oracle = 3, sorted(set(groups)), []
+    for draw in np.random.default_rng(seed).integers(len(names), size=(60, len(names))):
+        rows = [row for g in draw for row in np.flatnonzero(groups == names[g])]
+        oracle.append(sklearn_scores(a[rows], labels[rows])[metric] - sklearn_scores(b[rows], labels[rows])[metric])
+    found = scores.paired_difference(a, b, labels, groups, metric, seed=seed, resamples=60)
+    whole = sklearn_scores(a, labels)[metric] - sklearn_scores(b, labels)[metric]
+    assert found["value"] == pytest.approx(whole, abs=1e-12)
+    np.testing.assert_allclose([found["low"], found["high"]], np.percentile(oracle, [2.5, 97.5]), atol=1e-12)
+
+
+def test_paired_difference_of_what_is_the_same_undefined_or_of_other_images():
+    a, labels, groups = predictions()
+    same = scores.paired_difference(a, a, labels, groups, "auc_macro", seed=0, resamples=50)
+    assert same == {"value": 0, "low": 0, "high": 0}
+    undefined = {"value": None, "low": None, "high": None}
+    for rows in (labels == 3, slice(0)):
+        one = scores.paired_difference(a[rows], a[rows], labels[rows], groups[rows], "auc_macro", seed=0, resamples=50)
+        assert one == undefined
+    alone = scores.paired_difference(a, a[::-1], labels, np.full(len(labels), "same"), "accuracy", seed=0)
+    assert alone["value"] is not None and alone["low"] is None and alone["high"] is None
+    with pytest.raises(ValueError, match=r"must be \[119\]"):
+        scores.paired_difference(a, a[1:], labels, groups, "accuracy", seed=0)
+
+
+def test_a_paired_difference_is_surer_than_two_intervals():
+    a, labels, groups = predictions(images=200)
+    b = 0.9 * a + 0.1 * np.roll(a, 1, axis=0)
+    paired = scores.paired_difference(a, b, labels, groups, "auc_macro", seed=0, resamples=300)
+    alone = scores.evaluate(a, labels, groups, seed=0, resamples=300)["metrics"]["auc_macro"]
+    assert paired["high"] - paired["low"] < 0.6 * (alone["high"] - alone["low"])
+
+
 def test_resamples_without_a_second_class_are_left_out_of_the_auc():
     # Two groups: half of the resamples draw one of them twice.
     probabilities, labels, groups = np.array([[0.9, 0.1], [0.7, 0.3]]), np.array([0, 1]), np.array(["a", "b"])

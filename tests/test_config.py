@@ -1,0 +1,52 @@
+"""Every file of configs/, the arithmetic of epochs and steps, and that defaults have one place."""
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+
+from jaxssl import augment, config, optim
+from jaxssl.errors import UserError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("argument", ["", "local"])
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_config_is_sound_and_says_how_it_is_run(file, argument):
+    module = load(file)
+    config.check(module.get_config(argument))
+    assert f"--config=configs/{file.name}" in module.__doc__
+    with pytest.raises(ValueError, match="nonsense"):
+        module.get_config("nonsense")
+
+
+def test_steps_are_whole_batches():
+    assert config.steps_per_epoch(1000, 256, "pretrain") == 3
+    assert config.steps_per_epoch(256, 256, "pretrain") == 1
+    with pytest.raises(UserError, match=r"pretrain.batch_size=256 is larger than the 255 images"):
+        config.steps_per_epoch(255, 256, "pretrain")
+
+
+def test_the_optimizer_is_given_steps_and_the_scaled_rate():
+    c = config.base().pretrain.optimizer
+    c.learning_rate, c.per_256_images, c.warmup_epochs = 0.2, True, 10
+    options = config.optimizer_options(c, epochs=100, steps_per_epoch=7, batch_size=1024)
+    assert options["learning_rate"] == pytest.approx(0.8)
+    assert options["steps"] == 700 and options["warmup_steps"] == 70
+    assert set(options) <= set(inspect.signature(optim.make).parameters)
+
+
+def test_the_options_of_augmentation_have_the_defaults_of_its_function():
+    parameters = inspect.signature(augment.make).parameters
+    of_function = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
+    for phase in ("pretrain", "transfer"):
+        assert config.base()[phase].augment.to_dict() == of_function
