@@ -119,6 +119,11 @@ def check(c: ConfigDict) -> None:
     known_options("pretrain.kw", c.pretrain.kw, defaults(objectives.load(c.pretrain.objective), ("classes", "steps")))
     for name in ("pretrain", "transfer"):
         check_training(name, c[name])
+    turns = [field for field in ("rotate90", "flip_vertical") if c.pretrain.augment[field]]
+    if c.pretrain.objective == "rotation" and turns:
+        raise UserError(
+            f"pretrain.augment.{turns[0]}=True turns the images whose rotation is to be told; set it to False"
+        )
     if c.pretrain.epochs == 0 and not c.transfer.protocols:
         raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
     if c.transfer.epochs == 0 and "finetune" in c.transfer.protocols:

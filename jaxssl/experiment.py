@@ -32,6 +32,7 @@ from jaxssl.train import TrainState
 Tree = Any
 EVALUATION_BATCH = 256
 DIAGNOSED = 512  # Images on which the spread of the features is measured.
+MEASURED = 2000  # Images from which the scaling of the stored values is found.
 PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -112,12 +113,12 @@ def make_encoder(config: ConfigDict) -> nn.Module:
     m = config.model
     try:
         encoder = models.make(m.name, stem=m.stem, dtype=jnp.dtype(m.dtype), **m.kw)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"model.kw={dict(m.kw)} does not fit {m.name}: {error}") from error
     if config.data.image_size < encoder.smallest_image:
         raise UserError(
-            f"data.image_size={config.data.image_size} is below the reach of {m.name} with the {m.stem} stem, which is "
-            f"{encoder.smallest_image}; a larger image_size or model.stem='small' mends it"
+            f"data.image_size={config.data.image_size} is below the reach of {m.name}, {encoder.smallest_image}: enlarge it, "
+            f"or lessen the reach by model.stem='small' (ResNet) or model.kw.patch (ViT)"
         )
     return encoder
 
@@ -186,9 +187,14 @@ def write_splits(workdir: Path, source: Source, rows: dict[str, np.ndarray]) -> 
     files.write_json(file, mine)
 
 
-def measure_pixels(source: Source, train: np.ndarray, sample: int = 2000) -> augment.Pixels:
-    """Scaling of the stored values, from up to `sample` training images."""
-    images = source.images[train[:: -(-len(train) // sample)]]
+def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
+    """Up to `most` rows, evenly spaced: the rows of one class often stand together."""
+    return rows[:: -(-len(rows) // most)]
+
+
+def measure_pixels(source: Source, train: np.ndarray) -> augment.Pixels:
+    """Scaling of the stored values, from a sample of the training images."""
+    images = source.images[every_nth(train, MEASURED)]
     low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, (0.1, 99.9)))
     if not high > low:
         raise UserError(f"the training images hold one value, {low}: there is nothing to learn from them")
@@ -349,7 +355,7 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
     if not checkpoint.steps(folder):
         make = objectives.load(c.objective)
         classes = max(1, len(setup.source.classes))
-        watched = setup.splits["train"][:DIAGNOSED]
+        watched = every_nth(setup.splits["train"], DIAGNOSED)
 
         def objective_of(epoch: int, steps: int) -> Objective:
             del epoch

@@ -11,6 +11,7 @@ from jaxssl import main
 
 ROOT = __file__.rsplit("/", 2)[0]
 CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
+TINY = f"--config={ROOT}/tests/tiny_config.py:no_kw"
 HAM = f"--config={ROOT}/configs/byol_ham.py:local"
 
 
@@ -52,6 +53,7 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.mesh.fsdp=3", "--config.mesh.data=9"), "mesh.data=9"),
         ((CONFIG, "--config.transfer.protocols=('prob',)"), "did you mean 'probe'"),
         ((CONFIG, "--config.transfer.epochs=0"), "transfer.epochs=0"),
+        ((TINY, "--config.pretrain.objective=rotation"), "pretrain.augment.rotate90"),
         ((CONFIG, "--config.data.folds=5"), "data.folds=5"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),

@@ -17,8 +17,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.epochs = 2
     c.pretrain.batch_size = 16
     c.pretrain.save_every = 2
-    c.pretrain.kw.hidden = 16
-    c.pretrain.kw.projection = 8
+    if not arg:
+        c.pretrain.kw.hidden = 16
+        c.pretrain.kw.projection = 8
     c.pretrain.augment.rotate90 = True
     c.pretrain.augment.noise = 0.05
     c.transfer.epochs = 2

@@ -1,0 +1,198 @@
+"""Vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) with the position embedding and initial weights of
+MAE (He et al., 2022, arXiv:2111.06377), and MAE's decoder."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+ENCODERS = ("vit_tiny", "vit_small", "vit_base")
+
+EPSILON = 1e-6  # Of every layer norm, as published.
+
+token_init = nn.initializers.normal(0.02)
+
+
+def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches that cover an image."""
+    return -(-height // patch), -(-width // patch)
+
+
+def patchify(image: jax.Array, patch: int) -> jax.Array:
+    """[B, H, W, C] -> [B, T, patch * patch * C]: the patches row by row, in each its pixels row by row.
+
+    An image whose sides are no multiples of the patch is filled up with 0 at the bottom and at the right.
+    """
+    batch, height, width, channels = image.shape
+    rows, columns = grid_of(height, width, patch)
+    x = jnp.pad(image, ((0, 0), (0, rows * patch - height), (0, columns * patch - width), (0, 0)))
+    x = x.reshape(batch, rows, patch, columns, patch, channels).swapaxes(2, 3)
+    return x.reshape(batch, rows * columns, patch * patch * channels)
+
+
+def unpatchify(patches: jax.Array, patch: int, height: int, width: int) -> jax.Array:
+    """[B, T, patch * patch * C] -> [B, H, W, C]: the inverse of `patchify`."""
+    rows, columns = grid_of(height, width, patch)
+    x = patches.reshape(len(patches), rows, columns, patch, patch, -1).swapaxes(2, 3)
+    return x.reshape(len(patches), rows * patch, columns * patch, -1)[:, :height, :width]
+
+
+def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
+    """[rows * columns, width] float32: sines and cosines of the column, then of the row, at width / 4 frequencies.
+
+    The table of MAE's `get_2d_sincos_pos_embed`; it is computed, not learnt, so one encoder takes any image size.
+    """
+    frequency = 10000.0 ** (-np.arange(width // 4) / (width // 4))
+    row, column = np.indices((rows, columns)).reshape(2, -1, 1) * frequency
+    return np.concatenate([np.sin(column), np.cos(column), np.sin(row), np.cos(row)], -1).astype(np.float32)
+
+
+def check(width: int, heads: int) -> None:
+    """ValueError unless the width divides among the heads, and in four for the position embedding."""
+    if heads < 1 or width < 1 or width % heads or width % 4:
+        raise ValueError(f"width={width} must divide by 4 and by heads={heads}")
+
+
+class Block(nn.Module):
+    """[B, T, D] -> [B, T, D]: x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, tokens, width = x.shape
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
+        norm = partial(nn.LayerNorm, epsilon=EPSILON, dtype=self.dtype)
+        y = dense(3 * width, name="qkv")(norm(name="norm1")(x))
+        q, k, v = jnp.moveaxis(y.reshape(batch, tokens, 3, self.heads, width // self.heads), 2, 0)
+        x = x + dense(width, name="proj")(jax.nn.dot_product_attention(q, k, v).reshape(x.shape))
+        y = dense(4 * width, name="fc1")(norm(name="norm2")(x))
+        return x + dense(width, name="fc2")(nn.gelu(y, approximate=False))
+
+
+class ViT(nn.Module):
+    """Gives {"pooled": [B, D], "tokens": [B, T, D], "cls": [B, D]} float32 for images [B, H, W, C] of any size.
+
+    "tokens" are the patches row by row, T = ceil(H / patch) ceil(W / patch); "cls" is the class token. It has no batch
+    statistics, and `train` changes nothing.
+
+    Attributes:
+      width: D, of every token; divides by 4 and by `heads`.
+      depth: blocks.
+      heads: of the attention in each.
+      patch: side of a patch in pixels.
+      registers: further learnt tokens that are in no output (arXiv:2309.16588).
+      pool: "mean" of the patch tokens, or "cls"; both after the last norm.
+      stem: unused. A ViT has none; the configuration gives one to every encoder.
+      dtype: of the computation; parameters and outputs stay float32.
+
+    Raises:
+      ValueError: at once, where the attributes do not fit together.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    patch: int = 16
+    registers: int = 0
+    pool: str = "mean"
+    stem: str = "imagenet"
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        check(self.width, self.heads)
+        if self.patch < 1 or self.depth < 0 or self.registers < 0:
+            raise ValueError(
+                f"patch={self.patch}, depth={self.depth}, registers={self.registers}: a patch has a pixel or more, and "
+                "the others are not negative"
+            )
+        if self.pool not in ("mean", "cls"):
+            raise ValueError(f"pool={self.pool!r} is neither 'mean' nor 'cls'")
+        super().__post_init__()
+
+    @property
+    def smallest_image(self) -> int:
+        return self.patch
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool, keep: jax.Array | None = None) -> dict[str, jax.Array]:
+        """`keep` [B, K] int32 names the patches that are seen: no other enters, and "tokens" is [B, K, D] of these."""
+        del train
+        patches = patchify(image, self.patch)
+        positions = jnp.asarray(sincos_positions(*grid_of(*image.shape[1:3], self.patch), self.width))
+        if keep is not None:
+            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+            positions = positions[keep]
+        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="patch_embed")
+        tokens = embed(patches) + positions.astype(self.dtype)
+        extra = [self.param("cls_token", token_init, (1, 1, self.width))]
+        if self.registers:
+            extra.append(self.param("reg_token", token_init, (1, self.registers, self.width)))
+        extra = jnp.concatenate(extra, axis=1).astype(self.dtype)
+        x = jnp.concatenate([jnp.broadcast_to(extra, (len(image), *extra.shape[1:])), tokens], axis=1)
+        for i in range(self.depth):
+            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+        x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+        cls, tokens = x[:, 0], x[:, 1 + self.registers :]
+        return {"pooled": cls if self.pool == "cls" else tokens.mean(1), "tokens": tokens, "cls": cls}
+
+
+class Decoder(nn.Module):
+    """MAE's decoder: from the class token and the visible tokens to the pixels of every patch, 0 at the start.
+
+    Attributes:
+      width: of its tokens; divides by 4 and by `heads`.
+      depth: blocks.
+      heads: of the attention in each.
+      dtype: of the computation; parameters and the output stay float32.
+    """
+
+    width: int
+    depth: int
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        check(self.width, self.heads)
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, cls: jax.Array, tokens: jax.Array, place: jax.Array, grid: tuple[int, int], outputs: int
+    ) -> jax.Array:
+        """[B, D], [B, K, D] -> [B, T, outputs] float32.
+
+        Args:
+          cls: the encoder's class token.
+          tokens: the encoder's tokens of the K visible patches.
+          place: [B, T] int32: patch t is the visible token `place[t]`, or masked where that is K or more.
+          grid: rows and columns of patches, T in all.
+          outputs: numbers a patch.
+        """
+        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")
+        mask_token = self.param("mask_token", token_init, (1, 1, self.width)).astype(self.dtype)
+        masked = jnp.broadcast_to(mask_token, (len(tokens), place.shape[1] - tokens.shape[1], self.width))
+        x = jnp.concatenate([embed(tokens), masked], axis=1)
+        x = jnp.take_along_axis(x, place[..., None], axis=1)
+        x = x + jnp.asarray(sincos_positions(*grid, self.width), self.dtype)
+        x = jnp.concatenate([embed(cls)[:, None], x], axis=1)
+        for i in range(self.depth):
+            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+        x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x)
+        predict = nn.Dense(outputs, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="predict")
+        return predict(x[:, 1:]).astype(jnp.float32)
+
+
+def vit_tiny(width: int = 192, depth: int = 12, heads: int = 3, **kw) -> ViT:
+    return ViT(width, depth, heads, **kw)
+
+
+def vit_small(width: int = 384, depth: int = 12, heads: int = 6, **kw) -> ViT:
+    return ViT(width, depth, heads, **kw)
+
+
+def vit_base(width: int = 768, depth: int = 12, heads: int = 12, **kw) -> ViT:
+    return ViT(width, depth, heads, **kw)

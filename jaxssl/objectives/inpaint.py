@@ -1,0 +1,118 @@
+"""Inpainting: an autoencoder fills rectangles cut out of the image (context encoders, Pathak et al., 2016,
+arXiv:1604.07379, without their adversary)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl.errors import UserError
+from jaxssl.models.autoencoder import Decoder
+from jaxssl.objectives import Objective, Tree, apply_network, init_network
+
+
+def make(
+    encoder: nn.Module,
+    *,
+    classes: int,
+    steps: int,
+    sides: tuple[float, float] = (5 / 96, 29 / 96),
+    holes: int = 1,
+    on: str = "hole",
+    decoder_width: int = 32,
+) -> Objective:
+    """Mean squared error between the image and what a decoder makes of the encoder's map of the image with holes.
+
+    The holes are drawn anew for each image and step, and hold 0, the mean colour of standardised images. The features
+    of the online probe are those of the image with holes.
+
+    Args:
+      encoder: the network that is wanted; gives a "map".
+      classes: unused, inpainting sees no label.
+      steps: unused.
+      sides: shortest and longest side of a hole, as shares of the image's; height and width are drawn apart.
+      holes: rectangles an image; they may overlap.
+      on: where the error is taken: "hole", each image's mean over its own, or "image", everywhere.
+      decoder_width: channels of the decoder's last stage.
+
+    Raises:
+      UserError: an option is out of its range, or, from `init`, the encoder gives no map.
+    """
+    del classes, steps
+    low, high = sides
+    if not 0 < low <= high < 1:
+        raise UserError(f"pretrain.kw.sides={tuple(sides)}: two shares of the side between 0 and 1, the smaller first")
+    if holes < 1:
+        raise UserError(f"pretrain.kw.holes={holes}: there is 1 or more")
+    if on not in ("hole", "image"):
+        raise UserError(f"pretrain.kw.on={on!r} is not known: it takes 'hole' or 'image'")
+    decoder = Decoder(decoder_width, encoder.dtype)
+
+    def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
+        keys = jax.random.split(key)
+        (image,) = batch["views"]
+        params, state = {}, {}
+        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
+        out, _ = apply_network(encoder, params["encoder"], state["encoder"], image, train=False)
+        if "map" not in out:
+            raise UserError(
+                f"pretrain.objective='inpaint' needs an encoder with a map, which {type(encoder).__name__} has not; "
+                "model.name='autoencoder' or a ResNet has one"
+            )
+        params["decoder"] = decoder.init(keys[1], out["map"], image.shape[1:])["params"]
+        return params, state, {}
+
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+        del target
+        (image,) = batch["views"]
+        hole = random_holes(key, image.shape, sides, holes)
+        filled, pooled, state = fill(encoder, decoder, params, model_state, image, hole, train=True)
+        where = jnp.broadcast_to(hole if on == "hole" else True, image.shape)
+        value = jnp.square(filled - image).mean((1, 2, 3), where=where).mean()
+        return value, ({"encoder": state}, {"features": pooled})
+
+    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
+        del params, step
+        return target
+
+    # The first prediction is 0, so that the first loss is the mean square of the pixels: theory does not know it.
+    return Objective(init, loss, advance)
+
+
+def random_holes(key: jax.Array, shape: tuple, sides: tuple[float, float], holes: int) -> jax.Array:
+    """For images of this shape [B, H, W, C], [B, H, W, 1] bool, true in `holes` rectangles each.
+
+    Height and width are uniform over the whole pixels from the shortest to the longest side, at least one pixel; the
+    place is uniform over all where the rectangle lies inside the image.
+    """
+
+    def interval(key: jax.Array, length: int) -> jax.Array:
+        """[B, holes, length] bool."""
+        size_key, start_key = jax.random.split(key)
+        low, high = (max(1, round(share * length)) for share in sides)
+        size = jax.random.randint(size_key, (shape[0], holes, 1), low, high + 1)
+        start = jax.random.randint(start_key, size.shape, 0, length - size + 1)
+        place = jnp.arange(length)
+        return (place >= start) & (place < start + size)
+
+    keys = jax.random.split(key)
+    rows, columns = (interval(k, length) for k, length in zip(keys, shape[1:3], strict=True))
+    return (rows[..., :, None] & columns[..., None, :]).any(1)[..., None]
+
+
+def fill(
+    encoder: nn.Module,
+    decoder: Decoder,
+    params: Tree,
+    model_state: Tree,
+    image: jax.Array,
+    hole: jax.Array,
+    *,
+    train: bool,
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """The decoder's image [B, H, W, C], the pooled features [B, D] and the encoder's state; no pixel in `hole` is seen.
+
+    `hole` is [B, H, W, 1] bool.
+    """
+    seen = jnp.where(hole, 0, image)
+    out, state = apply_network(encoder, params["encoder"], model_state["encoder"], seen, train=train)
+    return decoder.apply({"params": params["decoder"]}, out["map"], image.shape[1:]), out["pooled"], state

@@ -1,0 +1,212 @@
+"""Masked autoencoder (He et al., 2022, arXiv:2111.06377)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl.errors import UserError
+from jaxssl.models import vit
+from jaxssl.objectives import Objective, Tree, init_network
+
+# Added to the variance of a patch, as in the published code: a patch of one colour has the target 0, not 0 / 0.
+EPSILON = 1e-6
+
+
+class Prediction(NamedTuple):
+    """Of a batch; T patches of P pixels, row by row.
+
+    Attributes:
+      patches: [B, T, P C] float32 what the decoder says, of the masked patches and of the others.
+      mask: [B, T] bool, true where the patch was masked.
+      pooled: [B, D] float32 the encoder's features of what it saw.
+      state: of the encoder after this batch.
+    """
+
+    patches: jax.Array
+    mask: jax.Array
+    pooled: jax.Array
+    state: Tree
+
+
+def make(
+    encoder: nn.Module,
+    *,
+    classes: int,
+    steps: int,
+    mask_ratio: float = 0.75,
+    decoder_width: int = 128,
+    decoder_depth: int = 2,
+    decoder_heads: int = 4,
+    normalise_targets: bool = True,
+) -> Objective:
+    """The encoder sees a few random patches, and a light decoder says what the others held.
+
+    The features of the online probe are those of the visible patches.
+
+    Args:
+      encoder: the network that is wanted: a `vit.ViT`, or one that has its `patch` and takes its `keep`.
+      classes: unused, MAE sees no label.
+      steps: unused.
+      mask_ratio: share of the patches that are masked, in (0, 1); at least one is and one is not.
+      decoder_width: of the decoder's tokens; divides by 4 and by `decoder_heads`.
+      decoder_depth: blocks of the decoder.
+      decoder_heads: of its attention.
+      normalise_targets: each patch to mean 0 and variance 1 before it is a target (section 4.1, "reconstruction
+        target"), which then costs a prediction of 0 exactly 1, or nothing if the patch is of one colour.
+
+    Raises:
+      UserError: the encoder has no patches, an option is out of its range, or, from `init`, the patches do not fit the
+        images.
+    """
+    del classes, steps
+    check_encoder(encoder)
+    if not 0 < mask_ratio < 1:
+        raise UserError(f"pretrain.kw.mask_ratio={mask_ratio}: a share of the patches lies between 0 and 1")
+    decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
+
+    def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
+        keys = jax.random.split(key, 3)
+        (image,) = batch["views"]
+        check_image(encoder, image)
+        params, state = {}, {}
+        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
+        patches = vit.patchify(image, encoder.patch)
+        keep, place = random_mask(keys[2], *patches.shape[:2], mask_ratio)
+        out = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False, keep=keep)
+        grid = vit.grid_of(*image.shape[1:3], encoder.patch)
+        params["decoder"] = decoder.init(keys[1], out["cls"], out["tokens"], place, grid, patches.shape[2])["params"]
+        return params, state, {}
+
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+        del target
+        (image,) = batch["views"]
+        said = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=True)
+        patches = vit.patchify(image, encoder.patch)
+        if normalise_targets:
+            mean, deviation = moments(patches)
+            patches = (patches - mean) / deviation
+        error = jnp.square(said.patches - patches).mean(-1)
+        # Each image has as many masked patches as any other.
+        value = jnp.where(said.mask, error, 0).sum() / said.mask.sum()
+        return value, ({"encoder": said.state}, {"features": said.pooled})
+
+    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
+        del params, step
+        return target
+
+    first_loss = (lambda batch_size: 1.0) if normalise_targets else None
+    return Objective(init, loss, advance, first_loss=first_loss)
+
+
+def check_encoder(encoder: nn.Module) -> None:
+    if not hasattr(encoder, "patch"):
+        raise UserError(
+            f"pretrain.objective='mae' needs an encoder of patches, which {type(encoder).__name__} is not; "
+            f"model.name can be one of {', '.join(map(repr, vit.ENCODERS))}"
+        )
+
+
+def make_decoder(encoder: nn.Module, width: int, depth: int, heads: int) -> vit.Decoder:
+    try:
+        return vit.Decoder(width, depth, heads, encoder.dtype)
+    except ValueError as error:
+        raise UserError(f"pretrain.kw.decoder_width and pretrain.kw.decoder_heads do not fit: {error}") from error
+
+
+def check_image(encoder: nn.Module, image: jax.Array) -> None:
+    """UserError where a patch would hang over the image's border, or is all of it."""
+    height, width = image.shape[1:3]
+    if height % encoder.patch or width % encoder.patch or height * width < 2 * encoder.patch**2:
+        size = f"{height}" if height == width else f"{height}x{width}"
+        raise UserError(
+            f"data.image_size={size} does not divide into two or more patches of model.kw.patch={encoder.patch}, as "
+            f"mae needs it; data.image_size={max(2, round(width / encoder.patch)) * encoder.patch} does"
+        )
+
+
+def random_mask(key: jax.Array, images: int, patches: int, mask_ratio: float) -> tuple[jax.Array, jax.Array]:
+    """Which patches stay visible, drawn anew for each image.
+
+    Returns:
+      keep: [B, K] int32, the visible patches.
+      place: [B, T] int32, where each patch lies in `keep`; K or more if it is masked.
+    """
+    visible = min(max(round(patches * (1 - mask_ratio)), 1), patches - 1)
+    order = jnp.argsort(jax.random.uniform(key, (images, patches)), axis=1)
+    return order[:, :visible], jnp.argsort(order, axis=1)
+
+
+def moments(patches: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and standard deviation over all numbers of each patch: [B, T, P] -> two of [B, T, 1]."""
+    return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True) + EPSILON)
+
+
+def predict(
+    encoder: nn.Module,
+    decoder: vit.Decoder,
+    params: Tree,
+    model_state: Tree,
+    image: jax.Array,
+    key: jax.Array,
+    mask_ratio: float,
+    *,
+    train: bool,
+) -> Prediction:
+    """Masks [B, H, W, C] float32 by the key, encodes the rest, and decodes every patch."""
+    grid = vit.grid_of(*image.shape[1:3], encoder.patch)
+    keep, place = random_mask(key, len(image), grid[0] * grid[1], mask_ratio)
+    state = model_state["encoder"]
+    variables = {"params": params["encoder"], **state}
+    out, new = encoder.apply(variables, image, train=train, keep=keep, mutable=list(state) if train else [])
+    pixels = encoder.patch**2 * image.shape[3]
+    patches = decoder.apply({"params": params["decoder"]}, out["cls"], out["tokens"], place, grid, pixels)
+    return Prediction(patches, place >= keep.shape[1], out["pooled"], new if train else state)
+
+
+def reconstruct(
+    encoder: nn.Module,
+    params: Tree,
+    model_state: Tree,
+    image: jax.Array,
+    key: jax.Array,
+    *,
+    mask_ratio: float = 0.75,
+    decoder_width: int = 128,
+    decoder_depth: int = 2,
+    decoder_heads: int = 4,
+    normalise_targets: bool = True,
+) -> dict[str, jax.Array]:
+    """What there is to draw of a network that `make` trained with the same options.
+
+    Args:
+      encoder: as for `make`.
+      params: trained.
+      model_state: trained.
+      image: [B, H, W, C] float32, standardised as in training.
+      key: chooses the mask.
+      mask_ratio: as for `make`, or another.
+      decoder_width: as for `make`.
+      decoder_depth: as for `make`.
+      decoder_heads: as for `make`.
+      normalise_targets: as for `make`. If true, the prediction is given the mean and the deviation of the true patch,
+        without which it is no image: what it shows of brightness and contrast is not the network's doing.
+
+    Returns:
+      "image": [B, H, W, C] in the scale of `image`: the prediction where masked, the image itself elsewhere.
+      "masked": [B, H, W, C], the image with 0, its mean colour, where it is masked.
+      "mask": [B, H, W, 1] bool, true where masked.
+    """
+    check_encoder(encoder)
+    check_image(encoder, image)
+    decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
+    said = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=False)
+    patches = said.patches
+    if normalise_targets:
+        mean, deviation = moments(vit.patchify(image, encoder.patch))
+        patches = patches * deviation + mean
+    pixels = jnp.broadcast_to(said.mask[..., None], (*said.mask.shape, encoder.patch**2))
+    mask = vit.unpatchify(pixels, encoder.patch, *image.shape[1:3])
+    predicted = vit.unpatchify(patches, encoder.patch, *image.shape[1:3])
+    return {"image": jnp.where(mask, predicted, image), "masked": jnp.where(mask, 0, image), "mask": mask}
