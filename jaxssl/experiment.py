@@ -1,6 +1,8 @@
 """One experiment from images to results, in order; what is already in the workdir is not done again."""
 
+import contextlib
 import csv
+import fcntl
 import functools
 import io
 import json
@@ -33,6 +35,7 @@ Tree = Any
 EVALUATION_BATCH = 256
 DIAGNOSED = 512  # Images on which the spread of the features is measured.
 MEASURED = 2000  # Images from which the scaling of the stored values is found.
+ELSEWHERE = ("mesh.data", "mesh.fsdp", "data.dir", "data.manual_dir", "data.cache_dir")
 PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -59,8 +62,33 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       Preempted: a signal came and all is saved.
     """
     setup = prepare(config, Path(workdir))
+    with alone_in(setup.workdir):
+        claim(setup)
+        return run_phases(setup)
+
+
+@contextlib.contextmanager
+def alone_in(workdir: Path) -> Iterator[None]:
+    """Makes the workdir and keeps others out of it. UserError where it cannot be written or another run is in it.
+
+    The lock is the operating system's: it goes with the process, however that ends.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = open(workdir / f".lock{jax.process_index()}", "w")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"--workdir={workdir}: another process is at work in it; wait for it, or end it") from error
+        yield
+
+
+def run_phases(setup: Setup) -> dict[str, Any]:
     untrained = init_encoder(setup)
-    encoders = {"ssl": pretrain(setup, untrained)} if config.pretrain.epochs else {}
+    encoders = {"ssl": pretrain(setup, untrained)} if setup.config.pretrain.epochs else {}
     evaluations = []
     if setup.source.classes:
         for init, variables in (encoders | {"random": untrained}).items():
@@ -72,13 +100,13 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def prepare(config: ConfigDict, workdir: Path) -> Setup:
-    """Loads the data, splits it, and makes sure that the workdir belongs to this config and these images."""
+    """Loads the data, splits it, and makes sure that the config fits them; writes nothing."""
     configuration.check(config)
+    refuse_other_config(config, workdir)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
     encoder = make_encoder(config)
     for field in ("pretrain", "transfer"):
         sharding.check_batch(f"{field}.batch_size", config[field].batch_size, mesh)
-    claim(config, workdir)
     d = config.data
     source = data.load(
         d.name,
@@ -96,7 +124,6 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     labelled = rows["train"][source.labels[rows["train"]] != UNLABELLED]
     if len(labelled):
         labelled = splits.label_fraction(source, labelled, d.label_fraction, seed=config.seed)
-    write_splits(workdir, source, rows)
     pixels = measure_pixels(source, rows["train"])
 
     @jax.jit
@@ -117,8 +144,8 @@ def make_encoder(config: ConfigDict) -> nn.Module:
         raise UserError(f"model.kw={dict(m.kw)} does not fit {m.name}: {error}") from error
     if config.data.image_size < encoder.smallest_image:
         raise UserError(
-            f"data.image_size={config.data.image_size} is below the reach of {m.name}, {encoder.smallest_image}: enlarge it, "
-            f"or lessen the reach by model.stem='small' (ResNet) or model.kw.patch (ViT)"
+            f"data.image_size={config.data.image_size} is below the reach of {m.name}, {encoder.smallest_image}: "
+            f"enlarge it, or lessen the reach by model.stem='small' (ResNet) or model.kw.patch (ViT)"
         )
     return encoder
 
@@ -134,30 +161,26 @@ def check_against_data(setup: Setup) -> None:
         configuration.steps_per_epoch(len(setup.labelled), c.transfer.batch_size, "transfer")
 
 
-def claim(config: ConfigDict, workdir: Path) -> None:
-    """Writes config.json, or raises UserError where the workdir belongs to another config."""
+def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
+    """UserError where the workdir belongs to another config; changes nothing."""
     file = workdir / "config.json"
-    mine = json.loads(json.dumps(files.finite(config.to_dict())))
-    if file.exists():
-        difference = list(differences(json.loads(file.read_text())["config"], mine))
-        if difference:
-            raise UserError(f"{workdir} belongs to another config: {'; '.join(difference)}; take another --workdir")
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, {"config": mine, **provenance()})
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
+    difference = list(differences(json.loads(file.read_text())["config"], plain(config))) if file.exists() else ()
+    if difference:
+        raise UserError(f"{workdir} belongs to another config: {'; '.join(difference)}; take another --workdir")
+
+
+def plain(config: ConfigDict) -> dict[str, Any]:
+    """The config as JSON has it."""
+    return json.loads(json.dumps(files.finite(config.to_dict())))
 
 
 def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
-    """Fields in which two configs differ, but for the mesh: a run may go on elsewhere."""
+    """Fields in which two configs differ, but for devices and folders: a run may go on elsewhere."""
     for key in sorted(theirs.keys() | mine.keys()):
         name, a, b = f"{path}{key}", theirs.get(key), mine.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
-            if name != "mesh":
-                yield from differences(a, b, f"{name}.")
-        elif a != b:
+            yield from differences(a, b, f"{name}.")
+        elif a != b and name not in ELSEWHERE:
             yield f"{name} is {a!r} there and {b!r} here"
 
 
@@ -177,14 +200,17 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def write_splits(workdir: Path, source: Source, rows: dict[str, np.ndarray]) -> None:
-    """Writes splits.json, or raises UserError where an earlier start of this run saw other images."""
+def claim(setup: Setup) -> None:
+    """Writes config.json and splits.json. UserError where an earlier start of this run saw other images."""
+    source, workdir = setup.source, setup.workdir
+    ids = {name: source.ids[rows].tolist() for name, rows in setup.splits.items()}
+    split = ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
     file = workdir / "splits.json"
-    ids = {name: source.ids[of_split].tolist() for name, of_split in rows.items()}
-    mine = ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
-    if file.exists() and json.loads(file.read_text()) != mine:
+    if file.exists() and json.loads(file.read_text()) != split:
         raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
-    files.write_json(file, mine)
+    if not file.exists():
+        files.write_json(workdir / "config.json", {"config": plain(setup.config), **provenance()})
+        files.write_json(file, split)
 
 
 def every_nth(rows: np.ndarray, most: int) -> np.ndarray:

@@ -139,6 +139,12 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(done):
     assert not list(experiment.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
 
 
+def test_two_runs_do_not_share_a_workdir(done):
+    workdir, _ = done
+    with experiment.alone_in(workdir), pytest.raises(UserError, match="another process"):
+        experiment.run(tiny_config.get_config(), workdir)
+
+
 def test_other_images_under_the_same_config_are_refused(done, monkeypatch):
     workdir, _ = done
     real = experiment.data.load

@@ -38,7 +38,7 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
     if official and source.official is not None:
         splits = {side: np.flatnonzero(source.official == side) for side in SIDES}
         if not len(splits["train"]):
-            raise UserError("the official split has no train images: split again by group (config.data.official=False)")
+            raise UserError("the official split has no train images; data.official=False splits by group")
     else:
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
@@ -95,7 +95,7 @@ def check(source: Source, splits: Mapping[str, np.ndarray]) -> None:
         some = ", ".join(f"{group} ({', '.join(sorted(sides[group]))})" for group in torn[:_LISTED])
         more = f" and {len(torn) - _LISTED} more" if len(torn) > _LISTED else ""
         raise UserError(
-            f"{len(torn)} groups on two sides of the split: {some}{more}: split again by group (config.data.official=False)"
+            f"{len(torn)} groups on two sides of the split: {some}{more}: data.official=False splits by group"
         )
 
 
