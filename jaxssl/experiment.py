@@ -7,8 +7,10 @@ import functools
 import io
 import json
 import math
+import shlex
 import statistics
 import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
@@ -29,6 +31,7 @@ from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
+from jaxssl.report import page, table
 from jaxssl.train import TrainState
 
 Tree = Any
@@ -64,7 +67,11 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     setup = prepare(config, Path(workdir))
     with alone_in(setup.workdir):
         claim(setup)
-        return run_phases(setup)
+        results = run_phases(setup)
+        page.write(setup.workdir)
+        differences = page.differences(results, page.read_predictions(setup.workdir, results))
+        metrics.console.print(table.summary(results, setup.workdir, differences))
+        return results
 
 
 @contextlib.contextmanager
@@ -185,7 +192,7 @@ def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
 
 
 def provenance() -> dict[str, Any]:
-    """Package versions, git revision and devices."""
+    """Command, package versions, git revision and devices."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"],
         cwd=Path(__file__).parent,
@@ -194,6 +201,7 @@ def provenance() -> dict[str, Any]:
         check=False,
     )
     return {
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES},
         "git": git.stdout.strip() or None,
         "devices": [str(device) for device in jax.devices()],

@@ -57,9 +57,7 @@ def evaluate(
       SickRun: if a probability is not finite.
     """
     probabilities, labels = _checked(probabilities, labels)
-    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
-    if group_of.shape != labels.shape:
-        raise ValueError(f"groups must be [{len(labels)}], one for each image, not {np.shape(groups)}")
+    names, group_of = _grouped(groups, len(labels))
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((classes, classes), int)
@@ -80,6 +78,54 @@ def evaluate(
         "constant_predictor": bool(len(np.unique(predicted)) == 1),
         "confusion": confusion.tolist(),
     }
+
+
+def paired_difference(
+    a: np.ndarray,
+    b: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    metric: str,
+    *,
+    seed: int,
+    resamples: int = 2000,
+) -> dict[str, float | None]:
+    """The score of `a` less that of `b` on the same images, with its 95 % percentile bootstrap interval over groups.
+
+    Each resample scores both on the same groups, so that what makes a resample hard for both cancels: the interval is
+    that of the difference, narrower than two intervals laid side by side. It does not hold the variation between
+    training seeds.
+
+    Args:
+      a: [N, C] float, rows sum to 1.
+      b: [N, C] float of the same images in the same order.
+      labels: [N] int in [0, C).
+      groups: [N] str, the patient, lesion or series of each image.
+      metric: one of those of this module.
+      seed: of the resamples, which are those of `evaluate`.
+      resamples: how many.
+
+    Returns:
+      {"value", "low", "high"}; what is undefined is None, as in `evaluate`.
+
+    Raises:
+      ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
+      SickRun: if a probability is not finite.
+    """
+    a, labels = _checked(a, labels)
+    b, _ = _checked(b, labels)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must be of the same images and classes, not {a.shape} and {b.shape}")
+    names, group_of = _grouped(groups, len(labels))
+    of_a, of_b = _METRICS[metric](a, labels), _METRICS[metric](b, labels)
+
+    def difference(weights: np.ndarray) -> np.ndarray:
+        return of_a(weights) - of_b(weights)
+
+    value = _value(difference, len(labels))
+    chunks = _resample(group_of, len(names), seed, resamples) if value is not None and len(names) > 1 else ()
+    low, high = _interval([difference(weights) for weights in chunks])
+    return {"value": value, "low": low, "high": high}
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
@@ -157,6 +203,14 @@ def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     if not np.allclose(probabilities.sum(axis=1), 1, atol=0.02):
         raise ValueError("probabilities must sum to 1 in each row: pass them through a softmax")
     return probabilities, labels
+
+
+def _grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Names of the groups, and [images] int, which of them each image belongs to."""
+    names, group_of = np.unique(np.asarray(groups), return_inverse=True)
+    if group_of.shape != (images,):
+        raise ValueError(f"groups must be [{images}], one for each image, not {np.shape(groups)}")
+    return names, group_of
 
 
 def _score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
