@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test slow lint
 demo: .venv/installed
-	$(BIN)/python -m jaxssl.main --config=configs/byol_lenses.py
+	$(BIN)/python -m jaxssl.main --config=configs/simclr_lenses.py
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2

@@ -1,4 +1,5 @@
-"""ResNet-18 with labels, from scratch, on PneumoniaMNIST: normal against pneumonia in chest x-rays of 28 px.
+"""ResNet-18 with labels, from scratch, on PneumoniaMNIST: normal against pneumonia in chest x-rays of 28 px,
+which are enlarged to 64.
 
     python -m jaxssl.main --config=configs/supervised_pneumonia.py --config.data.dir=data/pneumoniamnist.npz
 
@@ -15,19 +16,22 @@ def get_config(arg: str = "") -> ConfigDict:
     c = config.base()
     c.data.name = "npz"
     c.data.dir = "data/pneumoniamnist.npz"
-    c.data.image_size = 28
+    c.data.image_size = 64
     c.data.kw.classes = ("normal", "pneumonia")
-    c.model.stem = "small"
     c.pretrain.epochs = 0
     c.transfer.protocols = ("finetune",)
-    c.transfer.epochs = 30
+    c.transfer.epochs = 10
     c.transfer.batch_size = 128
     c.transfer.optimizer.name = "adam"
     c.transfer.optimizer.learning_rate = 1e-3
     c.transfer.optimizer.weight_decay = 0.0
+    a = c.transfer.augment
+    a.crop_area = (0.6, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast = 0.2, 0.2
     if arg == "local":
         c.model.kw.width = 16
-        c.transfer.epochs = 10
     elif arg:
         raise ValueError(f"supervised_pneumonia takes no argument but local, not {arg!r}")
     return c
