@@ -45,5 +45,5 @@ def get_config(arg: str = "") -> ConfigDict:
         c.pretrain.epochs = 4
         c.transfer.epochs = 4
     elif arg:
-        raise ValueError(f"the lenses take no argument but local, not {arg!r}")
+        raise ValueError(f"byol_lenses takes no argument but local, not {arg!r}")
     return c

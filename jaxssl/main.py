@@ -2,15 +2,17 @@
 
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
-from jaxssl import experiment, sharding
+from jaxssl import experiment, sharding, train
 from jaxssl.errors import Preempted, SickRun, UserError
 
 COMPILATION_CACHE = "~/.cache/jaxssl/xla"  # JAX_COMPILATION_CACHE_DIR says otherwise.
@@ -58,6 +60,11 @@ def default_workdir(arguments: list[str]) -> Path:
     return Path("runs") / "-".join(filter(None, (Path(file).stem, argument)))
 
 
+def preempt(number: int, frame: FrameType | None) -> None:
+    """Answers a signal that comes between two trainings; `train.epochs` answers those that come within."""
+    raise Preempted("stopped between two phases, all before is saved; the same command goes on from there")
+
+
 def main(arguments: list[str]) -> int:
     """Runs one experiment and returns the exit code: 0 done, 2 the user's to mend, 3 sick, 75 preempted and saved."""
     values = define()
@@ -69,6 +76,8 @@ def main(arguments: list[str]) -> int:
         cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILATION_CACHE)
         jax.config.update("jax_compilation_cache_dir", str(Path(cache).expanduser()))
         configuration.check(config)
+        for number in train.SIGNALS:
+            signal.signal(number, preempt)
         sharding.connect(values.coordinator, values.num_processes, values.process_id)
         experiment.run(config, Path(values.workdir or default_workdir(arguments)))
     except (UserError, SickRun, Preempted) as error:
@@ -76,6 +85,9 @@ def main(arguments: list[str]) -> int:
             raise
         print(f"jaxssl: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("jaxssl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 

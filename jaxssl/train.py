@@ -15,6 +15,8 @@ from jaxssl.errors import Preempted
 from jaxssl.metrics import Writer
 from jaxssl.objectives import Objective
 
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm and the clouds send these before they take a machine away.
+
 Tree = Any
 Augment = Callable[[jax.Array, dict], dict]
 
@@ -145,11 +147,9 @@ def epochs(
 class Preemption:
     """While it is entered, SIGTERM and SIGUSR1 are noted instead of ending the process; a second one ends it."""
 
-    signals = (signal.SIGTERM, signal.SIGUSR1)
-
     def __enter__(self) -> Callable[[], bool]:
         self.seen = False
-        self.before = {s: signal.signal(s, self.note) for s in self.signals}
+        self.before = {s: signal.signal(s, self.note) for s in SIGNALS}
         return lambda: self.seen
 
     def note(self, number: int, frame: Any) -> None:

@@ -207,7 +207,7 @@ def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
     """kill -9 early and late in pretraining and in both fine-tunings, then to the end: every byte but the times."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_to_the_end(whole)
-    for phase, step in (("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 7)):
+    for phase, step in (("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 1)):
         code, error = run_until(killed, phase, step, signal.SIGKILL)
         assert code == -signal.SIGKILL, error
     run_to_the_end(killed)
@@ -216,7 +216,9 @@ def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, killed)))
 
 
-def test_sigterm_saves_and_says_so(tmp_path):
-    code, error = run_until(tmp_path, "pretrain", 1, signal.SIGTERM)
-    assert code == 75 and "the same command goes on" in error
+@pytest.mark.parametrize(("phase", "step"), [("pretrain", 0), ("finetune_ssl", 10)])
+def test_sigterm_saves_and_says_so(tmp_path, phase, step):
+    """Within a training and, as a rule, between two: which of the two is a matter of milliseconds."""
+    code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
+    assert code == 75 and "the same command goes on" in error, error
     assert checkpoint.steps(tmp_path / "checkpoints" / "pretrain")

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxssl import main
+from jaxssl.errors import Preempted, SickRun, UserError
 
 ROOT = __file__.rsplit("/", 2)[0]
 CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
@@ -96,6 +97,22 @@ def test_images_that_hold_nothing_are_refused(run, tmp_path):
     code, error = run(CONFIG, "--config.data.name=folder", "--config.data.dir=images")
     assert code == 2 and "images_per_class" in error
     assert jax.device_count() == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(SickRun("loss is nan"), 3), (Preempted("saved"), 75), (UserError("mend it"), 2), (KeyboardInterrupt(), 130)],
+)
+def test_each_end_has_its_exit_code(run, monkeypatch, error, code):
+    def ends(*_):
+        raise error
+
+    monkeypatch.setattr(main.experiment, "run", ends)
+    found, said = run(CONFIG)
+    assert found == code and len(said.strip().splitlines()) == 1 and "Traceback" not in said
+    if code != 130:
+        with pytest.raises(type(error)):
+            run(CONFIG, "--debug")
 
 
 def test_default_workdir_is_named_after_config_and_argument():
