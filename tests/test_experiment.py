@@ -139,6 +139,22 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(done):
     assert not list(experiment.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
 
 
+def test_an_unlabelled_folder_is_pretrained_on_and_not_evaluated(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(40):
+        np.save(tmp_path / "images" / f"{i}.npy", rng.normal(size=(20, 24, 2)).astype(np.float32))
+    c = tiny_config.get_config()
+    c.data.name, c.data.dir, c.data.kw = "folder", str(tmp_path / "images"), {}
+    c.pretrain.epochs = 1
+    results = experiment.run(c, tmp_path / "run")
+    assert results["evaluations"] == [] and results["dataset"]["classes"] == []
+    assert results["dataset"]["splits"]["train"]["images"] == 40 and not results["dataset"]["groups_known"]
+    assert results["pretrain"]["final_loss"] > 0
+    assert (tmp_path / "run" / "report.html").stat().st_size > 1000
+    assert table(tmp_path / "run") == []
+
+
 def test_two_runs_do_not_share_a_workdir(done):
     workdir, _ = done
     with experiment.alone_in(workdir), pytest.raises(UserError, match="another process"):

@@ -8,12 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from jaxssl.report import page
+from jaxssl.report import words
 
 
-def summary(
-    results: dict[str, Any], workdir: Path, differences: dict[str, dict[str, page.Difference]] | None = None
-) -> RenderableType:
+def summary(results: dict[str, Any], workdir: Path, differences: words.Differences | None = None) -> RenderableType:
     """The scores of a run, the answer, and where its files are; fits 80 columns.
 
     Args:
@@ -24,7 +22,7 @@ def summary(
     parts: list[RenderableType] = []
     if results["evaluations"]:
         parts += [scores(results), Text()]
-    parts += [Text(page.answer(results, differences)), Text()]
+    parts += [Text(words.answer(results, differences)), Text()]
     names = (name for name in ("report.html", "results.json", "predictions.csv") if (Path(workdir) / name).exists())
     # One path a line, never broken by a space, so that a terminal makes a link of it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]
@@ -40,15 +38,14 @@ def scores(results: dict[str, Any]) -> Table:
     table.add_column("accuracy", justify="right", no_wrap=True)
     evaluations = results["evaluations"]
     constant = False
-    for protocol in dict.fromkeys(e["protocol"] for e in evaluations):
-        of = [e for e in evaluations if e["protocol"] == protocol]
+    for protocol, of in words.by_protocol(results).items():
         for e in of:
             mark = "*" if e["constant_predictor"] else ""
             constant |= e["constant_predictor"]
-            cells = [page.interval(page.score(e, metric)) for metric in ("auc_macro", "accuracy")]
-            init = page.initialisation(e["init"], results)
-            table.add_row(Text(page.clean(init) + mark), Text(protocol), *cells, end_section=e is of[-1])
-    table.add_row(Text("always the commonest class"), "", "", page.number(evaluations[0]["majority_accuracy"]))
+            cells = [words.interval(words.score(e, metric)) for metric in ("auc_macro", "accuracy")]
+            init = words.initialisation(e["init"], results)
+            table.add_row(Text(words.clean(init) + mark), Text(protocol), *cells, end_section=e is of[-1])
+    table.add_row(Text("always the commonest class"), "", "", words.number(evaluations[0]["majority_accuracy"]))
     if constant:
         table.caption = Text("* predicts one class for every image", style="bold yellow")
     return table

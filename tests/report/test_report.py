@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jaxssl.evaluate import scores
-from jaxssl.report import figures, page, table
+from jaxssl.report import figures, page, table, words
 from jaxssl.report.__main__ import main
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
@@ -151,7 +151,7 @@ def test_page_is_whole_and_in_order(tmp_path):
     # ROC: 2 protocols x 2 classes; reliability: 3; curves: 5 of pretraining, 3 of fine-tuning; differences: 1.
     assert len(found.all("svg")) == 4 + 3 + 5 + 3 + 1
     for e in results["evaluations"]:
-        assert page.number(e["metrics"]["auc_macro"]["value"]) in found.words
+        assert words.number(e["metrics"]["auc_macro"]["value"]) in found.words
     assert "always the commonest class" in found.words and "expected at first" in found.words
     assert (tmp_path / "report.html").stat().st_size < 1e6
 
@@ -205,7 +205,7 @@ def test_a_name_without_end_is_cut(tmp_path):
     make(tmp_path, classes=("n" * 1000, "other"), protocols=("probe",))
     found = report(tmp_path)
     check(found)
-    assert "n" * (page.LONGEST_NAME - 1) + "…" in found.words and "n" * page.LONGEST_NAME not in found.words
+    assert "n" * (words.LONGEST_NAME - 1) + "…" in found.words and "n" * words.LONGEST_NAME not in found.words
 
 
 def test_two_hundred_classes(tmp_path):
@@ -219,7 +219,7 @@ def test_two_hundred_classes(tmp_path):
 def test_pooled_confusion_loses_no_image(tmp_path):
     results = make(tmp_path, classes=tuple(f"c{i}" for i in range(30)), protocols=("probe",), images=95)
     cells = re.findall(r"<td[^>]*>([\d,]+)</td>", page.confusion_table(results, results["evaluations"][0]))
-    assert len(cells) == (page.MOST_CLASSES + 1) ** 2 and sum(map(int, cells)) == 95
+    assert len(cells) == (words.MOST_CLASSES + 1) ** 2 and sum(map(int, cells)) == 95
 
 
 def test_no_labels(tmp_path):
@@ -244,16 +244,16 @@ def test_no_pretraining(tmp_path):
 def test_no_test_images(tmp_path):
     results = make(tmp_path, images=0)
     check(report(tmp_path))
-    assert "0 test images" in page.answer(results)
+    assert "0 test images" in words.answer(results)
     shown(results, tmp_path)
 
 
 def test_unknown_groups_and_collapse_are_said(tmp_path):
     results = make(tmp_path)
-    assert not any("grouping unknown" in text for text in page.cautions(results))
+    assert not any("grouping unknown" in text for text in words.cautions(results))
     results["dataset"]["groups_known"] = False
     results["pretrain"]["collapse"]["verdict"] = "collapsed"
-    said = " ".join(page.cautions(results))
+    said = " ".join(words.cautions(results))
     assert "grouping unknown is not no leakage" in said and "The encoder collapsed" in said
 
 
@@ -299,7 +299,7 @@ HIGH, LOW, BETWEEN, NONE = (0.612, 0.59, 0.634), (0.553, 0.528, 0.577), (0.58, 0
     ],
 )
 def test_answer_from_intervals(ssl, random, says):
-    said = page.answer(results_with(ssl, random))
+    said = words.answer(results_with(ssl, random))
     assert says in said and "On 1,200 test images of 700 groups" in said and "One run, one seed" in said
     assert ("raises" in said) == (says.startswith("raises")) and ("lowers" in said) == (says.startswith("lowers"))
     assert "None" not in said and "nan" not in said
@@ -317,12 +317,12 @@ def test_answer_from_intervals(ssl, random, says):
 )
 def test_a_paired_difference_decides(difference, says):
     of = {"probe_ssl": {"auc_macro": dict(zip(("value", "low", "high"), difference, strict=True))}}
-    assert says in page.answer(results_with(HIGH, BETWEEN), of)
+    assert says in words.answer(results_with(HIGH, BETWEEN), of)
 
 
 def test_protocols_may_differ():
     one, other = results_with(HIGH, LOW), results_with(BETWEEN, HIGH, "finetune")
-    said = page.answer(one | {"evaluations": one["evaluations"] + other["evaluations"]})
+    said = words.answer(one | {"evaluations": one["evaluations"] + other["evaluations"]})
     assert "raises macro AUC with linear probing" in said and "concluded with fine-tuning" in said
 
 
@@ -333,7 +333,7 @@ def test_differences_are_of_the_same_images_and_resamples(tmp_path):
     assert set(found) == {"probe_ssl", "knn_ssl", "finetune_ssl"}
     auc = {e["name"]: e["metrics"]["auc_macro"]["value"] for e in results["evaluations"]}
     assert found["probe_ssl"]["auc_macro"]["value"] == pytest.approx(auc["probe_ssl"] - auc["probe_random"])
-    assert found["probe_ssl"]["auc_macro"]["low"] > 0 and "raises" in page.answer(results, found)
+    assert found["probe_ssl"]["auc_macro"]["low"] > 0 and "raises" in words.answer(results, found)
     other = predictions | {"probe_random": predictions["probe_random"]._replace(ids=["another"] * 80)}
     assert set(page.differences(results, other)) == {"knn_ssl", "finetune_ssl"}
     fewer = copy.deepcopy(results)
@@ -346,7 +346,7 @@ def test_differences_are_of_the_same_images_and_resamples(tmp_path):
     [(0.5534, ".553"), (1.0, "1.000"), (-0.02, "−.020"), (-1.5, "−1.500"), (10.25, "10.250"), (None, "undefined")],
 )
 def test_number(value, text):
-    assert page.number(value) == text
+    assert words.number(value) == text
 
 
 def test_calibration_is_that_of_the_error(tmp_path):
@@ -384,7 +384,7 @@ def test_summary_fits_eighty_columns_and_says_all(tmp_path):
     text = shown(results, tmp_path, page.differences(results, page.read_predictions(tmp_path, results)))
     for e in results["evaluations"]:
         for metric in ("auc_macro", "accuracy"):
-            assert page.interval(e["metrics"][metric]) in text
+            assert words.interval(e["metrics"][metric]) in text
     assert re.search(r"always the commonest class +\.500", text) and "pretrained by byol*" in text
     assert "raises macro AUC" in text and "…" not in text and "One run, one seed" in " ".join(text.split())
     assert "results.json" in text and "report.html" not in text

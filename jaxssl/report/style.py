@@ -1,0 +1,114 @@
+"""The style sheet of the page, whole, as it fetches nothing.
+
+It must hold the page on a light and on a dark screen, on a phone (what is wider than the page scrolls in a box of its
+own) and on paper (light, nothing scrolls, no figure broken). Figures and swatches take their colours from its variables
+alone.
+"""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #fdfdfb; --ink: #1c2126; --muted: #5b636c; --rule: #dcdfe2; --soft: #f3f4f2;
+  --ssl: #0b5cad; --random: #b04a00; --imagenet: #19734f; --both: #96286f;
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    --page: #15181b; --ink: #e6e4df; --muted: #a2a7ad; --rule: #363b41; --soft: #1e2226;
+    --ssl: #74b4f5; --random: #f0a060; --imagenet: #5fcba2; --both: #e48cc8;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: clamp(1.25rem, 4vw, 4rem) clamp(1rem, 4vw, 3rem); max-width: 76rem;
+  background: var(--page); color: var(--ink);
+  font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Noto Sans", "Liberation Sans", Arial,
+    sans-serif;
+  font-variant-numeric: tabular-nums; overflow-wrap: anywhere; -webkit-text-size-adjust: 100%;
+}
+p, li { max-width: 44rem; }
+h1, h2, h3 { line-height: 1.25; text-wrap: balance; font-weight: 600; }
+h1 { margin: 0; font-size: 1rem; color: var(--muted); letter-spacing: .01em; }
+h2 { margin: 0 0 1rem; font-size: 1.35rem; letter-spacing: -.01em; }
+h2.minor, h3 { margin: 2rem 0 .5rem; font-size: 1rem; }
+.answer {
+  margin: .75rem 0 0; max-width: 50rem; text-wrap: pretty;
+  font-size: clamp(1.2rem, .95rem + 1.1vw, 1.75rem); line-height: 1.4;
+  font-family: Charter, "Bitstream Charter", "Sitka Text", Cambria, "Noto Serif", "Liberation Serif", Georgia, serif;
+}
+.limits { margin: 0; padding-left: 1.1rem; color: var(--muted); }
+.limits li { margin: .35rem 0; }
+section { margin-top: 3.5rem; padding-top: 1.75rem; border-top: 1px solid var(--rule); }
+.scroll { overflow-x: auto; max-width: 100%; }
+.scroll:focus-visible, summary:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
+table { border-collapse: collapse; font-size: .9375rem; overflow-wrap: normal; }
+caption {
+  position: sticky; left: 0; min-width: 19rem; max-width: min(44rem, calc(100vw - 2rem)); margin-bottom: .75rem;
+  text-align: left; color: var(--muted); font-size: .875rem;
+}
+th, td { padding: .4rem 1.1rem .4rem 0; text-align: right; vertical-align: baseline; font-weight: 400; }
+th:first-child { text-align: left; }
+th:last-child, td:last-child { padding-right: 0; }
+thead th { color: var(--muted); font-size: .8125rem; border-bottom: 1px solid var(--rule); vertical-align: bottom; }
+.scores td, .scores tbody th { white-space: nowrap; }
+figure + .scroll { margin-top: 1.5rem; }
+.scores td span { color: var(--muted); font-size: .8125rem; }
+.scores .of th { padding-top: 1rem; font-weight: 600; text-align: left; }
+.scores strong { color: var(--random); font-weight: 600; }
+.grid { display: grid; gap: 1.75rem 2rem; grid-template-columns: repeat(auto-fill, minmax(min(19rem, 100%), 1fr)); }
+.grid.square { grid-template-columns: repeat(auto-fill, minmax(min(14rem, 100%), 1fr)); }
+.grid.wide { grid-template-columns: repeat(auto-fill, minmax(min(30rem, 100%), 1fr)); margin-top: 1.5rem; }
+figure {
+  display: flex; flex-direction: column; justify-content: space-between; margin: 0; min-width: 0; break-inside: avoid;
+}
+figcaption { margin-bottom: .35rem; font-size: .9375rem; font-weight: 600; }
+figcaption small { display: block; font-size: .8125rem; font-weight: 400; color: var(--muted); }
+svg { display: block; width: 100%; height: auto; max-width: 24rem; overflow: visible; }
+.square svg { max-width: 17rem; }
+svg * { stroke-linejoin: round; stroke-linecap: butt; }
+svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; }
+.legend {
+  display: flex; flex-wrap: wrap; gap: .25rem 1.75rem; margin: 0 0 1.25rem; padding: 0;
+  font-size: .9375rem; list-style: none;
+}
+.swatch {
+  display: inline-block; width: 1.6em; margin-right: .5em; border-top: 3px solid var(--ink); vertical-align: .25em;
+}
+.swatch.ssl { border-color: var(--ssl); }
+.swatch.random { border-top-style: dashed; border-color: var(--random); }
+.swatch.imagenet { border-top-style: dotted; border-color: var(--imagenet); }
+.swatch.imagenet-ssl { border-top-style: double; border-color: var(--both); }
+.nowrap { white-space: nowrap; margin-right: .6em; }
+.confusion th, .confusion td { padding: .35rem .6rem; }
+.confusion caption { color: var(--ink); font-weight: 600; }
+.confusion thead th { text-align: center; }
+.confusion th bdi { display: block; max-width: 7.5rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+.confusion thead th:first-child { padding-left: 0; text-align: left; }
+.confusion tbody th { padding-left: 0; }
+.confusion td {
+  min-width: 3rem; text-align: center; border: 1px solid var(--page); print-color-adjust: exact;
+  background: color-mix(in srgb, var(--ssl) calc(var(--share) * 45%), var(--soft)); -webkit-print-color-adjust: exact;
+}
+.confusion .hit { font-weight: 600; }
+.facts { margin: 0 0 2rem; font-size: .9375rem; }
+.facts div { display: grid; grid-template-columns: minmax(8rem, 12rem) 1fr; gap: 0 1.5rem; padding: .3rem 0; }
+.facts dt { color: var(--muted); }
+.facts dd { margin: 0; }
+.config { margin-top: 1rem; font-size: .8125rem; }
+.config div { grid-template-columns: minmax(8rem, 20rem) 1fr; padding: .12rem 0; }
+details { margin-top: 1.5rem; }
+summary { cursor: pointer; font-weight: 600; }
+pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-wrap; font-size: .875rem; }
+@media (max-width: 40rem) {
+  .scores td span { display: block; }
+  .scores tbody th { white-space: normal; }
+  .scores th, .scores td { padding-right: .9rem; }
+}
+@media print {
+  :root { color-scheme: light; }
+  body { max-width: none; padding: 0; font-size: 10pt; }
+  section { margin-top: 1.5rem; padding-top: 1rem; }
+  tr, figure, .confusion { break-inside: avoid; }
+  h2, h3 { break-after: avoid; }
+  .scroll { overflow: visible; }
+}
+"""
