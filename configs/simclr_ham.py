@@ -8,7 +8,8 @@ augmentation, and the epoch of the fine-tuning is chosen on validation. For one 
 
     python -m jaxssl.main --config=configs/simclr_ham.py:local --config.data.manual_dir=data/ham10000
 
-ResNet-18 with 16 channels at 64 px and ten epochs, for two cores.
+ResNet-18 with 16 channels at 64 px and ten epochs: 7.5 minutes on two cores. Macro AUC of the probe .888 (.873-.901)
+against .818 (.795-.840) on random weights, fine-tuned .923 (.912-.933) against .922 (.912-.932).
 """
 
 from ml_collections import ConfigDict
