@@ -48,7 +48,7 @@ def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
     folder = Path(folder).absolute()
     for step in steps(folder):
         place = folder / str(step)
-        if json.loads(checksums_of(place).read_text()) != measure(place):
+        if not is_whole(place):
             log.warning("%s is damaged: an older checkpoint is used", place)
             continue
         with ocp.StandardCheckpointer() as checkpointer:
@@ -59,6 +59,13 @@ def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
 def steps(folder: Path) -> list[int]:
     """Steps with a finished checkpoint, newest first."""
     return sorted((int(f.name.split(".")[0]) for f in Path(folder).glob("*.sha256.json")), reverse=True)
+
+
+def is_whole(place: Path) -> bool:
+    try:
+        return json.loads(checksums_of(place).read_text()) == measure(place)
+    except ValueError:
+        return False
 
 
 def checksums_of(place: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import logging
 import math
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,8 @@ from ml_collections import ConfigDict
 
 from jaxssl import augment, models, objectives, optim
 from jaxssl.errors import UserError
+
+log = logging.getLogger(__name__)
 
 PROTOCOLS = ("probe", "knn", "finetune")
 
@@ -90,8 +93,14 @@ def defaults(make: Callable, given: tuple[str, ...] = ()) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in given}
 
 
+def trainings(c: ConfigDict) -> list[str]:
+    """Which of "pretrain" and "transfer" train anything."""
+    return ["pretrain"] * bool(c.pretrain.epochs) + ["transfer"] * ("finetune" in c.transfer.protocols)
+
+
 def check(c: ConfigDict) -> None:
     """UserError at the first value that cannot work, before any data is read."""
+    at_least("seed", c.seed, 0)
     among("model.name", c.model.name, models.available())
     among("model.stem", c.model.stem, ("imagenet", "small"))
     among("model.dtype", c.model.dtype, ("float32", "bfloat16"))
@@ -105,6 +114,10 @@ def check(c: ConfigDict) -> None:
     among("transfer.select", c.transfer.select, ("auc_macro", "accuracy", "balanced_accuracy"))
     for protocol in c.transfer.protocols:
         among("transfer.protocols", protocol, PROTOCOLS)
+    if len(set(c.transfer.protocols)) < len(c.transfer.protocols):
+        raise UserError(f"transfer.protocols={c.transfer.protocols} names one twice")
+    if not 0 <= c.transfer.label_smoothing < 1:
+        raise UserError(f"transfer.label_smoothing={c.transfer.label_smoothing} lies outside [0, 1)")
     within("data.label_fraction", c.data.label_fraction, 0, 1)
     within("data.validation", c.data.validation, 0, 0.9)
     within("data.test", c.data.test, 0, 0.9)
@@ -139,19 +152,27 @@ def check_training(name: str, c: ConfigDict) -> None:
     at_least(f"{name}.optimizer.weight_decay", c.optimizer.weight_decay, 0)
     if c.batch_size % c.accumulate:
         raise UserError(f"{name}.batch_size={c.batch_size} does not divide into {name}.accumulate={c.accumulate} parts")
-    low, high = c.augment.crop_area
-    if not 0 < low <= high <= 1:
-        raise UserError(f"{name}.augment.crop_area={(low, high)}: two shares of the image in (0, 1], the smaller first")
+    if not 0 <= c.optimizer.momentum < 1:
+        raise UserError(f"{name}.optimizer.momentum={c.optimizer.momentum} lies outside [0, 1)")
+    at_least(f"{name}.optimizer.warmup_epochs", c.optimizer.warmup_epochs, 0)
+    if 0 < c.epochs <= c.optimizer.warmup_epochs:
+        log.warning(
+            "%s.optimizer.warmup_epochs=%d takes all of %s.epochs=%d: the learning rate never reaches its peak",
+            *(name, c.optimizer.warmup_epochs, name, c.epochs),
+        )
+    for field, most in (("crop_area", 1.0), ("crop_ratio", math.inf), ("blur_sigma", math.inf)):
+        value = c.augment[field]
+        if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
+            raise UserError(f"{name}.augment.{field}={value} should be two numbers in (0, {most}], the smaller first")
     for field, value in c.augment.items():
-        if field.endswith("probability"):
-            for p in value if isinstance(value, tuple) else (value,):
-                if not 0 <= p <= 1:
-                    raise UserError(f"{name}.augment.{field}={value}: a probability lies in [0, 1]")
+        probabilities = value if isinstance(value, tuple) else (value,)
+        if field.endswith("probability") and not (probabilities and all(0 <= p <= 1 for p in probabilities)):
+            raise UserError(f"{name}.augment.{field}={value}: a probability lies in [0, 1]")
 
 
 def among(field: str, value: str, allowed: Any) -> None:
     if value not in allowed:
-        near = difflib.get_close_matches(value, allowed, 1)
+        near = difflib.get_close_matches(str(value), allowed, 1)
         guess = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"{field}={value!r} is not known: {guess}It takes {', '.join(map(repr, allowed))}")
 

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train
 from jaxssl import config as configuration
 from jaxssl.data import pipeline, splits
-from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.data.source import Source
 from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
@@ -112,8 +112,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     refuse_other_config(config, workdir)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
     encoder = make_encoder(config)
-    for field in ("pretrain", "transfer"):
-        sharding.check_batch(f"{field}.batch_size", config[field].batch_size, mesh)
+    for phase in configuration.trainings(config):
+        sharding.check_batch(f"{phase}.batch_size", config[phase].batch_size, mesh)
     d = config.data
     source = data.load(
         d.name,
@@ -127,10 +127,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         kw=dict(d.kw),
     )
     rows = splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.official)
-    splits.check(source, rows)
-    labelled = rows["train"][source.labels[rows["train"]] != UNLABELLED]
-    if len(labelled):
-        labelled = splits.label_fraction(source, labelled, d.label_fraction, seed=config.seed)
+    labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
     pixels = measure_pixels(source, rows["train"])
 
     @jax.jit
@@ -160,18 +157,24 @@ def make_encoder(config: ConfigDict) -> nn.Module:
 def check_against_data(setup: Setup) -> None:
     """UserError where the config asks for more than the data have."""
     c, source = setup.config, setup.source
-    if c.pretrain.epochs:
-        configuration.steps_per_epoch(len(setup.splits["train"]), c.pretrain.batch_size, "pretrain")
-    elif not source.classes:
+    if not c.pretrain.epochs and not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
-    if source.classes and "finetune" in c.transfer.protocols:
-        configuration.steps_per_epoch(len(setup.labelled), c.transfer.batch_size, "transfer")
+    images = {"pretrain": setup.splits["train"], "transfer": setup.labelled}
+    for phase in configuration.trainings(c):
+        if phase == "pretrain" or source.classes:
+            configuration.steps_per_epoch(len(images[phase]), c[phase].batch_size, phase)
 
 
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
     """UserError where the workdir belongs to another config; changes nothing."""
     file = workdir / "config.json"
-    difference = list(differences(json.loads(file.read_text())["config"], plain(config))) if file.exists() else ()
+    if not file.exists():
+        return
+    try:
+        theirs = json.loads(file.read_text())["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file} is not of a jaxssl run; take another --workdir") from error
+    difference = list(differences(theirs, plain(config)))
     if difference:
         raise UserError(f"{workdir} belongs to another config: {'; '.join(difference)}; take another --workdir")
 
@@ -193,17 +196,10 @@ def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
 
 def provenance() -> dict[str, Any]:
     """Command, package versions, git revision and devices."""
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     return {
         "command": shlex.join(["python", *sys.orig_argv[1:]]),
         "versions": {name: version(name) for name in PACKAGES},
-        "git": git.stdout.strip() or None,
+        "git": git_revision(),
         "devices": [str(device) for device in jax.devices()],
     }
 
@@ -221,6 +217,16 @@ def claim(setup: Setup) -> None:
         files.write_json(file, split)
 
 
+def git_revision() -> str | None:
+    """Of this code, with "-dirty" where it was changed since; None where git or its history is missing."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        ended = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    except OSError:
+        return None
+    return ended.stdout.strip() or None
+
+
 def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
     """Up to `most` rows, evenly spaced: the rows of one class often stand together."""
     return rows[:: -(-len(rows) // most)]
@@ -229,9 +235,11 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
 def measure_pixels(source: Source, train: np.ndarray) -> augment.Pixels:
     """Scaling of the stored values, from a sample of the training images."""
     images = source.images[every_nth(train, MEASURED)]
+    if images.min() == images.max():
+        raise UserError(f"the training images all hold one value, {images.min()}: nothing can be learnt from them")
     low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, (0.1, 99.9)))
-    if not high > low:
-        raise UserError(f"the training images hold one value, {low}: there is nothing to learn from them")
+    if low == high:  # A few points on an even ground.
+        low, high = float(images.min()), float(images.max())
     unit = (images.reshape(-1, source.channels).astype(np.float64) - low) / (high - low)
     return augment.Pixels(low, high, tuple(unit.mean(0).tolist()), tuple(np.maximum(unit.std(0), 1e-3).tolist()))
 
@@ -448,7 +456,7 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
         "epochs": c.epochs,
         "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
         "first_loss": steps[0]["loss"],
-        "expected_first_loss": expected(c.batch_size) if expected else None,
+        "expected_first_loss": expected(c.batch_size // c.accumulate) if expected else None,
         "collapse": collapse_state(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
         "images_per_second": statistics.median(row["images_per_second"] for row in steps),
@@ -535,9 +543,13 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
         return {"validation": score}
 
     state = fit(setup, phase, c, setup.labelled, variables, objective_of, measure, c.freeze_epochs)
-    # Without a validation split no epoch is better than another, and the last one stands.
-    last = {"params": state.params, "model_state": state.model_state}
-    _, network = checkpoint.restore(best_folder, last) or (None, last)
+    network = {"params": state.params, "model_state": state.model_state}
+    # Where validation could not tell one epoch from another, the last one stands.
+    if best_validation(setup.workdir, phase) > -math.inf:
+        found = checkpoint.restore(best_folder, network)
+        if found is None:
+            raise UserError(f"{best_folder} is damaged: delete it and {best_folder.with_name(phase)} to train it again")
+        network = found[1]
     return probabilities(network, "test")
 
 

@@ -52,11 +52,9 @@ def parse(values: flags.FlagValues, arguments: list[str]) -> ConfigDict:
     return config
 
 
-def default_workdir(arguments: list[str]) -> Path:
-    """runs/byol_ham-local for --config=configs/byol_ham.py:local."""
-    joined = " ".join(arguments).replace("--config ", "--config=")
-    name = joined.split("--config=")[1].split()[0]
-    file, _, argument = name.partition(":")
+def default_workdir(config_path: str) -> Path:
+    """runs/byol_ham-local for configs/byol_ham.py:local."""
+    file, _, argument = config_path.partition(":")
     return Path("runs") / "-".join(filter(None, (Path(file).stem, argument)))
 
 
@@ -79,9 +77,10 @@ def main(arguments: list[str]) -> int:
         for number in train.SIGNALS:
             signal.signal(number, preempt)
         sharding.connect(values.coordinator, values.num_processes, values.process_id)
-        experiment.run(config, Path(values.workdir or default_workdir(arguments)))
+        workdir = values.workdir or default_workdir(config_flags.get_config_filename(values["config"]))
+        experiment.run(config, Path(workdir).expanduser())
     except (UserError, SickRun, Preempted) as error:
-        if "--debug" in arguments:
+        if values.is_parsed() and values.debug:
             raise
         print(f"jaxssl: {error}", file=sys.stderr)
         return error.exit_code

@@ -56,7 +56,7 @@ class Writer:
         )
         fields = {"epoch": f"epoch {start // steps_per_epoch}/{epochs}", "loss": "", "speed": "compiling"}
         self.task = self.progress.add_task(phase, total=epochs * steps_per_epoch, completed=start, **fields)
-        self.last_row, self.since = start, time.perf_counter()
+        self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
     def live(self) -> bool:
         return self.main and console.is_terminal
@@ -83,12 +83,13 @@ class Writer:
         step, metrics = self.pending
         self.pending = None
         metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        seconds = time.perf_counter() - self.since
-        speed = self.batch_size * (step - self.last_row) / seconds
+        now = time.perf_counter()
+        self.busy, self.clock = self.busy + now - self.clock, now
+        speed = self.batch_size * (step - self.last_row) / self.busy
         epoch = (step - 1) // self.steps_per_epoch
         if step == 1 or step % self.log_every == 0:
-            self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(seconds, 4)})
-            self.last_row = step
+            self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(self.busy, 4)})
+            self.last_row, self.busy = step, 0.0
         bad = [k for k in ("loss", "gradient_norm") if not math.isfinite(metrics[k])]
         if bad:
             raise SickRun(
@@ -104,6 +105,10 @@ class Writer:
         if self.main and not self.live() and step % self.steps_per_epoch == 0:
             console.print(f"{self.phase}: {', '.join(fields.values())}")
 
+    def resume(self) -> None:
+        """Starts the clock again after something that is not training, such as an evaluation or a checkpoint."""
+        self.clock = time.perf_counter()
+
     def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Writes a row at once, whatever the step."""
         if not self.main:
@@ -111,7 +116,6 @@ class Writer:
         line = {"phase": self.phase, "step": step, "epoch": epoch} | finite(values)
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        self.since = time.perf_counter()
         for name, value in values.items():
             if isinstance(value, int | float):
                 self.tensorboard.add_scalar(f"{self.phase}/{name}", value, step)

@@ -123,6 +123,7 @@ def epochs(
       Preempted: after SIGTERM or SIGUSR1, once the state is saved.
     """
     step = int(state.step)
+    writer.resume()
     with Preemption() as preempted:
         while step < epochs * steps_per_epoch:
             epoch = step // steps_per_epoch
@@ -140,6 +141,7 @@ def epochs(
             writer.flush()
             yield epoch + 1, state
             checkpoint.save(checkpoints, step, state)
+            writer.resume()
             if preempted():
                 raise Preempted(f"saved after epoch {epoch + 1}; the same command goes on from there")
 

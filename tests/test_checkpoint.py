@@ -33,7 +33,7 @@ def test_an_empty_folder_has_none(tmp_path):
     assert checkpoint.restore(tmp_path / "nowhere", tree(0.0)) is None
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "checksums"])
 def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path, caplog, damage):
     for step in (1, 2):
         checkpoint.save(tmp_path, step, tree(step))
@@ -41,6 +41,8 @@ def test_a_damaged_newest_one_is_passed_over_with_a_warning(tmp_path, caplog, da
     data = bytearray(file.read_bytes())
     if damage == "remove":
         file.unlink()
+    elif damage == "checksums":
+        (tmp_path / "2.sha256.json").write_text("{")
     else:
         data[len(data) // 2] ^= 1
         file.write_bytes(data if damage == "flip" else data[: len(data) // 2])

@@ -2,7 +2,6 @@
 
 import sys
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,6 +56,14 @@ def run(tmp_path, capfd, monkeypatch):
         ((TINY, "--config.pretrain.objective=rotation"), "pretrain.augment.rotate90"),
         ((CONFIG, "--config.data.folds=5"), "data.folds=5"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
+        ((CONFIG, "--config.pretrain.augment.crop_area=(0.5,)"), "crop_area"),
+        ((CONFIG, "--config.transfer.augment.crop_ratio=(0.0,1.0)"), "crop_ratio"),
+        ((CONFIG, "--config.pretrain.augment.blur_probability=()"), "blur_probability"),
+        ((CONFIG, "--config.seed=-1"), "seed=-1"),
+        ((CONFIG, "--config.transfer.protocols=('probe','probe')"), "names one twice"),
+        ((CONFIG, "--config.transfer.protocols=(1,)"), "transfer.protocols=1"),
+        ((CONFIG, "--config.transfer.label_smoothing=2.0"), "label_smoothing"),
+        ((CONFIG, "--config.pretrain.optimizer.momentum=-3.0"), "momentum"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
         ((CONFIG, "--config.data.name=folder"), "data.kw.images_per_class"),
         ((HAM,), "10.7910/DVN/DBW86T"),
@@ -89,14 +96,26 @@ def get_config(arg=""):
         assert code == 2 and "speed" in error and known in error, error
 
 
-def test_images_that_hold_nothing_are_refused(run, tmp_path):
+def test_images_that_all_hold_one_value_are_refused(run, tmp_path):
     for name in ("a", "b"):
         (tmp_path / "images" / name).mkdir(parents=True)
-        for i in range(30):
-            Image.fromarray(np.zeros((32, 32), np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
-    code, error = run(CONFIG, "--config.data.name=folder", "--config.data.dir=images")
-    assert code == 2 and "images_per_class" in error
-    assert jax.device_count() == 8
+        for i in range(80):
+            Image.fromarray(np.full((32, 32), 7, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
+    code, error = run(f"--config={ROOT}/configs/byol_folder.py:local", "--config.data.dir=images")
+    assert code == 2 and "all hold one value, 7" in error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_workdir_of_something_else_is_refused(run, tmp_path):
+    for text in ("{}", "[1]", "not json"):
+        (tmp_path / "config.json").write_text(text)
+        code, error = run(TINY, "--workdir=.")
+        assert code == 2 and "config.json is not of a jaxssl run" in error
+
+
+def test_without_git_the_revision_is_unknown(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert main.experiment.git_revision() is None
 
 
 @pytest.mark.parametrize(
@@ -116,5 +135,5 @@ def test_each_end_has_its_exit_code(run, monkeypatch, error, code):
 
 
 def test_default_workdir_is_named_after_config_and_argument():
-    assert str(main.default_workdir(["x", "--config=configs/byol_ham.py:local"])) == "runs/byol_ham-local"
-    assert str(main.default_workdir(["x", "--config", "a/byol_ham.py", "--debug"])) == "runs/byol_ham"
+    assert str(main.default_workdir("configs/byol_ham.py:local")) == "runs/byol_ham-local"
+    assert str(main.default_workdir("a/byol_ham.py")) == "runs/byol_ham"

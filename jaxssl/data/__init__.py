@@ -3,6 +3,7 @@
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
 from collections.abc import Mapping
 from typing import Any
@@ -60,11 +61,10 @@ def load(
     module = importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
     offered = {
         "seed": seed,
-        "dir": dir,
-        "manual_dir": manual_dir,
+        "dir": os.path.expanduser(dir),
+        "manual_dir": os.path.expanduser(manual_dir),
         "cache_dir": cache_dir,
         "size": size,
-        "image_size": size,
         "on_bad_file": on_bad_file,
         "nan": nan,
     }

@@ -201,13 +201,13 @@ def _simulate_chunk(key: jax.Array, start: int, substructure: float, snr: float,
 
 
 def load(
-    *, seed: int, image_size: int, images_per_class: int = 2000, substructure: float = 0.1, snr: float = 25.0
+    *, seed: int, size: int, images_per_class: int = 2000, substructure: float = 0.1, snr: float = 25.0
 ) -> source.Source:
     """Simulates 3 * `images_per_class` images, the classes in turn; each is its own group, as each is its own lens.
 
     Args:
       seed: image i is a function of (seed, i), so that fewer images are the first ones of more.
-      image_size: pixels across `FIELD`, at least 16.
+      size: pixels across `FIELD`, at least 16.
       images_per_class: at least 1.
       substructure: share of the lens' mass in [0, 0.5] that is in the points. At 64 pixels and 4,500 training images, a
         CNN of four convolutions reaches an AUC of .93 in 8 epochs at 0.1, and stays at chance at 0.02.
@@ -217,7 +217,7 @@ def load(
       UserError: an argument is out of its range.
     """
     for field, value, valid, mend in (
-        ("image_size", image_size, image_size >= 16, "at least 16"),
+        ("image_size", size, size >= 16, "at least 16"),
         ("kw.images_per_class", images_per_class, images_per_class >= 1, "at least 1"),
         ("kw.substructure", substructure, 0 <= substructure <= 0.5, "between 0 and 0.5"),
         ("kw.snr", snr, 0 < snr < float("inf"), "above 0 and finite"),
@@ -225,9 +225,9 @@ def load(
         if not valid:
             raise UserError(f"data.{field} is {value}: for simulated lenses it must be {mend}")
     total = len(CLASSES) * images_per_class
-    images = np.empty((total, image_size, image_size, 1), np.float32)
+    images = np.empty((total, size, size, 1), np.float32)
     for start in range(0, total, _CHUNK):
-        chunk = _simulate_chunk(jax.random.key(seed), start, substructure, snr, image_size)
+        chunk = _simulate_chunk(jax.random.key(seed), start, substructure, snr, size)
         images[start : start + _CHUNK] = chunk[: total - start]
     labels = np.arange(total) % len(CLASSES)
     ids = np.array([f"lens-{CLASSES[label]}-{i // len(CLASSES):05d}" for i, label in enumerate(labels)])

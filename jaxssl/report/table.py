@@ -23,6 +23,8 @@ def summary(results: dict[str, Any], workdir: Path, differences: words.Differenc
     if results["evaluations"]:
         parts += [scores(results), Text()]
     parts += [Text(words.answer(results, differences)), Text()]
+    if results["pretrain"] and results["pretrain"]["collapse"]["verdict"] != "healthy":
+        parts += [Text(words.collapse_in_words(results["pretrain"]), style="bold yellow"), Text()]
     names = (name for name in ("report.html", "results.json", "predictions.csv") if (Path(workdir) / name).exists())
     # One path a line, never broken by a space, so that a terminal makes a link of it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]

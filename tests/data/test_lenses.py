@@ -20,7 +20,7 @@ simulate = jax.jit(lenses.simulate, static_argnames="image_size")
 
 @pytest.fixture(scope="module")
 def loaded():
-    return lenses.load(seed=3, image_size=32, images_per_class=1000)
+    return lenses.load(seed=3, size=32, images_per_class=1000)
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +130,10 @@ def test_neither_brightness_nor_size_of_the_ring_tells_the_class(loaded):
 
 
 def test_an_image_depends_on_seed_and_index_alone(loaded):
-    fewer = lenses.load(seed=3, image_size=32, images_per_class=45)
+    fewer = lenses.load(seed=3, size=32, images_per_class=45)
     assert np.array_equal(fewer.images, loaded.images[:135]) and np.array_equal(fewer.ids, loaded.ids[:135])
-    assert lenses.load(seed=3, image_size=32, images_per_class=45).fingerprint == fewer.fingerprint
-    assert not np.isin(lenses.load(seed=4, image_size=32, images_per_class=1).images[:, 0, 0], fewer.images).all()
+    assert lenses.load(seed=3, size=32, images_per_class=45).fingerprint == fewer.fingerprint
+    assert not np.isin(lenses.load(seed=4, size=32, images_per_class=1).images[:, 0, 0], fewer.images).all()
     for index in (0, 99, 100, 401):
         alone = simulate(jax.random.fold_in(jax.random.key(3), index), index % 3, image_size=32)
         np.testing.assert_allclose(loaded.images[index], alone, atol=1e-4)
@@ -151,6 +151,6 @@ def test_an_image_depends_on_seed_and_index_alone(loaded):
     ],
 )
 def test_values_out_of_range_are_the_users_to_mend(field, value):
-    kw = {"seed": 0, "image_size": 32, "images_per_class": 1} | {field.removeprefix("kw."): value}
+    kw = {"seed": 0, "size": 32, "images_per_class": 1} | {field.removeprefix("kw.").removeprefix("image_"): value}
     with pytest.raises(UserError, match=f"data.{field} is {value}"):
         lenses.load(**kw)
