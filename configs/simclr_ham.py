@@ -4,7 +4,8 @@
 
 The recipe of a student project, ResNet-50 at 224 px, temperature 0.1, Adam 1e-3 with ten epochs of warm-up, 200 epochs,
 with what was wrong there mended: lesions do not stand on two sides of the split, all arms share batches, epochs and
-augmentation, and the epoch of the fine-tuning is chosen on validation. For one accelerator; not run to its end by us.
+augmentation, the epoch of the fine-tuning is chosen on validation, and batch norm is not fixed in it, since random
+weights have no statistics worth keeping. For one accelerator; not run to its end by us.
 
     python -m jaxssl.main --config=configs/simclr_ham.py:local --config.data.manual_dir=data/ham10000
 
@@ -47,7 +48,6 @@ def get_config(arg: str = "") -> ConfigDict:
 
     c.transfer.epochs = 100
     c.transfer.freeze_epochs = 10
-    c.transfer.batch_norm = "frozen"
     c.transfer.optimizer.name = "adam"
     c.transfer.optimizer.learning_rate = 1e-4
     c.transfer.augment.crop_area = (0.5, 1.0)
@@ -80,6 +80,5 @@ def local(c: ConfigDict) -> None:
     a.blur_probability = (0.0,)
     c.transfer.epochs = 10
     c.transfer.freeze_epochs = 0
-    c.transfer.batch_norm = "train"
     c.transfer.optimizer.name = "adamw"
     c.transfer.optimizer.learning_rate = 1e-3
