@@ -2,7 +2,10 @@
 
     python -m jaxssl.main --config=configs/simclr_lenses.py
 
-What `make demo` runs. 6,000 images of 64 px, simulated in seconds: no substructure, 25 subhaloes, or a vortex of 25
+What `make demo` runs: 5.5 minutes on two cores. Macro AUC of the probe .716 (.694-.738) against .674 (.649-.697) on
+random weights, fine-tuned .982 (.977-.987) against .979 (.973-.984).
+
+6,000 images of 64 px, simulated in seconds: no substructure, 25 subhaloes, or a vortex of 25
 points. They hold 20 % of the lens' mass, far more than nature gives them, so that a small network can learn it in
 minutes; with 2 % it stays at chance. Small crops are what makes pretraining look at the arcs: with views of the whole
 ring it learns the ring's size and place instead, and a linear probe then does worse than on random weights.
