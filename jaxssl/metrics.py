@@ -86,7 +86,7 @@ class Writer:
         now = time.perf_counter()
         self.busy, self.clock = self.busy + now - self.clock, now
         speed = self.batch_size * (step - self.last_row) / self.busy
-        epoch = (step - 1) // self.steps_per_epoch
+        epoch = 1 + (step - 1) // self.steps_per_epoch
         if step == 1 or step % self.log_every == 0:
             self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(self.busy, 4)})
             self.last_row, self.busy = step, 0.0
@@ -97,7 +97,7 @@ class Writer:
                 f"a lower learning rate, a longer warm-up or a look at the images may mend it"
             )
         fields = {
-            "epoch": f"epoch {epoch + 1}/{self.epochs}",
+            "epoch": f"epoch {epoch}/{self.epochs}",
             "loss": f"loss {metrics['loss']:.4f}",
             "speed": f"{speed:.0f} images/s",
         }
@@ -110,7 +110,7 @@ class Writer:
         self.clock = time.perf_counter()
 
     def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Writes a row at once, whatever the step."""
+        """Writes a row at once, whatever the step; epochs count from 1, and 0 is before training."""
         if not self.main:
             return
         line = {"phase": self.phase, "step": step, "epoch": epoch} | finite(values)

@@ -93,6 +93,7 @@ def test_metrics_tell_the_story_of_each_phase(done):
     rows = metrics.read(workdir, "pretrain")
     steps = [r for r in rows if "loss" in r]
     assert [r["step"] for r in steps] == list(range(1, len(steps) + 1))
+    assert (steps[0]["epoch"], steps[-1]["epoch"]) == (1, 2)
     assert {"images_per_second", "online_probe_accuracy", "embedding_std", "gradient_norm", "epoch"} <= set(steps[0])
     assert [r["epoch"] for r in rows if "effective_rank" in r] == [0, 1, 2]
     assert [r["epoch"] for r in metrics.read(workdir, "finetune_ssl") if "validation" in r] == [0, 1, 2]

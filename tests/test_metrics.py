@@ -33,7 +33,7 @@ def test_a_row_comes_one_step_late_and_says_what_was_fetched(tmp_path, clock):
         clock[0] += 2.0
         w.step(2, values(2.0))
         (row,) = metrics.read(tmp_path)
-        assert (row["phase"], row["step"], row["epoch"], row["loss"]) == ("pretrain", 1, 0, 3.0)
+        assert (row["phase"], row["step"], row["epoch"], row["loss"]) == ("pretrain", 1, 1, 3.0)
         assert (row["seconds"], row["images_per_second"]) == (2.0, 4.0)
         clock[0] += 1.0
         w.flush()

@@ -61,9 +61,9 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
     rows = [{"phase": "pretrain", "step": 0, "epoch": 0, "feature_std": 0.1, "effective_rank": 5.0}]
     for step in range(1, 9):
         loss = {"loss": 4 / step, "online_probe_accuracy": 0.5, "embedding_std": 0.9, "seconds": 1.0}
-        rows.append({"phase": "pretrain", "step": step, "epoch": (step - 1) // 4} | loss)
+        rows.append({"phase": "pretrain", "step": step, "epoch": 1 + (step - 1) // 4} | loss)
         rows.append(
-            {"phase": "finetune_ssl", "step": step, "epoch": (step - 1) // 4, "loss": 1 / step, "accuracy": 0.5}
+            {"phase": "finetune_ssl", "step": step, "epoch": 1 + (step - 1) // 4, "loss": 1 / step, "accuracy": 0.5}
         )
         if step % 4 == 0:
             rows.append(
