@@ -61,7 +61,7 @@ def default_workdir(config_path: str) -> Path:
 def preempt(number: int, frame: FrameType | None) -> None:
     """Ends the process at a signal between two trainings; `train.epochs` answers those that come within.
 
-    At once, as `kill -9` would: all files are whole at any moment, and an exception here could wait for a lock for ever.
+    At once, as `kill -9` would: all files are whole at any moment, and an exception here could wait for a lock.
     """
     message = "jaxssl: stopped between two phases, all before is saved; the same command goes on from there\n"
     os.write(2, message.encode())
