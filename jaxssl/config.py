@@ -1,6 +1,5 @@
 """Every default, what each field means, what values it may have, and the arithmetic of epochs and steps."""
 
-import difflib
 import inspect
 import logging
 import math
@@ -10,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl import augment, models, objectives, optim
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, guess
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +171,9 @@ def check_training(name: str, c: ConfigDict) -> None:
 
 def among(field: str, value: str, allowed: Any) -> None:
     if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, 1)
-        guess = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"{field}={value!r} is not known: {guess}It takes {', '.join(map(repr, allowed))}")
+        raise UserError(
+            f"{field}={value!r} is not known: {guess(str(value), allowed)}It takes {', '.join(map(repr, allowed))}"
+        )
 
 
 def within(field: str, value: float, low: float, high: float) -> None:

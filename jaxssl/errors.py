@@ -1,5 +1,8 @@
 """The ways in which a run ends early, each with the exit code that `jaxssl.main` gives it."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user can mend: the message names the file, field or flag, the value, and the mend."""
@@ -17,3 +20,9 @@ class Preempted(Exception):
     """The machine wants the run gone: everything is saved, and the same command goes on from here."""
 
     exit_code = 75
+
+
+def guess(given: str, known: Iterable[str]) -> str:
+    """ "did you mean 'byol'? " for a name that is nearly one of those known, else nothing; a part of a message."""
+    near = difflib.get_close_matches(given, known, 1)
+    return f"did you mean '{near[0]}'? " if near else ""

@@ -68,9 +68,9 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     with alone_in(setup.workdir):
         claim(setup)
         results = run_phases(setup)
-        page.write(setup.workdir)
-        differences = page.differences(results, page.read_predictions(setup.workdir, results))
-        metrics.console.print(table.summary(results, setup.workdir, differences))
+        found = page.differences(results, page.read_predictions(setup.workdir, results))
+        page.write(setup.workdir, found)
+        metrics.console.print(table.summary(results, setup.workdir, found))
         return results
 
 

@@ -1,6 +1,5 @@
 """Datasets by name: a module of `jaxssl.data` or of `jaxssl.data.builders` with a function `load`."""
 
-import difflib
 import importlib
 import inspect
 import os
@@ -9,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jaxssl.data.source import Source
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, guess
 
 _GENERAL = ("folder", "lenses", "npz")
 _SHARED = ("prepared",)
@@ -55,9 +54,7 @@ def load(
       UserError: an unknown name or keyword, or whatever the loader finds wrong with the files.
     """
     if name not in names():
-        near = difflib.get_close_matches(name, names(), 1)
-        guess = f"did you mean '{near[0]}'? " if near else ""
-        raise UserError(f"data.name is '{name}': {guess}known are {', '.join(names())}")
+        raise UserError(f"data.name is '{name}': {guess(name, names())}known are {', '.join(names())}")
     module = importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
     offered = {
         "seed": seed,
@@ -72,7 +69,6 @@ def load(
     free = [key for key in taken if key not in offered]
     for key in kw:
         if key not in free:
-            near = difflib.get_close_matches(key, free, 1)
-            guess = f"did you mean '{near[0]}'? " if near else ""
-            raise UserError(f"data.kw.{key} is not known: {guess}'{name}' takes {', '.join(free) or 'no keywords'}")
+            takes = ", ".join(free) or "no keywords"
+            raise UserError(f"data.kw.{key} is not known: {guess(key, free)}'{name}' takes {takes}")
     return module.load(**{key: value for key, value in offered.items() if key in taken}, **kw)

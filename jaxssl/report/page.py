@@ -78,8 +78,12 @@ class Predictions(NamedTuple):
 # Reading a workdir.
 
 
-def write(workdir: Path) -> Path:
+def write(workdir: Path, found: Differences | None = None) -> Path:
     """Writes `workdir`/report.html from the other files there, and returns where it is.
+
+    Args:
+      workdir: of a run that ended.
+      found: from `differences`, where they are at hand: to find them is most of the work.
 
     Raises:
       UserError: a file is missing or cannot be read.
@@ -87,8 +91,9 @@ def write(workdir: Path) -> Path:
     workdir = Path(workdir)
     results, config, splits = (read_json(workdir, f"{name}.json") for name in ("results", "config", "splits"))
     predictions = read_predictions(workdir, results)
+    found = differences(results, predictions) if found is None else found
     file = workdir / "report.html"
-    files.write_text(file, document(results, config, splits, metrics.read(workdir), predictions))
+    files.write_text(file, document(results, config, splits, metrics.read(workdir), predictions, found))
     return file
 
 
@@ -169,11 +174,11 @@ def document(
     splits: dict[str, Any],
     rows: list[dict[str, Any]],
     predictions: dict[str, Predictions],
+    found: Differences,
 ) -> str:
     """The page from the contents of results.json, config.json, splits.json, metrics.jsonl and predictions.csv."""
     dataset, pretraining = results["dataset"], results["pretrain"]
     subject = f"{pretraining['objective'] if pretraining else 'No pretraining'} on {dataset['name']}"
-    found = differences(results, predictions)
     sections = [
         ("Scores on the test images", score_table(results)),
         ("Against random weights, image by image", difference_section(results, found)),
