@@ -204,12 +204,14 @@ def start(workdir):
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def run_until(workdir, phase, step, number):
+def run_until(workdir, phase, step, number, times=1):
     """Starts the run, sends it the signal once it has written that row, and returns (exit code, stderr)."""
     with start(workdir) as process:
         while process.poll() is None and not any(r["step"] >= step for r in metrics.read(workdir, phase)):
             time.sleep(0.02)
-        process.send_signal(number)
+        for _ in range(times):
+            process.send_signal(number)
+            time.sleep(0.1)
         _, error = process.communicate()
     return process.returncode, error
 
@@ -239,3 +241,10 @@ def test_sigterm_saves_and_says_so(tmp_path, phase, step):
     code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
     assert code == 75 and "the same command goes on" in error, error
     assert checkpoint.steps(tmp_path / "checkpoints" / "pretrain")
+
+
+def test_a_second_sigterm_ends_it_at_once_and_the_run_goes_on_later(tmp_path):
+    code, error = run_until(tmp_path, "pretrain", 0, signal.SIGTERM, times=2)
+    assert code == 75, error
+    run_to_the_end(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text())["evaluations"]
