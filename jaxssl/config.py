@@ -57,6 +57,8 @@ def base() -> ConfigDict:
     c.transfer.freeze_epochs = 0  # So long the head is trained alone.
     c.transfer.batch_norm = "train"  # "train", or "frozen": statistics stay those of the encoder.
     c.transfer.label_smoothing = 0.0  # Share of the target that goes to all classes alike.
+    c.transfer.mixup = 0.0  # Alpha of the Beta distribution by which two images are blended; 0: none are.
+    c.transfer.cutmix = 0.0  # Alpha of that by which a part of one image is put into another; 0: none is.
     c.transfer.select = "auc_macro"  # Chooses C and the epoch on validation; or "accuracy", "balanced_accuracy".
 
     c.mesh = ConfigDict()
@@ -70,6 +72,7 @@ def training(epochs: int, batch_size: int) -> ConfigDict:
     c = ConfigDict()
     c.epochs = epochs  # 0: left out.
     c.batch_size = batch_size  # Images a step, over all devices.
+    c.images_per_epoch = 0  # So many of them, others in each epoch; 0: all.
     c.accumulate = 1  # Parts in which a batch passes, to save memory.
     c.save_every = 0  # Steps between checkpoints within an epoch; 0: at its end alone.
     c.log_every = 1  # Steps between rows of metrics.jsonl.
@@ -115,6 +118,8 @@ def check(c: ConfigDict) -> None:
         among("transfer.protocols", protocol, PROTOCOLS)
     if len(set(c.transfer.protocols)) < len(c.transfer.protocols):
         raise UserError(f"transfer.protocols={c.transfer.protocols} names one twice")
+    at_least("transfer.mixup", c.transfer.mixup, 0)
+    at_least("transfer.cutmix", c.transfer.cutmix, 0)
     if not 0 <= c.transfer.label_smoothing < 1:
         raise UserError(f"transfer.label_smoothing={c.transfer.label_smoothing} lies outside [0, 1)")
     within("data.label_fraction", c.data.label_fraction, 0, 1)
@@ -145,7 +150,8 @@ def check(c: ConfigDict) -> None:
 def check_training(name: str, c: ConfigDict) -> None:
     among(f"{name}.optimizer.name", c.optimizer.name, optim.OPTIMIZERS)
     among(f"{name}.optimizer.decay", c.optimizer.decay, ("cosine", "constant"))
-    for field, least in (("epochs", 0), ("batch_size", 1), ("accumulate", 1), ("save_every", 0), ("log_every", 1)):
+    least_of = {"epochs": 0, "batch_size": 1, "images_per_epoch": 0, "accumulate": 1, "save_every": 0, "log_every": 1}
+    for field, least in least_of.items():
         at_least(f"{name}.{field}", c[field], least)
     at_least(f"{name}.optimizer.learning_rate", c.optimizer.learning_rate, 0)
     at_least(f"{name}.optimizer.weight_decay", c.optimizer.weight_decay, 0)
@@ -195,11 +201,12 @@ def known_options(field: str, given: ConfigDict, known: dict[str, Any]) -> None:
             raise UserError(f"{field}.{name} is not an option here; there are: {takes}")
 
 
-def steps_per_epoch(images: int, batch_size: int, field: str) -> int:
-    """Whole batches in one epoch; UserError where not even one can be filled."""
-    if batch_size > images:
-        raise UserError(f"{field}.batch_size={batch_size} is larger than the {images} images to train on")
-    return images // batch_size
+def steps_per_epoch(images: int, c: ConfigDict, name: str) -> int:
+    """Whole batches in one epoch of the training called `name`; UserError where not even one can be filled."""
+    seen = min(images, c.images_per_epoch or images)
+    if c.batch_size > seen:
+        raise UserError(f"{name}.batch_size={c.batch_size} is larger than the {seen} images to train on")
+    return seen // c.batch_size
 
 
 def optimizer_options(c: ConfigDict, epochs: int, steps_per_epoch: int, batch_size: int) -> dict[str, Any]:

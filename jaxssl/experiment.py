@@ -95,7 +95,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
 
 def run_phases(setup: Setup) -> dict[str, Any]:
     untrained = init_encoder(setup)
-    encoders = {"ssl": pretrain(setup, untrained)} if setup.config.pretrain.epochs else {}
+    encoders = {pretrained_name(setup): pretrain(setup, untrained)} if setup.config.pretrain.epochs else {}
     evaluations = []
     if setup.source.classes:
         for init, variables in (encoders | {"random": untrained}).items():
@@ -159,10 +159,12 @@ def check_against_data(setup: Setup) -> None:
     c, source = setup.config, setup.source
     if not c.pretrain.epochs and not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
-    images = {"pretrain": setup.splits["train"], "transfer": setup.labelled}
-    for phase in configuration.trainings(c):
-        if phase == "pretrain" or source.classes:
-            configuration.steps_per_epoch(len(images[phase]), c[phase].batch_size, phase)
+    if c.pretrain.epochs:
+        if pretext(setup).supervised and not source.classes:
+            raise UserError(f"pretrain.objective={c.pretrain.objective!r} reads labels here, and the images have none")
+        configuration.steps_per_epoch(len(pretraining_rows(setup)), c.pretrain, "pretrain")
+    if source.classes and "transfer" in configuration.trainings(c):
+        configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
 
 
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
@@ -339,7 +341,7 @@ def fit(
       measure: (epochs done, state) -> what to write beside; asked before the first epoch and after each.
       freeze_epochs: how long the encoder stays as it is.
     """
-    per_epoch = configuration.steps_per_epoch(len(rows), c.batch_size, phase)
+    per_epoch = configuration.steps_per_epoch(len(rows), c, phase)
     total = c.epochs * per_epoch
     options = configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, c.batch_size)
     tx = optim.make(**options, frozen_steps=freeze_epochs * per_epoch)
@@ -355,16 +357,20 @@ def fit(
     places = sharding.of_state(setup.mesh, shapes)
     folder = setup.workdir / "checkpoints" / phase
     like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, places)
-    start, state = checkpoint.restore(folder, like) or (0, None)
-    if state is None:
-        state = jax.jit(init, out_shardings=places)(key, sample, variables)
+    keep_target = not objective.constant_target
+    start, state = checkpoint.restore(folder, like if keep_target else train.without_target(like)) or (0, None)
+    if state is None or not keep_target:
+        fresh = jax.jit(init, out_shardings=places)(key, sample, variables)
+        state = fresh if state is None else state._replace(target=fresh.target)
 
     @functools.cache
     def compiled(frozen: bool) -> Callable:
         objective = objective_of(0 if frozen else freeze_epochs, total)
         return train.jit_step(setup.mesh, shapes, objective, view, tx, c.accumulate)
 
-    with metrics.Writer(setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every) as writer:
+    with metrics.Writer(
+        setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every, expected_first_loss(objective, c)
+    ) as writer:
         if start == 0:
             writer.row(0, 0, measure(0, state))
         for epoch, trained in train.epochs(
@@ -374,6 +380,7 @@ def fit(
                 setup.source,
                 rows,
                 batch_size=c.batch_size,
+                steps=per_epoch,
                 seed=setup.config.seed,
                 epoch=epoch,
                 skip=skip,
@@ -384,10 +391,32 @@ def fit(
             writer=writer,
             checkpoints=folder,
             save_every=c.save_every,
+            keep_target=keep_target,
         ):
             writer.row(epoch * per_epoch, epoch, measure(epoch, trained))
             state = trained
     return state
+
+
+def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
+    return objective.first_loss(c.batch_size // c.accumulate) if objective.first_loss else None
+
+
+def pretext(setup: Setup, steps: int = 1) -> Objective:
+    """The objective of the pretraining, which has so many steps."""
+    c = setup.config.pretrain
+    make = objectives.load(c.objective)
+    return make(setup.encoder, classes=max(1, len(setup.source.classes)), steps=steps, **c.kw)
+
+
+def pretraining_rows(setup: Setup) -> np.ndarray:
+    """What pretraining sees: of labels no more than transfer may use."""
+    return setup.labelled if pretext(setup).supervised else setup.splits["train"]
+
+
+def pretrained_name(setup: Setup) -> str:
+    """The "init" of what stands on the pretrained encoder."""
+    return "supervised" if pretext(setup).supervised else "ssl"
 
 
 def pretrain(setup: Setup, untrained: Tree) -> Tree:
@@ -395,13 +424,11 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
     c = setup.config.pretrain
     folder = setup.workdir / "checkpoints" / "encoder"
     if not checkpoint.steps(folder):
-        make = objectives.load(c.objective)
-        classes = max(1, len(setup.source.classes))
         watched = every_nth(setup.splits["train"], DIAGNOSED)
 
         def objective_of(epoch: int, steps: int) -> Objective:
             del epoch
-            return with_online_probe(make(setup.encoder, classes=classes, steps=steps, **c.kw), classes)
+            return with_online_probe(pretext(setup, steps), max(1, len(setup.source.classes)))
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(features(setup, encoder_of(state), watched))
@@ -409,7 +436,7 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
-        state = fit(setup, "pretrain", c, setup.splits["train"], untrained, objective_of, measure)
+        state = fit(setup, "pretrain", c, pretraining_rows(setup), untrained, objective_of, measure)
         checkpoint.save(folder, int(state.step), encoder_of(state))
     return load_encoder(folder, untrained)
 
@@ -449,14 +476,14 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
     """The "pretrain" of results.json, from metrics.jsonl."""
     c = setup.config.pretrain
     steps = [row for row in metrics.read(setup.workdir, "pretrain") if "loss" in row]
-    make = objectives.load(c.objective)
-    expected = make(setup.encoder, classes=max(1, len(setup.source.classes)), steps=1, **c.kw).first_loss
+    objective = pretext(setup)
     return {
         "objective": c.objective,
+        "supervised": objective.supervised,
         "epochs": c.epochs,
         "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
         "first_loss": steps[0]["loss"],
-        "expected_first_loss": expected(c.batch_size // c.accumulate) if expected else None,
+        "expected_first_loss": expected_first_loss(objective, c),
         "collapse": collapse_state(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
         "images_per_second": statistics.median(row["images_per_second"] for row in steps),

@@ -1,6 +1,7 @@
 """What a run says while it runs: metrics.jsonl, TensorBoard files, and the progress bar in the terminal."""
 
 import json
+import logging
 import math
 import time
 from pathlib import Path
@@ -16,6 +17,13 @@ from jaxssl.errors import SickRun
 from jaxssl.files import finite, write_text
 
 console = Console()
+log = logging.getLogger(__name__)
+FAR = 0.25  # Share by which a first loss may miss what theory expects.
+
+
+def is_far(first_loss: float, expected: float) -> bool:
+    """Whether a first loss lies further from what theory expects than another draw of the weights would put it."""
+    return abs(first_loss - expected) > FAR * expected
 
 
 def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
@@ -38,9 +46,17 @@ class Writer:
     """
 
     def __init__(
-        self, workdir: Path, phase: str, start: int, epochs: int, steps_per_epoch: int, batch_size: int, log_every: int
+        self,
+        workdir: Path,
+        phase: str,
+        start: int,
+        epochs: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        log_every: int,
+        first_loss: float | None = None,
     ) -> None:
-        self.workdir, self.phase, self.log_every = Path(workdir), phase, log_every
+        self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
         self.main = jax.process_index() == 0
@@ -96,6 +112,8 @@ class Writer:
                 f"{self.phase}: {bad[0]} is {metrics[bad[0]]} at step {step}; the checkpoints are from before it; "
                 f"a lower learning rate, a longer warm-up or a look at the images may mend it"
             )
+        if step == 1 and self.main and self.first_loss is not None:
+            self.compare(metrics["loss"], self.first_loss)
         fields = {
             "epoch": f"epoch {epoch}/{self.epochs}",
             "loss": f"loss {metrics['loss']:.4f}",
@@ -104,6 +122,15 @@ class Writer:
         self.progress.update(self.task, completed=step, **fields)
         if self.main and not self.live() and step % self.steps_per_epoch == 0:
             console.print(f"{self.phase}: {', '.join(fields.values())}")
+
+    def compare(self, first: float, expected: float) -> None:
+        console.print(f"{self.phase}: the first loss is {first:.4g}; theory expects {expected:.4g}")
+        if is_far(first, expected):
+            log.warning(
+                "%s: the first loss, %.4g, is far from the %.4g that an untrained network should have: "
+                "look at the images, the labels and the augmentation",
+                *(self.phase, first, expected),
+            )
 
     def resume(self) -> None:
         """Starts the clock again after something that is not training, such as an evaluation or a checkpoint."""

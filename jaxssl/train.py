@@ -42,6 +42,10 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, target, tx.init(params), run_key)
 
 
+def without_target(state: TrainState) -> TrainState:
+    return state._replace(target={})
+
+
 def train_step(
     state: TrainState,
     batch: dict,
@@ -104,6 +108,7 @@ def epochs(
     writer: Writer,
     checkpoints: Path,
     save_every: int = 0,
+    keep_target: bool = True,
 ) -> Iterator[tuple[int, TrainState]]:
     """Trains from wherever `state` is; yields (epochs done, state) after each epoch, and saves it after the yield.
 
@@ -119,10 +124,15 @@ def epochs(
       writer: takes the metrics; raises `SickRun` where they are not finite.
       checkpoints: folder for the states.
       save_every: steps between two checkpoints within an epoch; 0 for none.
+      keep_target: whether checkpoints hold the target.
 
     Raises:
       Preempted: after SIGTERM or SIGUSR1, once the state is saved.
     """
+
+    def save() -> None:
+        checkpoint.save(checkpoints, step, state if keep_target else without_target(state))
+
     step = int(state.step)
     writer.resume()
     with Preemption() as preempted:
@@ -136,12 +146,12 @@ def epochs(
                 ended = step % steps_per_epoch == 0
                 if not ended and (preempted() or (save_every and step % save_every == 0)):
                     writer.flush()
-                    checkpoint.save(checkpoints, step, state)
+                    save()
                     if preempted():
                         raise Preempted(f"saved at step {step}; the same command goes on from there")
             writer.flush()
             yield epoch + 1, state
-            checkpoint.save(checkpoints, step, state)
+            save()
             writer.resume()
             if preempted():
                 raise Preempted(f"saved after epoch {epoch + 1}; the same command goes on from there")

@@ -30,10 +30,15 @@ def test_every_config_is_sound_and_says_how_it_is_run(file, argument):
 
 
 def test_steps_are_whole_batches():
-    assert config.steps_per_epoch(1000, 256, "pretrain") == 3
-    assert config.steps_per_epoch(256, 256, "pretrain") == 1
+    c = config.base().pretrain
+    c.batch_size = 256
+    assert config.steps_per_epoch(1000, c, "pretrain") == 3
+    assert config.steps_per_epoch(256, c, "pretrain") == 1
     with pytest.raises(UserError, match=r"pretrain.batch_size=256 is larger than the 255 images"):
-        config.steps_per_epoch(255, 256, "pretrain")
+        config.steps_per_epoch(255, c, "pretrain")
+    c.images_per_epoch = 600
+    assert config.steps_per_epoch(1000, c, "pretrain") == 2
+    assert config.steps_per_epoch(300, c, "pretrain") == 1
 
 
 def test_the_optimizer_is_given_steps_and_the_scaled_rate():

@@ -248,3 +248,17 @@ def test_a_second_sigterm_ends_it_at_once_and_the_run_goes_on_later(tmp_path):
     assert code == 75, error
     run_to_the_end(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text())["evaluations"]
+
+
+def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_than_it_may(tmp_path):
+    config = tiny_config.get_config("pairs")
+    results = experiment.run(config, tmp_path)
+    assert results["pretrain"]["supervised"]
+    assert [e["name"] for e in results["evaluations"]] == ["probe_supervised", "probe_random"]
+    assert {e["init"] for e in results["evaluations"]} == {"supervised", "random"}
+    page = (tmp_path / "report.html").read_text()
+    assert "none of this is a self-supervised result" in page and "pairs with labels (supervised)" in page
+
+    setup = experiment.prepare(config, tmp_path)
+    assert 0 < len(setup.labelled) < len(setup.splits["train"])
+    np.testing.assert_array_equal(experiment.pretraining_rows(setup), setup.labelled)

@@ -91,3 +91,13 @@ def test_what_is_not_finite_stops_the_run_and_is_written_as_null(tmp_path, name)
         with pytest.raises(SickRun, match=rf"{name} is nan at step 1"):
             w.flush()
     assert metrics.read(tmp_path)[0][name] is None
+
+
+@pytest.mark.parametrize(("first", "far"), [(4.0, False), (4.9, False), (5.1, True), (2.9, True)])
+def test_a_first_loss_is_held_against_theory(tmp_path, caplog, capsys, first, far):
+    with metrics.Writer(tmp_path, "pretrain", 0, 2, 4, 8, 1, first_loss=4.0) as w:
+        w.step(1, values(first))
+        w.step(2, values(100.0))
+        w.flush()
+    assert f"pretrain: the first loss is {first:.4g}; theory expects 4" in capsys.readouterr().out
+    assert ("far from the 4" in caplog.text) == far == metrics.is_far(first, 4.0)

@@ -17,7 +17,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.epochs = 2
     c.pretrain.batch_size = 16
     c.pretrain.save_every = 2
-    if not arg:
+    if arg in ("", "pairs"):
         c.pretrain.kw.hidden = 16
         c.pretrain.kw.projection = 8
     c.pretrain.augment.rotate90 = True
@@ -25,4 +25,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.epochs = 2
     c.transfer.batch_size = 16
     c.transfer.freeze_epochs = 1
+    if arg == "pairs":
+        c.pretrain.objective = "pairs"
+        c.pretrain.kw.pairs_from = "labels"
+        c.data.label_fraction = 0.5
+        c.transfer.protocols = ("probe",)
     return c

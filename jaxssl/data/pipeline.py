@@ -38,11 +38,11 @@ def ahead(batches: Iterator[dict], mesh: Mesh) -> Iterator[dict[str, jax.Array]]
 
 
 def training(
-    source: Source, indices: np.ndarray, *, batch_size: int, seed: int, epoch: int, skip: int, mesh: Mesh
+    source: Source, indices: np.ndarray, *, batch_size: int, steps: int, seed: int, epoch: int, skip: int, mesh: Mesh
 ) -> Iterator[dict[str, jax.Array]]:
-    """The whole batches of one epoch from number `skip` on; the short last one is dropped, so nothing recompiles."""
+    """The first `steps` batches of one epoch but for `skip`; a short last one is left out, so nothing recompiles."""
     rows = order(indices, seed, epoch)
-    starts = range(skip * batch_size, len(rows) - batch_size + 1, batch_size)
+    starts = range(skip * batch_size, steps * batch_size, batch_size)
     return ahead((gather(source, rows[i : i + batch_size]) for i in starts), mesh)
 
 

@@ -28,6 +28,10 @@ class Objective(NamedTuple):
       advance: (target, params, step) -> target; the identity but for a moving average.
       views: how many augmented views of each image the loss wants.
       first_loss: batch size -> the loss that theory expects of an untrained network, or None.
+      supervised: whether the loss reads labels. Then training sees those images alone whose labels may be used, and
+        no result calls the encoder self-supervised.
+      constant_target: whether `init` makes the same target each time and nothing moves it, such as a teacher:
+        checkpoints do not hold it.
     """
 
     init: Callable[[jax.Array, dict], tuple[Tree, Tree, Tree]]
@@ -35,6 +39,8 @@ class Objective(NamedTuple):
     advance: Callable[[Tree, Tree, jax.Array], Tree]
     views: int = 1
     first_loss: Callable[[int], float] | None = None
+    supervised: bool = False
+    constant_target: bool = False
 
 
 def available() -> list[str]:

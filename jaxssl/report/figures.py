@@ -32,6 +32,7 @@ INK, MUTED, RULE, PAGE, SSL, RANDOM, IMAGENET, BOTH = VARIABLES
 # Each initialisation has a colour and a stroke, so that no one needs to see the colour.
 STYLES = {
     "ssl": (SSL, "solid"),
+    "supervised": (SSL, "solid"),
     "random": (RANDOM, (0, (4, 2))),
     "imagenet": (IMAGENET, (0, (1, 1.5))),
     "imagenet+ssl": (BOTH, (0, (6, 2, 1, 2))),

@@ -73,7 +73,7 @@ svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; 
 .swatch {
   display: inline-block; width: 1.6em; margin-right: .5em; border-top: 3px solid var(--ink); vertical-align: .25em;
 }
-.swatch.ssl { border-color: var(--ssl); }
+.swatch.ssl, .swatch.supervised { border-color: var(--ssl); }
 .swatch.random { border-top-style: dashed; border-color: var(--random); }
 .swatch.imagenet { border-top-style: dotted; border-color: var(--imagenet); }
 .swatch.imagenet-ssl { border-top-style: double; border-color: var(--both); }

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.metrics import is_far
+
 METRICS = {
     "auc_macro": "macro AUC",
     "accuracy": "accuracy",
@@ -21,6 +23,7 @@ LONGEST_NAME = 48  # Of a class, in letters; results.json has the rest.
 MOST_CLASSES = 12  # With figures and a row of the confusion matrix of their own.
 FEW_GROUPS = 50
 UNDEFINED = "undefined"
+TRAINED = ("ssl", "supervised")  # What an encoder that this run pretrained is called.
 ONE_RUN = "One run, one seed: another seed may end elsewhere, and the intervals do not hold that."
 
 # A score or a difference of two: {"value", "low", "high"}, the ends of its 95 % interval or None.
@@ -38,11 +41,9 @@ def answer(results: dict[str, Any], differences: Differences | None = None) -> s
     """
     evaluations, pretraining = results["evaluations"], results["pretrain"]
     if not evaluations:
-        trained = (
-            f"An encoder was pretrained by {pretraining['objective']}" if pretraining else "Nothing was pretrained"
-        )
+        trained = f"An encoder was pretrained by {method(results)}" if pretraining else "Nothing was pretrained"
         return f"{trained} and nothing was evaluated, so nothing can be concluded about its use."
-    pairs = [(e, other) for e in evaluations if e["init"] == "ssl" and (other := partner(results, e))]
+    pairs = [(e, other) for e in evaluations if e["init"] in TRAINED and (other := partner(results, e))]
     if not pairs:
         reached = (f"{protocol_name(e['protocol'])} {interval(score(e))}" for e in evaluations)
         return f"Nothing to compare in this run; macro AUC on {tested(results)}: {', '.join(reached)}. {ONE_RUN}"
@@ -50,7 +51,7 @@ def answer(results: dict[str, Any], differences: Differences | None = None) -> s
     for e, other in pairs:
         kind, text = compare(score(e), score(other), (differences or {}).get(e["name"], {}).get("auc_macro"))
         found[kind].append(f"{protocol_name(e['protocol'])} ({text})" if text else protocol_name(e["protocol"]))
-    by = f"pretraining by {pretraining['objective']}" if pretraining else "pretraining"
+    by = f"pretraining by {method(results)}" if pretraining else "pretraining"
     said = {
         "raises": f"{by} raises macro AUC with ",
         "lowers": f"{by} lowers macro AUC with ",
@@ -82,6 +83,15 @@ def compare(a: Estimate, b: Estimate, difference: Estimate | None) -> tuple[str,
 def cautions(results: dict[str, Any]) -> list[str]:
     """What may not be concluded from this run, a sentence each."""
     pretraining, said = results["pretrain"], []
+    if pretraining and pretraining["supervised"]:
+        said.append("Pretraining read the labels of the training images: none of this is a self-supervised result.")
+    if pretraining and (expected := pretraining["expected_first_loss"]) is not None:
+        first = pretraining["first_loss"]
+        if is_far(first, expected):
+            said.append(
+                f"The first loss of pretraining, {plain(first)}, was far from the {plain(expected)} that an untrained "
+                "network should have: look at the images, the labels and the augmentation."
+            )
     if pretraining and pretraining["collapse"]["verdict"] != "healthy":
         said.append(f"{collapse_in_words(pretraining)} Scores from these weights say little about the method.")
     if not results["dataset"]["groups_known"]:
@@ -232,11 +242,20 @@ def short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
-def initialisation(init: str, results: dict[str, Any]) -> str:
-    by = results["pretrain"]["objective"] if results["pretrain"] else "an earlier run"
-    return {"ssl": f"pretrained by {by}", "imagenet+ssl": f"ImageNet, then {by}", "imagenet": "ImageNet"}.get(
-        init, init
+def method(results: dict[str, Any]) -> str:
+    """The objective of the pretraining, called supervised where it read labels."""
+    pretraining = results["pretrain"]
+    return (
+        f"{pretraining['objective']} with labels (supervised)"
+        if pretraining["supervised"]
+        else pretraining["objective"]
     )
+
+
+def initialisation(init: str, results: dict[str, Any]) -> str:
+    by = method(results) if results["pretrain"] else "an earlier run"
+    known = {"imagenet+ssl": f"ImageNet, then {by}", "imagenet": "ImageNet"}
+    return (known | dict.fromkeys(TRAINED, f"pretrained by {by}")).get(init, init)
 
 
 def clean(value: Any) -> str:

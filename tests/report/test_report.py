@@ -48,6 +48,7 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
         },
         "pretrain": {
             "objective": "byol",
+            "supervised": False,
             "epochs": 2,
             "final_loss": 1.0,
             "first_loss": 4.0,
@@ -277,7 +278,7 @@ def results_with(ssl, random, protocol="probe"):
         for init, auc in (("ssl", ssl), ("random", random))
     ]
     dataset = {"splits": {"test": {"images": 1200, "groups": 700}}, "groups_known": True}
-    return {"dataset": dataset, "pretrain": {"objective": "byol"}, "evaluations": evaluations}
+    return {"dataset": dataset, "pretrain": {"objective": "byol", "supervised": False}, "evaluations": evaluations}
 
 
 HIGH, LOW, BETWEEN, NONE = (0.612, 0.59, 0.634), (0.553, 0.528, 0.577), (0.58, 0.55, 0.61), (None, None, None)
