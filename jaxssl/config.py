@@ -33,7 +33,9 @@ def base() -> ConfigDict:
     c.data.validation = 0.1  # Share of the groups to choose C, epoch and the like on; where there is no official one.
     c.data.test = 0.2  # Share of the groups that is looked at once.
     c.data.label_fraction = 1.0  # Share of the training groups whose labels the transfer may use.
-    c.data.folds = 0  # 0: one split.
+    c.data.labels_per_class = 0  # Or so many images of each class; 0: the share holds.
+    c.data.folds = 0  # Parts of a cross-validation, of which one is the test split; 0: one split.
+    c.data.fold = 0  # Which part, from 0 on; each is a run of its own, from fresh weights.
     c.data.on_bad_file = "stop"  # "stop" or "skip" when a file cannot be read.
     c.data.nan = "refuse"  # "refuse", "zero" or "median" for values that are not finite.
     c.data.kw = ConfigDict()  # What this dataset takes besides.
@@ -50,7 +52,7 @@ def base() -> ConfigDict:
     c.pretrain = training(epochs=100, batch_size=256)
     c.pretrain.objective = "byol"  # An objective of jaxssl/objectives.
     c.pretrain.kw = ConfigDict()  # What this objective takes besides.
-    c.pretrain.on = "train"  # The split whose images are seen; never those of test.
+    c.pretrain.on = "train"  # Or "train+unlabelled": also those without a label. Never those of validation and test.
 
     c.transfer = training(epochs=50, batch_size=128)
     c.transfer.protocols = PROTOCOLS  # Any of "probe", "knn", "finetune".
@@ -110,7 +112,7 @@ def check(c: ConfigDict) -> None:
     among("data.on_bad_file", c.data.on_bad_file, ("stop", "skip"))
     among("data.nan", c.data.nan, ("refuse", "zero", "median"))
     among("on_collapse", c.on_collapse, ("warn", "stop"))
-    among("pretrain.on", c.pretrain.on, ("train",))
+    among("pretrain.on", c.pretrain.on, ("train", "train+unlabelled"))
     among("pretrain.objective", c.pretrain.objective, [o for o in objectives.available() if o != "supervised"])
     among("transfer.batch_norm", c.transfer.batch_norm, ("train", "frozen"))
     among("transfer.select", c.transfer.select, ("auc_macro", "accuracy", "balanced_accuracy"))
@@ -127,8 +129,15 @@ def check(c: ConfigDict) -> None:
     within("data.test", c.data.test, 0, 0.9)
     if c.data.validation + c.data.test >= 1:
         raise UserError(f"data.validation={c.data.validation} and data.test={c.data.test} leave nothing to train on")
-    if c.data.folds:
-        raise UserError(f"data.folds={c.data.folds}: folds are not built yet; 0 is one split")
+    if c.data.folds < 0 or c.data.folds == 1:
+        raise UserError(f"data.folds={c.data.folds}: it takes 2 or more parts, and 0 for one split")
+    if not 0 <= c.data.fold < max(1, c.data.folds):
+        raise UserError(f"data.fold={c.data.fold} is none of data.folds={c.data.folds}: they count from 0")
+    if c.data.folds and c.data.validation >= 1 - 1 / c.data.folds:
+        raise UserError(f"data.validation={c.data.validation} leaves nothing of data.folds={c.data.folds} to train on")
+    at_least("data.labels_per_class", c.data.labels_per_class, 0)
+    if c.data.labels_per_class and c.data.label_fraction < 1:
+        raise UserError("data.labels_per_class and data.label_fraction are both set: choose one")
     at_least("data.image_size", c.data.image_size, 1)
     at_least("data.stored_size", c.data.stored_size, 0)
     at_least("transfer.freeze_epochs", c.transfer.freeze_epochs, 0)

@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train
 from jaxssl import config as configuration
 from jaxssl.data import pipeline, splits
-from jaxssl.data.source import Source
+from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
@@ -126,8 +126,11 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         nan=d.nan,
         kw=dict(d.kw),
     )
-    rows = splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.official)
-    labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
+    rows = split(source, config)
+    if d.labels_per_class:
+        labelled = splits.labels_per_class(source, rows["train"], d.labels_per_class, seed=config.seed)
+    else:
+        labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
     pixels = measure_pixels(source, rows["train"])
 
     @jax.jit
@@ -138,6 +141,14 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     setup = Setup(config, workdir, mesh, source, rows, labelled, pixels, encoder, encode)
     check_against_data(setup)
     return setup
+
+
+def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Rows of the source by split."""
+    d = config.data
+    if d.folds:
+        return splits.cross_validation(source, seed=config.seed, folds=d.folds, fold=d.fold, validation=d.validation)
+    return splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.official)
 
 
 def make_encoder(config: ConfigDict) -> nn.Module:
@@ -411,7 +422,12 @@ def pretext(setup: Setup, steps: int = 1) -> Objective:
 
 def pretraining_rows(setup: Setup) -> np.ndarray:
     """What pretraining sees: of labels no more than transfer may use."""
-    return setup.labelled if pretext(setup).supervised else setup.splits["train"]
+    if pretext(setup).supervised:
+        return setup.labelled
+    rows = setup.splits["train"]
+    labelled = setup.source.labels[rows] != UNLABELLED
+    # Where nothing has a label there is nothing to tell apart.
+    return rows if setup.config.pretrain.on == "train+unlabelled" or not labelled.any() else rows[labelled]
 
 
 def pretrained_name(setup: Setup) -> str:
@@ -598,8 +614,8 @@ def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabil
         "name": name,
         "protocol": protocol,
         "init": init,
-        "label_fraction": c.data.label_fraction,
-        "fold": None,
+        "label_fraction": label_fraction(setup),
+        "fold": c.data.fold if c.data.folds else None,
         "seed": c.seed,
         "split": "test",
         **scored,
@@ -612,6 +628,13 @@ def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabil
     folder = setup.workdir / "evaluations"
     files.write_text(folder / f"{name}.csv", lines.getvalue())
     files.write_json(folder / f"{name}.json", evaluation)
+
+
+def label_fraction(setup: Setup) -> float:
+    """The share of the labels that transfer may use; of the images, where so many of each class were asked for."""
+    if not setup.config.data.labels_per_class:
+        return setup.config.data.label_fraction
+    return len(setup.labelled) / int((setup.source.labels[setup.splits["train"]] != UNLABELLED).sum())
 
 
 def write_results(setup: Setup, evaluations: list[dict[str, Any]]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Source(NamedTuple):
       classes: names of the classes, in the order of `labels`; empty where nothing is labelled.
       groups_known: whether `groups` says more than `ids` do. Unknown is not "no leakage".
       official: [N] str of "train", "validation" and "test" where the dataset comes with a split, else None.
+      folds: [N] int32 from 0 on, the part of a cross-validation that the dataset itself gives each image, else None.
       fingerprint: sha256 of all of the above, to tell one version of the data from another.
     """
 
@@ -29,6 +30,7 @@ class Source(NamedTuple):
     classes: tuple[str, ...]
     groups_known: bool
     official: np.ndarray | None
+    folds: np.ndarray | None
     fingerprint: str
 
     @property
@@ -43,16 +45,19 @@ def make(
     classes: tuple[str, ...],
     groups: np.ndarray | None = None,
     official: np.ndarray | None = None,
+    folds: np.ndarray | None = None,
 ) -> Source:
     """A `Source` of these arrays; without `groups`, each image is a group of its own and `groups_known` is False."""
     labels, ids = np.asarray(labels, np.int32), np.asarray(ids, str)
     groups_known = groups is not None
     groups = np.asarray(groups if groups_known else ids, str)
     official = None if official is None else np.asarray(official, str)
-    if len({len(images), len(labels), len(ids), len(groups)}) > 1 or len(np.unique(ids)) < len(ids):
-        raise ValueError("images, labels, ids and groups differ in length, or an id stands twice")
+    folds = None if folds is None else np.asarray(folds, np.int32)
+    columns = [column for column in (labels, ids, groups, official, folds) if column is not None]
+    if any(len(column) != len(images) for column in columns) or len(np.unique(ids)) < len(ids):
+        raise ValueError("images and what is known of them differ in length, or an id stands twice")
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), classes, groups_known)).encode())
-    for column in (labels, ids, groups) if official is None else (labels, ids, groups, official):
+    for column in columns:
         digest.update("\0".join(map(str, column)).encode())
     digest.update(np.ascontiguousarray(images))
-    return Source(images, labels, groups, ids, tuple(classes), groups_known, official, digest.hexdigest())
+    return Source(images, labels, groups, ids, tuple(classes), groups_known, official, folds, digest.hexdigest())

@@ -4,7 +4,7 @@ Whatever looks random here is the order of sha256(seed, group), so that a group'
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -29,7 +29,8 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
       official: whether to keep the official split where there is one.
 
     Returns:
-      "train", "validation" and "test": sorted int64 indices, which together are 0 to N - 1, each once.
+      "train", "validation" and "test": sorted int64 indices, which together are 0 to N - 1, each once; but an image
+      without a label whose group is in validation or test is in none: it can neither be scored nor trained on.
 
     Raises:
       UserError: a class in too few groups, an official split without train images or with a group on two sides.
@@ -45,9 +46,53 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
     asked = {"validation": validation, "test": test}
     shares = {side: share for side, share in asked.items() if share > 0 and not len(splits[side])}
     if shares and (source.labels != UNLABELLED).any():
-        splits |= _divide(source, splits["train"], shares, seed)
+        splits |= _divide(source, splits["train"], {"train": 1 - sum(shares.values())} | shares, seed)
     check(source, splits)
-    return splits
+    return _scored(source, splits)
+
+
+def cross_validation(source: Source, *, seed: int, folds: int, fold: int, validation: float) -> dict[str, np.ndarray]:
+    """One of the `folds` splits of which each has another part of the images for its test; an official one is not kept.
+
+    The parts are those of the dataset where it has as many, else groups are dealt out, stratified as far as they allow.
+
+    Args:
+      source: of N images.
+      seed: of the order of the groups.
+      folds: how many parts.
+      fold: from 0 on, the part that is the test split.
+      validation: share of all images, taken from the other parts.
+
+    Returns:
+      As `split`.
+
+    Raises:
+      UserError: a class in too few groups, parts of the dataset's own that tear a group.
+    """
+    everything = np.arange(len(source.ids))
+    scored = np.isin(source.groups, source.groups[source.labels != UNLABELLED])
+    if not scored.any():
+        raise UserError(f"data.folds={folds}: the images have no labels to be divided by; set it to 0")
+    if source.folds is not None and len(np.unique(source.folds)) == folds:
+        parts = [np.flatnonzero(source.folds == k) for k in np.unique(source.folds)]
+    else:
+        shares = {f"fold {k}": 1 / folds for k in range(folds)}
+        parts = list(_divide(source, everything[scored], shares, seed).values())
+    rest = np.setdiff1d(everything, parts[fold])
+    splits = {"train": rest, "validation": rest[:0], "test": parts[fold]}
+    if validation > 0:
+        share = validation * folds / (folds - 1)
+        splits |= _divide(source, rest, {"train": 1 - share, "validation": share}, seed)
+    check(source, splits)
+    return _scored(source, splits)
+
+
+def _scored(source: Source, splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same without images of validation and test that have no label, where any image has one."""
+    known = source.labels != UNLABELLED
+    if not known.any():
+        return splits
+    return {side: rows if side == "train" else rows[known[rows]] for side, rows in splits.items()}
 
 
 def label_fraction(source: Source, indices: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
@@ -65,6 +110,20 @@ def label_fraction(source: Source, indices: np.ndarray, fraction: float, *, seed
     Returns:
       Sorted int64 indices, at least one group of each class among `indices`.
     """
+    return _take(source, indices, seed, lambda sizes: sizes.cumsum() - sizes / 2 <= fraction * sizes.sum())
+
+
+def labels_per_class(source: Source, indices: np.ndarray, count: int, *, seed: int) -> np.ndarray:
+    """As `label_fraction`, but of each class the first groups until they have `count` images, or all there are.
+
+    A group is never parted, so that a class may have some more; the order is that of `label_fraction`, in which a
+    smaller count is always part of a larger one.
+    """
+    return _take(source, indices, seed, lambda sizes: sizes.cumsum() - sizes < count)
+
+
+def _take(source: Source, indices: np.ndarray, seed: int, enough: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The images of those groups that `enough` picks by the sizes of a class' groups, which stand in a random order."""
     labelled = np.asarray(indices)[source.labels[indices] != UNLABELLED]
     if not len(labelled):
         return labelled.astype(np.int64)
@@ -74,8 +133,7 @@ def label_fraction(source: Source, indices: np.ndarray, fraction: float, *, seed
     chosen = np.zeros(len(names), bool)
     for c in np.flatnonzero(of_class):
         mine = np.flatnonzero(home == c)
-        sizes = counts[mine].sum(1)
-        chosen[mine] |= sizes.cumsum() - sizes / 2 <= fraction * sizes.sum()
+        chosen[mine] |= enough(counts[mine].sum(1))
         chosen[np.flatnonzero(counts[:, c])[0]] = True
     return np.sort(labelled[np.isin(source.groups[labelled], names[chosen])])
 
@@ -116,8 +174,8 @@ def _count(source: Source, indices: np.ndarray, seed: int, salt: str) -> tuple[n
 def _divide(source: Source, indices: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Gives each group in turn to the side that lacks its classes most, after one group of each class for each side."""
     names, counts = _count(source, indices, seed, "split")
-    sides = ["train", *shares]
-    wanted = np.array([1 - sum(shares.values()), *shares.values()])[:, None] * counts.sum(0)
+    sides = list(shares)
+    wanted = np.array(list(shares.values()))[:, None] * counts.sum(0)
     place = _one_of_each(source, counts, wanted, sides)
     deficit = wanted - np.stack([counts[place == s].sum(0) for s in range(len(sides))])
     # A class is weighed by its relative deficit, so that a rare one is not drowned by a frequent one.

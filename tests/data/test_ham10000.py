@@ -1,35 +1,32 @@
 """HAM10000 on tiny files of the same layout, and on a real copy."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from jaxssl.data import splits
-from jaxssl.data.builders import ham10000
+from jaxssl.data.builders import ham10000, prepared
 from jaxssl.errors import UserError
+from tests.data import layouts
 
 COLUMNS = ["lesion_id", "image_id", "dx", "dx_type", "age", "sex", "localization"]
 ROWS = [
-    (f"HAM_{i // 2:07d}", f"ISIC_{24306 + i:07d}", ham10000.CLASSES[i % 7], "histo", "80.0", "male", "back")
+    (f"HAM_{i // 2:07d}", f"ISIC_{24306 + i:07d}", ham10000.DATASET.classes[i % 7], "histo", "80.0", "male", "back")
     for i in range(14)
 ]
 
 
 def jpeg(path, shade, size=(60, 45)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (shade, 2 * shade, 100)).save(path, quality=95)
+    layouts.picture(path, (shade, 2 * shade, 100), size=size, quality=95)
 
 
 def metadata(path, rows=ROWS, tab=False):
-    quoting = csv.QUOTE_ALL if tab else csv.QUOTE_MINIMAL
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, delimiter="\t" if tab else ",", quoting=quoting)
-        writer.writerows([COLUMNS, *rows])
+    layouts.table(path, [COLUMNS, *rows], **({"delimiter": "\t", "quoting": csv.QUOTE_ALL} if tab else {}))
 
 
 @pytest.fixture
@@ -92,12 +89,14 @@ def test_copy_of_the_download_elsewhere_is_the_same(download):
 
 
 def test_preparation_that_was_cut_off_is_done_again(download, monkeypatch):
-    def cut_off(self, rows):
-        yield rows[0]
+    whole = prepared._Builder._generate_examples
+
+    def cut_off(self, split):
+        yield next(whole(self, split))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(ham10000.Ham10000, "_generate_examples", cut_off)
+        patched.setattr(prepared._Builder, "_generate_examples", cut_off)
         with pytest.raises(KeyboardInterrupt):
             load(download)
     check_tiny(load(download))
@@ -112,6 +111,8 @@ def test_other_arrangements(download):
             jpeg(download / part.name.lower() / image.name, 0)
             jpeg(download / "__MACOSX" / part.name / image.name, 0)
     check_tiny(load(download, "twice"))
+    for part in download.glob("ham10000_images_part_*"):
+        shutil.rmtree(part)
     one = download / "archive" / "HAM10000_images"
     one.mkdir(parents=True)
     for part in sorted(download.glob("HAM10000_images_part_*")):
@@ -120,23 +121,30 @@ def test_other_arrangements(download):
     check_tiny(load(download, "one_folder"))
 
 
-def test_missing_files_say_where_to_get_them(download):
-    with pytest.raises(UserError, match=r"HAM10000_metadata\.csv not found under data\.manual_dir, which is empty"):
+def test_missing_files_say_where_to_get_them(download, caplog):
+    with pytest.raises(UserError, match=r"data\.manual_dir is empty: download HAM10000 from .*doi\.org"):
         ham10000.load(manual_dir="", cache_dir="", size=16)
+    with pytest.raises(UserError, match=r"data\.manual_dir=/nowhere is not a folder"):
+        ham10000.load(manual_dir="/nowhere", cache_dir="", size=16)
     next(download.rglob("ISIC_0024308.jpg")).unlink()
     next(download.rglob("ISIC_0024310.jpg")).unlink()
     with pytest.raises(UserError) as error:
         load(download)
     message = str(error.value)
-    assert "ISIC_0024308.jpg (2 of the 14 images" in message and f"data.manual_dir={download}" in message
-    assert "https://doi.org/10.7910/DVN/DBW86T" in message and "\n" not in message
+    assert "ISIC_0024308 (the first of 2, of 14 listed) not found under data.manual_dir=" in message
+    assert str(download) in message and "https://doi.org/10.7910/DVN/DBW86T" in message and "\n" not in message
+    got = load(download, on_bad_file="skip")
+    assert got.ids.tolist() == sorted({row[1] for row in ROWS} - {"ISIC_0024308", "ISIC_0024310"})
+    assert "ISIC_0024308 (the first of 2" in caplog.text
+    (download / "HAM10000_metadata.csv").unlink()
+    with pytest.raises(UserError, match=r"^HAM10000_metadata\.csv not found under data\.manual_dir=.*doi\.org"):
+        load(download)
 
 
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
         ([*ROWS[:3], ("HAM_1", "ISIC_1", "wart", "", "", "", "")], "line 5: dx is 'wart'"),
-        ([*ROWS[:3], ROWS[0]], "line 5: ISIC_0024306 stands there twice"),
         ([*ROWS[:3], ("", "ISIC_1", "nv", "", "", "", "")], "line 5 lacks one of lesion_id"),
         ([], "has no rows"),
     ],
@@ -144,6 +152,12 @@ def test_missing_files_say_where_to_get_them(download):
 def test_metadata_that_is_wrong(download, rows, says):
     metadata(download / "HAM10000_metadata.csv", rows)
     with pytest.raises(UserError, match=rf"HAM10000_metadata\.csv.* {says}"):
+        load(download)
+
+
+def test_image_listed_twice(download):
+    metadata(download / "HAM10000_metadata.csv", [*ROWS, ROWS[0]])
+    with pytest.raises(UserError, match=r"ISIC_0024306 stands twice"):
         load(download)
 
 

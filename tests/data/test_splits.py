@@ -182,3 +182,72 @@ def test_unlabelled_images_are_for_training():
     assert not len(splits.label_fraction(one, np.arange(9), 0.5, seed=0))
     one = make(None, [source.UNLABELLED] * 4, official=["train", "test", "train", "test"], known=False)
     assert splits.split(one, seed=0, validation=0.2, test=0.2)["test"].tolist() == [1, 3]
+
+
+@settings(max_examples=40, deadline=None)
+@given(structures(), st.integers(2, 3), st.integers(0, 9), st.randoms(use_true_random=False))
+def test_folds_are_disjoint_complete_by_group_and_the_same_in_any_order(one, folds, seed, random):
+    options = {"seed": seed, "folds": folds, "validation": 0.0}
+    tests = []
+    for fold in range(folds):
+        got = splits.cross_validation(one, fold=fold, **options)
+        assert sorted(np.concatenate([got[side] for side in SIDES])) == list(range(len(one.ids)))
+        assert not set(one.groups[got["train"]]) & set(one.groups[got["test"]])
+        assert set(one.labels[got["test"]]) == set(one.labels)
+        tests.append(got["test"])
+    assert sorted(np.concatenate(tests)) == list(range(len(one.ids)))
+    order = list(range(len(one.ids)))
+    random.shuffle(order)
+    other = permuted(one, order)
+    again = splits.cross_validation(other, fold=0, **options)
+    assert set(other.ids[again["test"]]) == set(one.ids[tests[0]])
+
+
+def test_folds_of_the_dataset_itself_are_kept():
+    rng = np.random.default_rng(0)
+    patients, labels = np.repeat(np.arange(30), 4), np.repeat(rng.permutation(np.arange(30) % 3), 4)
+    one = make([f"p{p:02}" for p in patients], labels.tolist())._replace(folds=(patients % 5).astype(np.int32))
+    got = splits.cross_validation(one, seed=0, folds=5, fold=3, validation=0.2)
+    np.testing.assert_array_equal(got["test"], np.flatnonzero(patients % 5 == 3))
+    assert not set(one.groups[got["train"]]) & set(one.groups[got["validation"]]) and 20 <= len(got["validation"]) <= 28
+    torn = one._replace(folds=(np.arange(120) % 5).astype(np.int32))
+    with pytest.raises(UserError, match="on two sides of the split"):
+        splits.cross_validation(torn, seed=0, folds=5, fold=3, validation=0.0)
+    # Another number of parts than the dataset's own is dealt out anew.
+    assert set(splits.cross_validation(torn, seed=0, folds=3, fold=0, validation=0.0)["test"] % 5) == set(range(5))
+
+
+def test_images_without_a_label_are_trained_on_and_never_scored():
+    labels = [0, 1] * 20 + [-1] * 10
+    groups = [f"g{i}" for i in range(40)] + [f"g{i}" for i in range(5)] + [f"u{i}" for i in range(5)]
+    one = make(groups, labels, classes=("a", "b"))
+    for got in (
+        splits.split(one, seed=0, validation=0.2, test=0.3),
+        splits.cross_validation(one, seed=0, folds=4, fold=1, validation=0.2),
+    ):
+        assert (one.labels[np.concatenate([got["validation"], got["test"]])] >= 0).all()
+        assert set(range(45, 50)) <= set(got["train"])
+        # One of g0 to g4 without a label is trained on just where its group is.
+        held = set(one.groups[got["validation"]]) | set(one.groups[got["test"]])
+        assert {i for i in range(40, 45) if groups[i] not in held} == set(got["train"]) & set(range(40, 45))
+    blank = make(None, [-1] * 6, known=False)
+    with pytest.raises(UserError, match=r"data.folds=2: the images have no labels"):
+        splits.cross_validation(blank, seed=0, folds=2, fold=0, validation=0.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(structures(), st.integers(0, 9), st.integers(1, 20), st.integers(1, 20))
+def test_counts_a_class_are_nested_by_group_and_reached(one, seed, a, b):
+    everything = np.arange(len(one.ids))
+    small, large = (splits.labels_per_class(one, everything, n, seed=seed) for n in sorted((a, b)))
+    assert set(small) <= set(large) and set(one.labels[small]) == set(one.labels)
+    for chosen in (small, large):
+        assert not set(one.groups[chosen]) & set(one.groups[np.setdiff1d(everything, chosen)])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=2, max_size=4), st.integers(1, 80))
+def test_count_a_class_of_lone_images_is_exact(counts, count):
+    one = make(None, np.repeat(np.arange(len(counts)), counts).tolist(), known=False)
+    got = splits.labels_per_class(one, np.arange(len(one.ids)), count, seed=0)
+    np.testing.assert_array_equal(np.bincount(one.labels[got]), np.minimum(counts, count))
