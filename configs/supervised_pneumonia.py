@@ -5,6 +5,7 @@ which are enlarged to 64.
 
 The level to be held against is that of MedMNIST (Yang et al., 2023), ResNet-18 at 28 px: AUC .944, accuracy .854 on the
 624 official test images. Ours, on two cores in six minutes: AUC .980 (.969-.989), accuracy .918 (.896-.939).
+`--config=configs/supervised_pneumonia.py:local` has 16 channels instead of 64.
 """
 
 from ml_collections import ConfigDict

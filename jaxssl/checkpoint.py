@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxssl.errors import UserError
@@ -45,14 +46,35 @@ def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
       folder: what `save` was given.
       like: a tree of `jax.ShapeDtypeStruct` with shardings, or of arrays: what comes back has these places.
     """
+    place = newest(folder)
+    if place is None:
+        return None
+    with ocp.StandardCheckpointer() as checkpointer:
+        return int(place.name), checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+
+
+def read(folder: Path) -> Tree | None:
+    """The tree of the newest whole checkpoint in `folder`, in NumPy arrays of the shapes and dtypes that were written.
+
+    It needs none of the devices that wrote it. Named tuples come back as dictionaries, other tuples as lists, keys as
+    their data. None where there is no whole checkpoint.
+    """
+    place = newest(folder)
+    if place is None:
+        return None
+    with ocp.StandardCheckpointer() as checkpointer:
+        written = checkpointer.metadata(place).item_metadata.tree
+        return checkpointer.restore(place, jax.tree.map(lambda array: np.empty(array.shape, array.dtype), written))
+
+
+def newest(folder: Path) -> Path | None:
+    """Where the newest whole checkpoint in `folder` lies, with a warning for each damaged one that is passed over."""
     folder = Path(folder).absolute()
     for step in steps(folder):
         place = folder / str(step)
-        if not is_whole(place):
-            log.warning("%s is damaged: an older checkpoint is used", place)
-            continue
-        with ocp.StandardCheckpointer() as checkpointer:
-            return step, checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        if is_whole(place):
+            return place
+        log.warning("%s is damaged: an older checkpoint is used", place)
     return None
 
 

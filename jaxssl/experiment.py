@@ -50,7 +50,9 @@ class Setup(NamedTuple):
     mesh: Mesh
     source: Source
     splits: dict[str, np.ndarray]  # Rows of the source by split.
-    labelled: np.ndarray  # Rows of the training split whose labels the transfer may use.
+    labelled: np.ndarray  # Rows of the training split whose labels may be used.
+    seen: np.ndarray  # Rows that pretraining sees.
+    pretext: Objective | None  # Of the pretraining.
     pixels: augment.Pixels
     encoder: nn.Module
     encode: Callable[[Tree, dict], jax.Array]  # (variables, batch) -> pooled features.
@@ -138,7 +140,10 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         image = augment.plain(batch["image"], pixels, d.image_size)
         return encoder.apply(variables, image, train=False)["pooled"]
 
-    setup = Setup(config, workdir, mesh, source, rows, labelled, pixels, encoder, encode)
+    pretext, seen = (
+        make_pretext(config, encoder, source, rows, labelled) if config.pretrain.epochs else (None, labelled)
+    )
+    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, pretext, pixels, encoder, encode)
     check_against_data(setup)
     return setup
 
@@ -165,17 +170,45 @@ def make_encoder(config: ConfigDict) -> nn.Module:
     return encoder
 
 
+def make_pretext(
+    config: ConfigDict, encoder: nn.Module, source: Source, rows: dict[str, np.ndarray], labelled: np.ndarray
+) -> tuple[Objective, np.ndarray]:
+    """The objective of the pretraining and the rows that it sees; of labels it reads no more than transfer may use."""
+    c = config.pretrain
+    make = functools.partial(objectives.load(c.objective), encoder, classes=max(1, len(source.classes)), **c.kw)
+    seen, known = rows["train"], source.labels[rows["train"]] != UNLABELLED
+    if make(steps=1).supervised:
+        if not source.classes:
+            raise UserError(f"pretrain.objective={c.objective!r} reads labels here, and the images have none")
+        seen = labelled
+    elif c.on == "train" and known.any():
+        seen = seen[known]
+    return make(steps=c.epochs * configuration.steps_per_epoch(len(seen), c, "pretrain")), seen
+
+
 def check_against_data(setup: Setup) -> None:
-    """UserError where the config asks for more than the data have."""
+    """UserError where the config asks for more than the data have, or a teacher knows what is to be tested."""
     c, source = setup.config, setup.source
     if not c.pretrain.epochs and not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
-    if c.pretrain.epochs:
-        if pretext(setup).supervised and not source.classes:
-            raise UserError(f"pretrain.objective={c.pretrain.objective!r} reads labels here, and the images have none")
-        configuration.steps_per_epoch(len(pretraining_rows(setup)), c.pretrain, "pretrain")
     if source.classes and "transfer" in configuration.trainings(c):
         configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
+    if "teacher" in c.pretrain.kw and c.pretrain.epochs:
+        refuse_taught_test_images(setup, Path(c.pretrain.kw.teacher).expanduser())
+
+
+def refuse_taught_test_images(setup: Setup, teacher: Path) -> None:
+    """UserError where a teacher of the same dataset has seen images that this run tests on."""
+    dataset, theirs = (json.loads((teacher / name).read_text()) for name in ("results.json", "splits.json"))
+    if dataset["dataset"]["name"] != setup.config.data.name:
+        return
+    known = {*theirs["train"], *theirs["validation"]}
+    taught = known & {*setup.source.ids[setup.splits["test"]].tolist()}
+    if taught:
+        raise UserError(
+            f"pretrain.kw.teacher={str(teacher)!r} has seen {len(taught)} of the test images, such as {min(taught)}: "
+            "train the teacher with the seed and the data.* of this run"
+        )
 
 
 def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
@@ -226,7 +259,8 @@ def claim(setup: Setup) -> None:
     if file.exists() and json.loads(file.read_text()) != split:
         raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
     if not file.exists():
-        files.write_json(workdir / "config.json", {"config": plain(setup.config), **provenance()})
+        pixels = setup.pixels._asdict()
+        files.write_json(workdir / "config.json", {"config": plain(setup.config), "pixels": pixels, **provenance()})
         files.write_json(file, split)
 
 
@@ -336,7 +370,7 @@ def fit(
     c: ConfigDict,
     rows: np.ndarray,
     variables: Tree,
-    objective_of: Callable[[int, int], Objective],
+    objective_of: Callable[[int], Objective],
     measure: Callable[[int, TrainState], dict[str, Any]],
     freeze_epochs: int = 0,
 ) -> TrainState:
@@ -348,15 +382,14 @@ def fit(
       c: `config.pretrain` or `config.transfer`.
       rows: the images to train on.
       variables: of the encoder to start from.
-      objective_of: (epoch, steps in all) -> objective; it may change with the epoch, its trees may not.
+      objective_of: epoch -> objective; it may change with the epoch, its trees may not.
       measure: (epochs done, state) -> what to write beside; asked before the first epoch and after each.
       freeze_epochs: how long the encoder stays as it is.
     """
     per_epoch = configuration.steps_per_epoch(len(rows), c, phase)
-    total = c.epochs * per_epoch
     options = configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, c.batch_size)
     tx = optim.make(**options, frozen_steps=freeze_epochs * per_epoch)
-    objective = objective_of(0, total)
+    objective = objective_of(0)
     view = augment.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
     key = named_key(setup, phase.split("_")[0])
     sample = pipeline.gather(setup.source, rows[: setup.mesh.size])
@@ -376,7 +409,7 @@ def fit(
 
     @functools.cache
     def compiled(frozen: bool) -> Callable:
-        objective = objective_of(0 if frozen else freeze_epochs, total)
+        objective = objective_of(0 if frozen else freeze_epochs)
         return train.jit_step(setup.mesh, shapes, objective, view, tx, c.accumulate)
 
     with metrics.Writer(
@@ -413,26 +446,9 @@ def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
     return objective.first_loss(c.batch_size // c.accumulate) if objective.first_loss else None
 
 
-def pretext(setup: Setup, steps: int = 1) -> Objective:
-    """The objective of the pretraining, which has so many steps."""
-    c = setup.config.pretrain
-    make = objectives.load(c.objective)
-    return make(setup.encoder, classes=max(1, len(setup.source.classes)), steps=steps, **c.kw)
-
-
-def pretraining_rows(setup: Setup) -> np.ndarray:
-    """What pretraining sees: of labels no more than transfer may use."""
-    if pretext(setup).supervised:
-        return setup.labelled
-    rows = setup.splits["train"]
-    labelled = setup.source.labels[rows] != UNLABELLED
-    # Where nothing has a label there is nothing to tell apart.
-    return rows if setup.config.pretrain.on == "train+unlabelled" or not labelled.any() else rows[labelled]
-
-
 def pretrained_name(setup: Setup) -> str:
     """The "init" of what stands on the pretrained encoder."""
-    return "supervised" if pretext(setup).supervised else "ssl"
+    return "supervised" if setup.pretext.supervised else "ssl"
 
 
 def pretrain(setup: Setup, untrained: Tree) -> Tree:
@@ -442,9 +458,9 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
     if not checkpoint.steps(folder):
         watched = every_nth(setup.splits["train"], DIAGNOSED)
 
-        def objective_of(epoch: int, steps: int) -> Objective:
+        def objective_of(epoch: int) -> Objective:
             del epoch
-            return with_online_probe(pretext(setup, steps), max(1, len(setup.source.classes)))
+            return with_online_probe(setup.pretext, max(1, len(setup.source.classes)))
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(features(setup, encoder_of(state), watched))
@@ -452,7 +468,7 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
-        state = fit(setup, "pretrain", c, pretraining_rows(setup), untrained, objective_of, measure)
+        state = fit(setup, "pretrain", c, setup.seen, untrained, objective_of, measure)
         checkpoint.save(folder, int(state.step), encoder_of(state))
     return load_encoder(folder, untrained)
 
@@ -492,14 +508,13 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
     """The "pretrain" of results.json, from metrics.jsonl."""
     c = setup.config.pretrain
     steps = [row for row in metrics.read(setup.workdir, "pretrain") if "loss" in row]
-    objective = pretext(setup)
     return {
         "objective": c.objective,
-        "supervised": objective.supervised,
+        "supervised": setup.pretext.supervised,
         "epochs": c.epochs,
         "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
         "first_loss": steps[0]["loss"],
-        "expected_first_loss": expected_first_loss(objective, c),
+        "expected_first_loss": expected_first_loss(setup.pretext, c),
         "collapse": collapse_state(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
         "images_per_second": statistics.median(row["images_per_second"] for row in steps),
@@ -559,8 +574,9 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
     """Test probabilities of the epoch that was best on validation, of the encoder trained on with a head."""
     c, classes = setup.config.transfer, len(setup.source.classes)
     best_folder = setup.workdir / "checkpoints" / f"{phase}_best"
+    steps = c.epochs * configuration.steps_per_epoch(len(setup.labelled), c, "transfer")
 
-    def objective_of(epoch: int, steps: int) -> Objective:
+    def objective_of(epoch: int) -> Objective:
         return supervised.make(
             setup.encoder,
             classes=classes,
@@ -568,6 +584,8 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
             frozen=epoch < c.freeze_epochs,
             batch_norm=c.batch_norm,
             label_smoothing=c.label_smoothing,
+            mixup=c.mixup,
+            cutmix=c.cutmix,
         )
 
     @jax.jit

@@ -69,6 +69,29 @@ def test_moves_between_numbers_of_devices(tmp_path):
     np.testing.assert_array_equal(np.asarray(found["kernel"]).ravel(), np.arange(2**17))
 
 
+def test_reads_without_a_likeness_what_was_spread_over_devices(tmp_path):
+    shapes = {"kernel": jax.ShapeDtypeStruct((512, 256), jnp.float32)}
+    kernel = jax.device_put(
+        np.arange(2**17, dtype=np.float32).reshape(512, 256),
+        sharding.of_state(sharding.make_mesh(2, 4), shapes)["kernel"],
+    )
+    state = tree(0.0)._replace(params={"kernel": kernel}, model_state={"encoder": {}})
+    checkpoint.save(tmp_path, 4, state)
+    found = checkpoint.read(tmp_path)
+    assert type(found["params"]["kernel"]) is np.ndarray and found["model_state"] == {"encoder": {}}
+    np.testing.assert_array_equal(found["params"]["kernel"].ravel(), np.arange(2**17))
+    assert found["step"] == 3 and found["step"].dtype == np.int32
+    np.testing.assert_array_equal(found["opt_state"][0], [0, 0])
+
+
+def test_reads_no_damaged_checkpoint(tmp_path):
+    assert checkpoint.read(tmp_path) is None
+    checkpoint.save(tmp_path, 1, {"kernel": np.ones(64, np.float32)})
+    file = largest_file(tmp_path / "1")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert checkpoint.read(tmp_path) is None
+
+
 def test_merge_names_what_differs_on_either_side():
     wanted = {"conv1": np.zeros((3, 3)), "bn1": np.zeros(4)}
     given = {"conv1": np.zeros((5, 5)), "fc": np.zeros(2)}

@@ -1,32 +1,11 @@
-"""Every file of configs/, the arithmetic of epochs and steps, and that defaults have one place."""
+"""The arithmetic of epochs and steps, and that defaults have one place."""
 
-import importlib.util
 import inspect
-from pathlib import Path
 
 import pytest
 
 from jaxssl import augment, config, optim
 from jaxssl.errors import UserError
-
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
-
-
-def load(file):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("argument", ["", "local"])
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_config_is_sound_and_says_how_it_is_run(file, argument):
-    module = load(file)
-    config.check(module.get_config(argument))
-    assert f"--config=configs/{file.name}" in module.__doc__
-    with pytest.raises(ValueError, match="nonsense"):
-        module.get_config("nonsense")
 
 
 def test_steps_are_whole_batches():

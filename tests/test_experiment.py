@@ -261,4 +261,4 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
 
     setup = experiment.prepare(config, tmp_path)
     assert 0 < len(setup.labelled) < len(setup.splits["train"])
-    np.testing.assert_array_equal(experiment.pretraining_rows(setup), setup.labelled)
+    np.testing.assert_array_equal(setup.seen, setup.labelled)

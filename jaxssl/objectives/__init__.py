@@ -88,11 +88,9 @@ def with_online_probe(objective: Objective, classes: int) -> Objective:
         value, (model_state, metrics) = objective.loss(params, model_state, target, batch, key)
         features = jax.lax.stop_gradient(metrics.pop("features"))
         logits, _ = apply_network(head, params["online_probe"], {}, features, train=False)
-        known = batch["label"] >= 0
-        count = jnp.maximum(known.sum(), 1)
+        count = jnp.maximum((batch["label"] >= 0).sum(), 1)
         probe_loss = losses.cross_entropy(logits, batch["label"]).sum() / count
-        correct = ((logits.argmax(-1) == batch["label"]) & known).sum() / count
-        metrics |= {"loss": value, "online_probe_accuracy": correct}
+        metrics |= {"loss": value, "online_probe_accuracy": losses.accuracy(logits, batch["label"])}
         return value + probe_loss, (model_state, metrics)
 
     return objective._replace(init=init, loss=loss)

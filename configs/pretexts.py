@@ -1,0 +1,77 @@
+"""Every pretext at one budget: what does each do for a linear probe, on the same images, in the same number of them?
+
+    python -m jaxssl.main --config=configs/pretexts.py:byol --config.data.dir=data/pneumoniamnist.npz
+    python -m jaxssl.main --config=configs/pretexts.py:ham10000,byol --config.data.manual_dir=data/ham10000
+
+PneumoniaMNIST enlarged to 64 px, five epochs; HAM10000 at 64 px, three: some 22,000 images each, in batches of 128 with
+AdamW 1e-3 and a cosine. ResNet-18 of 16 channels, but a vision transformer for `mae` and an autoencoder for `inpaint`.
+Nothing is tuned, to any of them. README has the table; each run takes minutes on two cores.
+
+The pretexts are those of `PRETEXTS`; `features`, which distils a teacher, needs the workdir of another run:
+`--config.pretrain.kw.teacher=runs/pretexts-ntxent`. `--config=configs/pretexts.py:local` is `ntxent` on PneumoniaMNIST.
+"""
+
+from ml_collections import ConfigDict
+
+from jaxssl import config
+
+HEADS = {"hidden": 512, "projection": 128}
+NTXENT = HEADS | {"temperature": 0.2}
+ALONE = {"crop_area": (1.0, 1.0), "flip_horizontal": False, "jitter_probability": 0.0}
+# What is changed in config.pretrain, and in config.model.
+PRETEXTS = {
+    "byol": {"objective": "byol", "kw": HEADS | {"ema": 0.98}},
+    "features": {"objective": "distill", "kw": {"teacher": "runs/pretexts-ntxent"}},
+    "inpaint": {"objective": "inpaint"},
+    "mae": {"objective": "mae"},
+    "mutual": {"objective": "mutual"},
+    "ntxent": {"objective": "ntxent", "kw": NTXENT},
+    "ntxent_blur": {
+        "objective": "ntxent",
+        "kw": NTXENT,
+        "augment": ALONE | {"blur_probability": (0.0, 1.0), "blur_sigma": (0.5, 4.0)},
+    },
+    "ntxent_noise": {"objective": "ntxent", "kw": NTXENT, "augment": ALONE | {"noise": 0.2}},
+    "ntxent_rotation": {"objective": "ntxent", "kw": NTXENT, "augment": ALONE | {"rotation": 180.0}},
+    "pairs": {"objective": "pairs", "kw": HEADS},
+    "pairs_labels": {"objective": "pairs", "kw": HEADS | {"pairs_from": "labels"}},
+    "rotation": {"objective": "rotation"},
+    "supervised": {"epochs": 0},
+}
+ENCODERS = {
+    "inpaint": {"name": "autoencoder", "kw": {"widths": (16, 32, 64, 64)}},
+    "mae": {"name": "vit_tiny", "kw": {"patch": 8}},
+}
+RESNET = {"name": "resnet18", "kw": {"width": 16}}
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    dataset, _, pretext = {"": "ntxent", "local": "ntxent"}.get(arg, arg).rpartition(",")
+    if dataset not in ("", "pneumoniamnist", "ham10000") or pretext not in PRETEXTS:
+        raise ValueError(
+            f"pretexts takes one of {', '.join(PRETEXTS)}, after ham10000 and a comma or alone, not {arg!r}"
+        )
+    c = config.base()
+    c.data.image_size = 64
+    c.model.update(ENCODERS.get(pretext, RESNET))
+    c.pretrain.batch_size = 128
+    c.pretrain.optimizer.warmup_epochs = 1
+    a = c.pretrain.augment
+    a.crop_area = (0.3, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast = 0.4, 0.4
+    c.transfer.protocols = ("probe", "finetune") if pretext == "supervised" else ("probe",)
+    c.transfer.augment.crop_area = (0.6, 1.0)
+    c.transfer.augment.flip_horizontal = True
+    if dataset == "ham10000":
+        c.data.name = "ham10000"
+        c.pretrain.epochs = c.transfer.epochs = 3
+        a.saturation, a.hue = 0.2, 0.02
+    else:
+        c.data.name = "npz"
+        c.data.dir = "data/pneumoniamnist.npz"
+        c.data.kw.classes = ("normal", "pneumonia")
+        c.pretrain.epochs = c.transfer.epochs = 5
+    c.pretrain.update(PRETEXTS[pretext])
+    return c

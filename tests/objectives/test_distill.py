@@ -1,0 +1,186 @@
+"""Distillation against a NumPy oracle, by what must not reach the teacher, and from the workdir of a real run."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl import checkpoint, experiment, trained
+from jaxssl.errors import UserError
+from jaxssl.objectives import distill
+from tests import tiny, tiny_config
+from tests.objectives import test_byol as oracle
+
+KW = {"classes": 3, "steps": 10, "teacher": "there"}
+
+
+def one_view():
+    batch = tiny.two_views()
+    return batch | {"views": batch["views"][:1]}
+
+
+def make_teacher(width=5):
+    """A network of five features whose every number is random, its running statistics too."""
+    encoder, rng = tiny.Encoder(width), np.random.default_rng(3)
+    shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), jnp.zeros((1, 2, 2, 1)), train=False))
+    variables = jax.tree.map(lambda s: rng.uniform(0.5, 2, s.shape).astype(np.float32), shapes)
+    variables["params"]["linear"]["kernel"] = rng.normal(size=(4, width)).astype(np.float32)
+    linear = {"kernel": rng.normal(size=(width, 3)), "bias": rng.normal(size=3)}
+    head = {"linear": jax.tree.map(np.float32, linear)}
+    return trained.Trained(encoder, variables, head, ("a", "b", "c"), channels=1, supervised=True)
+
+
+@pytest.fixture
+def teacher(monkeypatch):
+    known = make_teacher()
+    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: known)
+    return known
+
+
+def teach(known, image):
+    """Features and logits by running statistics."""
+    p, statistics = known.variables["params"], known.variables["batch_stats"]["bn"]
+    x = oracle.linear(p["linear"], image.reshape(len(image), -1))
+    x = (x - statistics["mean"]) / np.sqrt(statistics["var"] + 1e-5) * p["bn"]["scale"] + p["bn"]["bias"]
+    pooled = np.maximum(x, 0)
+    return pooled, oracle.linear(known.head["linear"], pooled)
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+
+def test_loss_on_features_against_the_oracle(teacher):
+    objective, batch = distill.make(tiny.Encoder(), **KW), one_view()
+    params, state, target = objective.init(jax.random.key(0), batch)
+    params["predictor"]["bias"] += 0.1
+    (image,) = batch["views"]
+    pooled, statistics = oracle.encoder(params["encoder"], state["encoder"]["batch_stats"], image)
+    prediction = oracle.linear(params["predictor"], pooled)
+    value, (new, metrics) = objective.loss(params, state, target, batch, jax.random.key(1))
+    assert value == pytest.approx(oracle.regression(prediction, teach(teacher, image)[0]), rel=1e-4)
+    expected = {"encoder": {"batch_stats": statistics}}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), new, expected)
+    assert metrics["features"].shape == (8, 6)
+
+
+@pytest.mark.parametrize(("temperature", "label_weight"), [(1.0, 0.0), (4.0, 0.3), (2.0, 1.0)])
+def test_loss_on_logits_against_the_oracle(teacher, temperature, label_weight):
+    kw = {"on": "logits", "temperature": temperature, "label_weight": label_weight}
+    objective, batch = distill.make(tiny.Encoder(), **KW, **kw), one_view()
+    batch["label"][2] = -1
+    params, state, target = objective.init(jax.random.key(0), batch)
+    params["head"]["linear"]["kernel"] += jax.random.normal(jax.random.key(5), (6, 3))
+    (image,) = batch["views"]
+    pooled, _ = oracle.encoder(params["encoder"], state["encoder"]["batch_stats"], image)
+    own, wanted = oracle.linear(params["head"]["linear"], pooled), teach(teacher, image)[1]
+    log_p, log_q = log_softmax(wanted / temperature), log_softmax(own / temperature)
+    expected = (1 - label_weight) * temperature**2 * (np.exp(log_p) * (log_p - log_q)).sum(1)
+    known = batch["label"] >= 0
+    expected -= label_weight * np.where(known, log_softmax(own)[np.arange(8), batch["label"]], 0)
+    value, (_, metrics) = objective.loss(params, state, target, batch, jax.random.key(1))
+    assert value == pytest.approx(expected.mean(), rel=1e-4)
+    assert metrics["accuracy"] == pytest.approx((own.argmax(1) == batch["label"])[known].mean())
+
+
+@pytest.mark.parametrize("on", ["features", "logits"])
+def test_no_gradient_reaches_the_teacher_and_it_stays_as_it_is(teacher, on):
+    objective, batch = distill.make(tiny.Encoder(), **KW, on=on), one_view()
+    params, state, target = objective.init(jax.random.key(0), batch)
+    if on == "logits":
+        params["head"]["linear"]["kernel"] += np.eye(6, 3, dtype=np.float32)
+    gradient = jax.grad(lambda t: objective.loss(params, state, t, batch, jax.random.key(2))[0])(target)
+    jax.tree.map(lambda g: np.testing.assert_array_equal(g, 0), gradient)
+    of_student = jax.grad(lambda p: objective.loss(p, state, target, batch, jax.random.key(2))[0])(params)
+    assert np.abs(of_student["encoder"]["linear"]["kernel"]).max() > 0
+    assert set(state) == {"encoder"}
+    after = objective.advance(target, params, jnp.asarray(3))
+    jax.tree.map(np.testing.assert_array_equal, after["teacher_encoder"], teacher.variables)
+    assert ("teacher_head" in after) == (on == "logits")
+
+
+def test_each_init_makes_the_teacher_anew(teacher):
+    """The state of a step is donated, and with it the target."""
+    objective = distill.make(tiny.Encoder(), **KW)
+    assert objective.constant_target
+    *_, target = objective.init(jax.random.key(0), one_view())
+    jax.tree.map(lambda array: array.delete(), target)
+    *_, target = objective.init(jax.random.key(1), one_view())
+    jax.tree.map(np.testing.assert_array_equal, target["teacher_encoder"], teacher.variables)
+
+
+def test_a_predictor_and_its_negative_cost_two_on_average(teacher):
+    objective, batch = distill.make(tiny.Encoder(), **KW), one_view()
+    params, state, target = objective.init(jax.random.key(0), batch)
+    negative = params | {"predictor": jax.tree.map(jnp.negative, params["predictor"])}
+    pair = [objective.loss(p, state, target, batch, jax.random.key(1))[0] for p in (params, negative)]
+    assert abs(pair[0] - pair[1]) > 0.1
+    assert np.mean(pair) == pytest.approx(2, rel=1e-5)
+
+
+def test_labels_alone_cost_the_logarithm_of_the_classes_at_first(teacher):
+    objective = distill.make(tiny.Encoder(), **KW, on="logits", label_weight=1.0)
+    params, state, target = objective.init(jax.random.key(0), one_view())
+    value, _ = objective.loss(params, state, target, one_view(), jax.random.key(1))
+    assert value == pytest.approx(math.log(3), rel=1e-6)
+    assert objective.first_loss(8) == pytest.approx(math.log(3))
+    assert distill.make(tiny.Encoder(), **KW, on="logits", label_weight=0.9).first_loss is None
+
+
+@pytest.mark.parametrize("on", ["features", "logits"])
+@pytest.mark.parametrize("supervised", [False, True])
+def test_what_labels_taught_is_supervised_on_features_too(teacher, monkeypatch, on, supervised):
+    known = teacher._replace(supervised=supervised)
+    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: known)
+    assert distill.make(tiny.Encoder(), **KW, on=on).supervised == (supervised or on == "logits")
+
+
+@pytest.mark.parametrize(
+    ("kw", "message"),
+    [
+        ({"teacher": ""}, r"pretrain.kw.teacher='' .* give the workdir of a finished run"),
+        ({"on": "maps"}, r"pretrain.kw.on='maps' .* 'features', 'logits'"),
+        ({"temperature": 0.0}, r"pretrain.kw.temperature=0.0"),
+        ({"on": "logits", "label_weight": 1.5}, r"pretrain.kw.label_weight=1.5 lies outside \[0, 1\]"),
+        ({"label_weight": 0.5}, r"pretrain.kw.label_weight=0.5 needs pretrain.kw.on='logits'"),
+        ({"on": "logits", "classes": 4}, r"pretrain.kw.teacher='there' tells 3 classes apart, and these images have 4"),
+    ],
+)
+def test_options_that_cannot_work(teacher, kw, message):
+    with pytest.raises(UserError, match=message):
+        distill.make(tiny.Encoder(), **KW | kw)
+
+
+def test_a_teacher_that_cannot_serve(teacher, monkeypatch):
+    objective = distill.make(tiny.Encoder(), **KW)
+    with pytest.raises(UserError, match=r"pretrain.kw.teacher='there' takes .* channels=1, and .* channels=3"):
+        objective.init(jax.random.key(0), {"views": (np.zeros((2, 2, 2, 3), np.float32),)})
+    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: teacher._replace(head=None))
+    with pytest.raises(UserError, match=r"pretrain.kw.evaluation='' is an encoder without a head"):
+        distill.make(tiny.Encoder(), **KW, on="logits")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"^pretrain.kw.teacher='there', .* there is not a folder"):
+        distill.make(tiny.Encoder(), **KW)
+
+
+def test_a_student_learns_from_the_workdir_of_a_run(tmp_path):
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 0
+    c.transfer.protocols = ("finetune",)
+    c.transfer.freeze_epochs = 0
+    experiment.run(c, tmp_path / "teacher")
+
+    c = tiny_config.get_config("distill")
+    c.model.kw.width = 2
+    c.pretrain.objective = "distill"
+    c.pretrain.kw.teacher = str(tmp_path / "teacher")
+    c.pretrain.kw.evaluation = "finetune_random"
+    c.pretrain.kw.on = "logits"
+    c.pretrain.epochs = 1
+    c.transfer.protocols = ("knn",)
+    results = experiment.run(c, tmp_path / "student")
+    assert results["pretrain"]["supervised"] and math.isfinite(results["pretrain"]["final_loss"])
+    state = checkpoint.read(tmp_path / "student" / "checkpoints" / "pretrain")
+    assert state["target"] == {} and set(state["params"]) == {"encoder", "head", "online_probe"}

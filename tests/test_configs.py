@@ -1,0 +1,80 @@
+"""Every file of configs/: sound, documented, and run by its `:local` for two steps of each phase on made-up images.
+
+The folder is read: a new config is tested without a change here.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxssl import config, data, experiment, metrics
+from jaxssl.data import source
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+SIZE = 32
+BATCH = 8
+# Each encoder with as few layers as it may have, since compiling them is what takes the time.
+SHALLOW = {
+    "autoencoder": {"widths": (4, 8)},
+    "conv_attention": {"widths": (8, 16)},
+    "resnet18": {"stages": (1, 1), "width": 4},
+    "vit_tiny": {"width": 24, "depth": 1},
+}
+# Of the datasets whose images have another number of channels than 1.
+CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
+
+
+def load(file):
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("argument", ["", "local"])
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_config_is_sound_and_says_how_it_is_run(file, argument):
+    module = load(file)
+    c = module.get_config(argument)
+    config.check(c)
+    assert c.data.name in data.names()
+    assert f"--config=configs/{file.name}" in module.__doc__
+    assert f"--config=configs/{file.name}:local" in module.__doc__ or argument == ""
+    with pytest.raises(ValueError, match="nonsense"):
+        module.get_config("nonsense")
+
+
+def made_up(channels, seed=0):
+    """60 images in three classes, of 30 patients."""
+    rng = np.random.default_rng(seed)
+    pixels = rng.integers(0, 256, (60, SIZE, SIZE, channels), np.uint8)
+    patients = np.repeat(np.arange(30), 2)
+    ids = [f"i{i:02}" for i in range(60)]
+    return source.make(pixels, patients % 3, ids, ("a", "b", "c"), groups=[f"p{p}" for p in patients])
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeypatch):
+    c = load(file).get_config("local")
+    images = made_up(CHANNELS.get(c.data.name, 1))
+    monkeypatch.setattr(data, "load", lambda name, **kw: images)
+    c.data.image_size, c.data.stored_size = SIZE, 0
+    c.model.kw.update(SHALLOW[c.model.name])
+    c.mesh.data = 1
+    for phase in (c.pretrain, c.transfer):
+        phase.batch_size = BATCH
+        phase.images_per_epoch = 2 * BATCH
+        phase.epochs = min(phase.epochs, 1)
+        phase.optimizer.warmup_epochs = 0
+    results = experiment.run(c, tmp_path)
+    assert (results["pretrain"] is None) == (c.pretrain.epochs == 0)
+    inits = ["ssl", "random"] if c.pretrain.epochs else ["random"]
+    assert [e["name"] for e in results["evaluations"]] == [f"{p}_{i}" for i in inits for p in c.transfer.protocols]
+    steps = {phase: [r["step"] for r in metrics.read(tmp_path, phase) if "loss" in r] for phase in phases(c, inits)}
+    assert all(taken == [1, 2] for taken in steps.values()) and steps, steps
+
+
+def phases(c, inits):
+    return ["pretrain"] * c.pretrain.epochs + [f"finetune_{i}" for i in inits if "finetune" in c.transfer.protocols]
