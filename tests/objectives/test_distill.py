@@ -1,6 +1,7 @@
 """Distillation against a NumPy oracle, by what must not reach the teacher, and from the workdir of a real run."""
 
 import math
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -165,22 +166,47 @@ def test_a_teacher_that_cannot_serve(teacher, monkeypatch):
         distill.make(tiny.Encoder(), **KW)
 
 
-def test_a_student_learns_from_the_workdir_of_a_run(tmp_path):
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """The config of a student of a run's fine-tuned network, its workdir and results."""
+    folder = tmp_path_factory.mktemp("taught")
     c = tiny_config.get_config()
     c.pretrain.epochs = 0
     c.transfer.protocols = ("finetune",)
     c.transfer.freeze_epochs = 0
-    experiment.run(c, tmp_path / "teacher")
+    experiment.run(c, folder / "teacher")
 
     c = tiny_config.get_config("distill")
     c.model.kw.width = 2
     c.pretrain.objective = "distill"
-    c.pretrain.kw.teacher = str(tmp_path / "teacher")
+    c.pretrain.kw.teacher = str(folder / "teacher")
     c.pretrain.kw.evaluation = "finetune_random"
     c.pretrain.kw.on = "logits"
-    c.pretrain.epochs = 1
     c.transfer.protocols = ("knn",)
-    results = experiment.run(c, tmp_path / "student")
+    return c, folder / "student", experiment.run(c, folder / "student")
+
+
+def test_a_student_learns_from_the_workdir_of_a_run(taught):
+    _, workdir, results = taught
     assert results["pretrain"]["supervised"] and math.isfinite(results["pretrain"]["final_loss"])
-    state = checkpoint.read(tmp_path / "student" / "checkpoints" / "pretrain")
+    state = checkpoint.read(workdir / "checkpoints" / "pretrain")
     assert state["target"] == {} and set(state["params"]) == {"encoder", "head", "online_probe"}
+
+
+def test_a_student_that_goes_on_has_its_teacher_back(taught, tmp_path):
+    c, whole, _ = taught
+    shutil.copytree(whole, tmp_path / "half")
+    folder = tmp_path / "half" / "checkpoints" / "pretrain"
+    checkpoint.remove(folder / str(checkpoint.steps(folder)[0]))
+    shutil.rmtree(tmp_path / "half" / "checkpoints" / "encoder")
+    experiment.run(c, tmp_path / "half")
+    encoders = (checkpoint.read(place / "checkpoints" / "encoder") for place in (whole, tmp_path / "half"))
+    jax.tree.map(np.testing.assert_array_equal, *encoders)
+
+
+def test_a_teacher_that_has_seen_the_test_images_is_refused(taught, tmp_path):
+    c = taught[0].copy_and_resolve_references()
+    c.seed = 1
+    with pytest.raises(UserError, match=r"pretrain.kw.teacher='.*teacher' has seen \d+ of the test images, such as"):
+        experiment.run(c, tmp_path)
+    assert not list(tmp_path.iterdir())

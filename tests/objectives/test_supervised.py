@@ -5,7 +5,9 @@ import math
 import jax
 import numpy as np
 import pytest
+from scipy.stats import beta, kstest
 
+from jaxssl import sharding
 from jaxssl.objectives import byol, supervised, with_online_probe
 from tests import tiny
 
@@ -50,6 +52,140 @@ def test_predictions_are_probabilities_of_the_head():
     params["head"]["linear"]["bias"] += np.log(np.array([0.2, 0.3, 0.5], np.float32))
     p = supervised.predict(tiny.Encoder(), 3, params, state, one_view()["views"][0])
     np.testing.assert_allclose(p, np.tile([0.2, 0.3, 0.5], (8, 1)), rtol=1e-5)
+
+
+def images(size=8, height=12, width=10):
+    """Image i has the value i: what is mixed into it, and where, is read off."""
+    return np.broadcast_to(np.arange(size, dtype=np.float32)[:, None, None, None], (size, height, width, 2))
+
+
+mix = jax.jit(supervised.mix, static_argnums=(2, 3))
+
+
+def test_mixup_averages_each_image_with_its_partner():
+    x = np.random.default_rng(0).normal(size=(8, 6, 5, 2)).astype(np.float32)
+    for seed in range(5):
+        mixed, partner, share = mix(jax.random.key(seed), x, 0.4, 0.0)
+        np.testing.assert_array_equal(np.sort(partner), np.arange(8))
+        np.testing.assert_allclose(mixed, share * x + (1 - share) * x[partner], atol=1e-6)
+
+
+def test_cutmix_puts_a_box_of_the_partner_into_each_image_and_the_share_is_its_true_area():
+    shares = []
+    for seed in range(100):
+        mixed, partner, share = mix(jax.random.key(seed), images(), 0.0, 1.0)
+        np.testing.assert_array_equal(mixed[..., 0], mixed[..., 1])
+        moved = np.asarray(partner) != np.arange(8)
+        foreign = mixed[..., 0] != images()[..., 0]
+        assert not foreign[~moved].any()
+        inside = foreign[moved][0]
+        np.testing.assert_array_equal(foreign[moved], np.broadcast_to(inside, foreign[moved].shape))
+        np.testing.assert_array_equal(mixed[..., 0], np.where(inside, images()[partner][..., 0], images()[..., 0]))
+        # A box: what its rows and its columns have in common.
+        np.testing.assert_array_equal(inside, inside.any(1)[:, None] & inside.any(0))
+        assert all((np.diff(np.flatnonzero(line)) == 1).all() for line in (inside.any(0), inside.any(1)))
+        np.testing.assert_allclose(share, 1 - inside.mean(), atol=1e-6)
+        shares.append(float(share))
+    # Uniform but for what the border cuts off, which leaves more of the image.
+    assert 0.5 < np.mean(shares) < 0.8 and min(shares) < 0.2 and max(shares) > 0.95
+
+
+def test_a_box_has_its_area_and_the_shape_of_the_image_where_the_border_does_not_cut_it():
+    inside = jax.vmap(lambda key: supervised.box(key, 0.25, 40, 80))(jax.random.split(jax.random.key(0), 200))
+    heights, widths = np.asarray(inside).any(2).sum(1), np.asarray(inside).any(1).sum(1)
+    # Rounding moves each end by half a pixel.
+    assert heights.max() in (20, 21) and widths.max() in (40, 41)
+    assert heights.min() < 12 and widths.min() < 24
+    # Anywhere: each corner of the image is covered at some time.
+    assert all(inside[:, row, column].any() for row in (0, -1) for column in (0, -1))
+    assert not supervised.box(jax.random.key(0), 0.0, 8, 8).any()
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1.0, 8.0])
+def test_the_share_is_of_a_beta_distribution(alpha):
+    keys = jax.random.split(jax.random.key(0), 2000)
+    share = jax.jit(jax.vmap(lambda key: supervised.mix(key, np.zeros((2, 1, 1, 1), np.float32), alpha, 0.0)[2]))(keys)
+    assert kstest(np.asarray(share), beta(alpha, alpha).cdf).pvalue > 0.001
+
+
+def test_with_both_each_batch_takes_one_of_them():
+    kinds = []
+    for seed in range(200):
+        mixed, partner, share = mix(jax.random.key(seed), images(), 8.0, 8.0)
+        moved = np.asarray(partner) != np.arange(8)
+        boxed = np.isin(mixed, np.arange(8)).all()
+        averaged = np.allclose(mixed, share * images() + (1 - share) * images()[partner], atol=1e-5)
+        if moved.any() and 0 < share < 1:
+            assert boxed != averaged
+            kinds.append(boxed)
+    assert len(kinds) > 180 and 0.38 < np.mean(kinds) < 0.62
+
+
+def with_a_head(**options):
+    objective = supervised.make(tiny.Encoder(), **KW, **options)
+    params, state, target = objective.init(jax.random.key(0), one_view())
+    params["head"]["linear"]["kernel"] += 3.0 * np.eye(6, 3, dtype=np.float32)
+    return objective, params, state, target
+
+
+@pytest.mark.parametrize(
+    ("mixup", "cutmix", "options"),
+    [
+        (0.4, 0.0, {"label_smoothing": 0.1}),
+        (0.0, 1.0, {}),
+        (0.4, 1.0, {"frozen": True}),
+        (0.4, 1.0, {"batch_norm": "frozen"}),
+    ],
+)
+def test_labels_are_mixed_in_the_loss_as_the_images_are(mixup, cutmix, options):
+    """Against NumPy, on the logits of the mixed images; one label is unknown and counts 0."""
+    objective, params, state, target = with_a_head(mixup=mixup, cutmix=cutmix, **options)
+    batch, key = one_view(), jax.random.key(3)
+    batch["label"][2] = -1
+    value, (new, metrics) = objective.loss(params, state, target, batch, key)
+    mixed, partner, share = mix(key, batch["views"][0], mixup, cutmix)
+    assert 0 < share < 1 and np.abs(mixed - batch["views"][0]).max() > 0.1
+    plain = supervised.make(tiny.Encoder(), **KW, **options)
+    _, (_, unmixed) = plain.loss(params, state, target, batch | {"views": (mixed,)}, key)
+    np.testing.assert_allclose(metrics["features"], unmixed["features"], rtol=1e-5, atol=1e-6)
+    logits = np.asarray(unmixed["features"], np.float64) @ params["head"]["linear"]["kernel"]
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    own, other = batch["label"], batch["label"][partner]
+    smoothing = options.get("label_smoothing", 0.0)
+
+    def nats(label):
+        hot = np.eye(3)[label] * (1 - smoothing) + smoothing / 3
+        return np.where(label >= 0, -(hot * log_p).sum(1), 0)
+
+    assert value == pytest.approx(np.mean(share * nats(own) + (1 - share) * nats(other)), rel=1e-4)
+    heavier = own if share >= 0.5 else other
+    assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == heavier).mean())
+    if options.get("frozen") or options.get("batch_norm"):
+        jax.tree.map(np.testing.assert_array_equal, new, state)
+    gradient, _ = jax.grad(objective.loss, has_aux=True)(params, state, target, batch, key)
+    assert (np.abs(gradient["encoder"]["linear"]["kernel"]).max() > 0) != bool(options.get("frozen"))
+
+
+def test_without_mixing_the_key_changes_nothing_and_with_it_everything_follows_from_the_key():
+    objective, *network = with_a_head()
+    assert len({float(objective.loss(*network, one_view(), jax.random.key(k))[0]) for k in range(4)}) == 1
+    objective, *network = with_a_head(mixup=1.0, cutmix=1.0)
+    first, again = ([float(objective.loss(*network, one_view(), jax.random.key(k))[0]) for k in range(4)] for _ in "12")
+    assert first == again and len(set(first)) == 4
+
+
+def test_the_first_loss_of_mixed_images_is_that_of_a_uniform_guess():
+    objective = supervised.make(tiny.Encoder(), **KW, mixup=0.2, cutmix=1.0)
+    params, state, target = objective.init(jax.random.key(0), one_view())
+    value, _ = objective.loss(params, state, target, one_view(), jax.random.key(1))
+    assert value == pytest.approx(math.log(3), rel=1e-6) == objective.first_loss(64)
+
+
+def test_one_device_and_eight_mix_alike():
+    x = np.random.default_rng(0).normal(size=(16, 6, 6, 1)).astype(np.float32)
+    sharded = sharding.put({"image": x}, sharding.make_mesh(8, 1))["image"]
+    for one, eight in zip(mix(jax.random.key(5), x, 0.5, 1.0), mix(jax.random.key(5), sharded, 0.5, 1.0), strict=True):
+        np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-6)
 
 
 def test_the_online_probe_leaves_loss_and_gradients_of_the_objective_alone():
