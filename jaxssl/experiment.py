@@ -6,6 +6,7 @@ import fcntl
 import functools
 import io
 import json
+import logging
 import math
 import shlex
 import statistics
@@ -26,7 +27,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train
 from jaxssl import config as configuration
-from jaxssl.data import pipeline, splits
+from jaxssl.data import audit, pipeline, splits
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import collapse, knn, probe, scores
@@ -35,6 +36,7 @@ from jaxssl.report import page, table
 from jaxssl.train import TrainState
 
 Tree = Any
+log = logging.getLogger(__name__)
 EVALUATION_BATCH = 256
 DIAGNOSED = 512  # Images on which the spread of the features is measured.
 MEASURED = 2000  # Images from which the scaling of the stored values is found.
@@ -69,6 +71,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     setup = prepare(config, Path(workdir))
     with alone_in(setup.workdir):
         claim(setup)
+        audit_images(setup)
         results = run_phases(setup)
         found = page.differences(results, page.read_predictions(setup.workdir, results))
         page.write(setup.workdir, found)
@@ -264,6 +267,17 @@ def claim(setup: Setup) -> None:
         files.write_json(file, split)
 
 
+def audit_images(setup: Setup) -> dict[str, Any]:
+    """The cheap part of the audit, of audit.json; at the first start it is made, and its findings are said."""
+    file = setup.workdir / "audit.json"
+    if not file.exists():
+        report = audit.source(setup.source, setup.splits)
+        files.write_json(file, report)
+        for line in report["findings"]:
+            log.warning("images: %s", line)
+    return json.loads(file.read_text())
+
+
 def git_revision() -> str | None:
     """Of this code, with "-dirty" where it was changed since; None where git or its history is missing."""
     command = ["git", "describe", "--always", "--dirty"]
@@ -292,7 +306,7 @@ def measure_pixels(source: Source, train: np.ndarray) -> augment.Pixels:
 
 
 def describe_dataset(setup: Setup) -> dict[str, Any]:
-    source = setup.source
+    source, report = setup.source, audit_images(setup)
     return {
         "name": setup.config.data.name,
         "classes": list(source.classes),
@@ -302,6 +316,8 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         },
         "groups_known": source.groups_known,
         "fingerprint": source.fingerprint,
+        "test_images_copied_in_train": report["exact"]["leaked"]["test"],
+        "findings": report["findings"],
     }
 
 

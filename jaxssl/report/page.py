@@ -528,7 +528,8 @@ def provenance_section(
         else "<p>The command was not recorded; every field of its config is below.</p>"
     )
     return (
-        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}<h3>To repeat it</h3>{repeat}"
+        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}{audit_findings(dataset)}"
+        f"<h3>To repeat it</h3>{repeat}"
         f"<details><summary>The whole config</summary>{definitions(flat(settings), 'facts config')}</details>"
     )
 
@@ -546,6 +547,13 @@ def split_table(dataset: dict[str, Any]) -> str:
         f"<table><caption>{escape(groups)} Their names are in splits.json.</caption>"
         f"{table_head('Split', ['images', 'groups'])}<tbody>{''.join(lines)}</tbody></table>"
     )
+
+
+def audit_findings(dataset: dict[str, Any]) -> str:
+    if not dataset["findings"]:
+        return "<p>The audit of the images found nothing wrong.</p>"
+    items = "".join(f"<li>{bdi(line)}</li>" for line in dataset["findings"])
+    return f"<p>The audit of the images found, in audit.json:</p><ul>{items}</ul>"
 
 
 def times(results: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -100,6 +100,10 @@ def cautions(results: dict[str, Any]) -> list[str]:
             "own, so the same patient may be on both sides of the split: grouping unknown is not no leakage, scores "
             "may be too high and intervals too narrow."
         )
+    if copied := results["dataset"]["test_images_copied_in_train"]:
+        said.append(
+            f"{copied:,} of the test images are pixel for pixel among the training images too: scores may be too high."
+        )
     if results["evaluations"]:
         said.append(
             "This is one run with one seed. The intervals are 95 % bootstraps over the groups of the test images: they "

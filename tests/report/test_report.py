@@ -45,6 +45,8 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
             "splits": {name: split for name in ("train", "validation", "test")},
             "groups_known": True,
             "fingerprint": "abc",
+            "test_images_copied_in_train": 0,
+            "findings": [],
         },
         "pretrain": {
             "objective": "byol",
@@ -443,3 +445,12 @@ def test_command_without_workdir_with_a_missing_one_and_with_help(tmp_path, caps
     assert (tmp_path / "whole" / "report.html").exists()
     assert main(["--help"]) == 0
     assert capsys.readouterr().err.count("\n") == 2
+
+
+def test_findings_of_the_audit_are_on_the_page_as_text(tmp_path):
+    results = make(tmp_path)
+    results["dataset"] |= {"test_images_copied_in_train": 3, "findings": ["<b>bold</b> has no images"]}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    found = report(tmp_path)
+    assert "3 of the test images are pixel for pixel among the training images too" in found.words
+    assert "<b>bold</b> has no images" in found.words
