@@ -11,6 +11,8 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 
+from jaxssl import randaugment
+
 
 class Pixels(NamedTuple):
     """What stored values mean, found on the training images: `low` becomes 0 and `high` 1, then mean 0 and std 1."""
@@ -103,6 +105,9 @@ def make(
     flip_horizontal: bool = False,
     flip_vertical: bool = False,
     rotate90: bool = False,
+    rotation: float = 0.0,
+    randaugment_operations: int = 0,
+    randaugment_magnitude: float = 9.0,
     jitter_probability: float = 0.0,
     brightness: float = 0.0,
     contrast: float = 0.0,
@@ -116,8 +121,8 @@ def make(
 ) -> Callable[[jax.Array, dict], dict]:
     """(key, {"image": [B, H, W, C] as stored, ...}) -> the same with "views", each [B, size, size, C] standardised.
 
-    The order is that of BYOL (arXiv:2006.07733, appendix B): crop, flips, jitter, grey, blur, solarize. An option that
-    is 0 or False costs nothing.
+    The order is that of BYOL (arXiv:2006.07733, appendix B), with what it lacks where it fits: crop, rotation, flips,
+    RandAugment, jitter, grey, blur, solarize, noise. An option that is 0 or False costs nothing.
 
     Args:
       pixels: scaling of the stored values.
@@ -128,6 +133,11 @@ def make(
       flip_horizontal: with probability 1/2.
       flip_vertical: with probability 1/2.
       rotate90: by a random multiple of 90 degrees.
+      rotation: largest angle in degrees, drawn from +- this for each image; 180 is any angle. Bilinear, about the
+        centre. The image goes on beyond its border as its reflection: no black corners give the angle away.
+      randaugment_operations: of RandAugment, one after the other (N of arXiv:1909.13719); 0 for none. They clip the
+        image to [0, 1], and some round it to 8 bits.
+      randaugment_magnitude: strength of those operations, 0 to 10 (M).
       jitter_probability: of changing brightness, contrast, saturation and hue.
       brightness: factor drawn from 1 +- this.
       contrast: factor drawn from 1 +- this.
@@ -137,7 +147,8 @@ def make(
       blur_probability: of a Gaussian blur; one number for all views or one a view.
       blur_sigma: smallest and largest, in pixels of the view.
       solarize_probability: of inverting what is above 0.5; one number for all views or one a view.
-      noise: largest standard deviation of Gaussian noise, drawn for each image, as a share of the range.
+      noise: largest standard deviation of Gaussian noise, drawn for each image, as a share of the range of the
+        view itself (its largest value less its smallest, over all channels), so that faint images are not drowned.
     """
     crops = tuple(crop_area) != (1.0, 1.0)
 
@@ -147,12 +158,17 @@ def make(
 
     def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
         keys = iter(jax.random.split(key, 14))
+        # Keys of their own, so that these two change no draw of the others.
+        rotation_key, randaugment_key = (jax.random.fold_in(key, number) for number in (14, 15))
         blur, solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
         colour = x.shape[-1] == 3
         if crops:
             x = resized_crop(next(keys), x, size, crop_area, crop_ratio)
         elif x.shape[1:3] != (size, size):
             x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+        if rotation:
+            angle = jax.random.uniform(rotation_key, (len(x),), minval=-rotation, maxval=rotation)
+            x = randaugment.rotate(x, jnp.radians(angle))
         if flip_horizontal or rotate90:
             x = sometimes(next(keys), 0.5, x[:, :, ::-1], x)
         if flip_vertical or rotate90:
@@ -160,6 +176,8 @@ def make(
         if rotate90:
             # With both flips, a transposition half of the time gives each of the eight symmetries of the square.
             x = sometimes(next(keys), 0.5, x.swapaxes(1, 2), x)
+        if randaugment_operations:
+            x = randaugment.randaugment(randaugment_key, x, randaugment_operations, randaugment_magnitude)
         if jitter_probability:
             strengths = (brightness, contrast, saturation, hue)
             x = sometimes(next(keys), jitter_probability, jitter(next(keys), x, *strengths), x)
@@ -172,7 +190,8 @@ def make(
         if solarize:
             x = sometimes(next(keys), solarize, pix.solarize(x, 0.5), x)
         if noise:
-            deviation = jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
+            extent = x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True)
+            deviation = extent * jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
             x = x + deviation * jax.random.normal(next(keys), x.shape)
         return standardise(x, pixels)
 

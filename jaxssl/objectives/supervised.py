@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import losses
@@ -18,8 +19,13 @@ def make(
     frozen: bool = False,
     batch_norm: str = "train",
     label_smoothing: float = 0.0,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
 ) -> Objective:
     """Cross-entropy of a linear head on the pooled features.
+
+    With MixUp or CutMix each image is mixed with another of the batch, and its loss is that of both labels in the
+    shares that the images have; an unknown label counts 0. The accuracy is against the label of the larger share.
 
     Args:
       encoder: the network below the head.
@@ -28,6 +34,10 @@ def make(
       frozen: no gradient reaches the encoder and its batch statistics stay as they are.
       batch_norm: "train" (statistics of the batch) or "frozen" (those that the encoder came with).
       label_smoothing: share of the target that is spread over all classes.
+      mixup: alpha of the Beta(alpha, alpha) from which each batch draws the share of the first image when images are
+        averaged (Zhang et al., 2018, arXiv:1710.09412); 0 for none.
+      cutmix: the same where a box of one image is put into the other (Yun et al., 2019, arXiv:1905.04899). Where both
+        are above 0, each batch takes one of them with probability 1/2.
     """
     del steps
     head = Linear(classes)
@@ -42,20 +52,61 @@ def make(
         return params, state, {}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
-        del target, key
+        del target
         of_encoder = jax.lax.stop_gradient(params["encoder"]) if frozen else params["encoder"]
-        (image,) = batch["views"]
+        (image,), label = batch["views"], batch["label"]
+        if mixup or cutmix:
+            image, partner, share = mix(key, image, mixup, cutmix)
         out, state = apply_network(encoder, of_encoder, model_state["encoder"], image, train=encoder_trains)
         logits, _ = apply_network(head, params["head"], {}, out["pooled"], train=True)
-        value = losses.cross_entropy(logits, batch["label"], label_smoothing).mean()
-        accuracy = (logits.argmax(-1) == batch["label"]).mean()
-        return value, ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})
+        nats = losses.cross_entropy(logits, label, label_smoothing)
+        if mixup or cutmix:
+            nats = share * nats + (1 - share) * losses.cross_entropy(logits, label[partner], label_smoothing)
+            label = jnp.where(share >= 0.5, label, label[partner])
+        accuracy = (logits.argmax(-1) == label).mean()
+        return nats.mean(), ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})
 
     def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
         del params, step
         return target
 
     return Objective(init, loss, advance, first_loss=lambda batch_size: math.log(classes))
+
+
+def mix(key: jax.Array, image: jax.Array, mixup: float, cutmix: float) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """MixUp or CutMix of a batch, all of it in one way, with these alphas of the Beta; not both are 0.
+
+    Args:
+      key: of the draws.
+      image: [B, H, W, C] float32.
+      mixup: 0 for CutMix alone.
+      cutmix: 0 for MixUp alone.
+
+    Returns:
+      The mixed images, the place [B] in the batch of the image that is mixed into each, and the share in [0, 1] of its
+      own image that each keeps: a scalar, the same for the whole batch.
+    """
+    partner_key, mixup_key, cutmix_key, box_key, choice_key = jax.random.split(key, 5)
+    partner = jax.random.permutation(partner_key, len(image))
+    if mixup:
+        own = jnp.broadcast_to(jax.random.beta(mixup_key, mixup, mixup), image.shape[1:3])
+    if cutmix:
+        boxed = 1.0 - box(box_key, 1 - jax.random.beta(cutmix_key, cutmix, cutmix), *image.shape[1:3])
+        own = jnp.where(jax.random.bernoulli(choice_key), own, boxed) if mixup else boxed
+    weight = own[..., None]
+    return weight * image + (1 - weight) * image[partner], partner, own.mean()
+
+
+def box(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
+    """[height, width] bool, true in a box of that share of the image: anywhere, and what lies outside is cut off."""
+    place = jax.random.uniform(key, (2,))
+
+    def inside(side: int, place: jax.Array) -> jax.Array:
+        half = jnp.sqrt(area) * side / 2
+        low, high = jnp.round(place * side - half), jnp.round(place * side + half)
+        return (low <= jnp.arange(side)) & (jnp.arange(side) < high)
+
+    return inside(height, place[0])[:, None] & inside(width, place[1])
 
 
 def predict(encoder: nn.Module, classes: int, params: Tree, model_state: Tree, image: jax.Array) -> jax.Array:

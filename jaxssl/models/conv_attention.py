@@ -1,0 +1,96 @@
+"""A small convolutional network with self-attention over the positions of its last map.
+
+It is that of a student project on simulated gravitational lenses (ML4SCI's DeepLense) at 150 px: three stages of 64,
+128 and 256 channels, 150 -> 75 -> 37 -> 18 pixels, and 8 heads of attention over the 18x18 positions. What its
+description leaves open is chosen here: a stage is a 3x3 convolution, batch norm, ReLU and a 2x2 max-pool that drops an
+odd last row or column; attention knows positions by the sines and cosines of MAE, and its output is added to its input
+before a layer norm.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl.models.autoencoder import max_pool
+from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.vit import EPSILON, check, sincos_positions
+
+ENCODERS = ("conv_attention",)
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class Attention(nn.Module):
+    """[B, H, W, D] -> [B, H, W, D]: norm(x + attention(x + positions)), as in the Transformer (Vaswani et al., 2017,
+    arXiv:1706.03762), but that the positions enter the attention alone."""
+
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
+        positions = jnp.asarray(sincos_positions(height, width, channels), self.dtype)
+        y = dense(3 * channels, name="qkv")(x.reshape(batch, height * width, channels) + positions)
+        y = y.reshape(batch, height * width, 3, self.heads, channels // self.heads)
+        y = jax.nn.dot_product_attention(*jnp.moveaxis(y, 2, 0)).reshape(x.shape)
+        return nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x + dense(channels, name="proj")(y))
+
+
+class ConvAttention(nn.Module):
+    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; H' = floor(H / 8) for three
+    stages, and D = 256 as described.
+
+    Time and memory of the attention grow with (H' W')**2: large images want a further stage.
+
+    Attributes:
+      widths: channels of each stage; the last is D, which divides by 4 and by `heads`.
+      heads: of the attention.
+      stem: unused. It has none; the configuration gives one to every encoder.
+      dtype: of the computation; parameters, statistics and outputs stay float32.
+
+    Raises:
+      ValueError: at once, where the attributes do not fit together.
+    """
+
+    widths: tuple[int, ...] = (64, 128, 256)
+    heads: int = 8
+    stem: str = "imagenet"
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        if min(self.widths, default=0) < 1:
+            raise ValueError(f"widths={self.widths} must give each of one stage or more a channel or more")
+        check(self.widths[-1], self.heads)
+        super().__post_init__()
+
+    @property
+    def smallest_image(self) -> int:
+        return 2 ** len(self.widths)
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        conv = partial(
+            nn.Conv,
+            kernel_size=(3, 3),
+            padding=1,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal,
+            conv_general_dilated=conv_general_dilated,
+        )
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        x = image
+        for i, width in enumerate(self.widths):
+            x = conv(width, name=f"stage{i + 1}_conv")(x)
+            x = nn.relu(norm(name=f"stage{i + 1}_bn")(x))
+            x = max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
+        x = Attention(self.heads, self.dtype, name="attention")(x).astype(jnp.float32)
+        return {"pooled": x.mean((1, 2)), "map": x}
+
+
+def conv_attention(widths: tuple[int, ...] = (64, 128, 256), **kw) -> ConvAttention:
+    return ConvAttention(tuple(widths), **kw)

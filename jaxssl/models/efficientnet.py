@@ -1,0 +1,138 @@
+"""EfficientNet-Lite0 (github.com/tensorflow/tpu, models/official/efficientnet/lite): EfficientNet-B0 (Tan and Le, 2019,
+arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation. Layers have timm's names, `_` for each dot."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from jaxssl.models.conv import conv_general_dilated
+
+ENCODERS = ("efficientnet_lite0",)
+
+# A pixel of the last map stands for this many pixels of the image: on smaller images its stages only shuffle padding.
+SMALLEST_IMAGE = {"imagenet": 32, "small": 16}
+
+# Of each stage: blocks, side of the depthwise kernel, stride of the first block, expansion, channels that leave it.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+STEM, HEAD = 32, 1280  # Channels, which Lite keeps at any width.
+
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# Flax counts the channels of a depthwise kernel among its outputs, of which each channel has one.
+he_normal_depthwise = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+
+
+def relu6(x: jax.Array) -> jax.Array:
+    """As `nn.relu6`, with gradient 0 at 0 and at 6 as in PyTorch."""
+    return lax.clamp(jnp.zeros((), x.dtype), x, jnp.full((), 6, x.dtype))
+
+
+def round_channels(channels: float) -> int:
+    """The nearest multiple of 8, or the next where that would lose more than a tenth."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
+
+
+class MBConv(nn.Module):
+    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), D]: 1x1 convolution to `expansion` times the channels,
+    depthwise convolution, and 1x1 convolution to D = `width` without activation; with the input added where it fits.
+    """
+
+    width: int
+    kernel: int
+    stride: int
+    expansion: int
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y, inner = x, self.expansion * x.shape[-1]
+        if self.expansion == 1:
+            names = ("conv_dw", "bn1", "conv_pw", "bn2")
+        else:
+            names = ("conv_dw", "bn2", "conv_pwl", "bn3")
+            y = self.conv(inner, (1, 1), name="conv_pw")(y)
+            y = relu6(self.norm(name="bn1")(y))
+        depthwise = partial(self.conv, feature_group_count=inner, kernel_init=he_normal_depthwise)
+        y = depthwise(inner, (self.kernel, self.kernel), self.stride, name=names[0])(y)
+        y = relu6(self.norm(name=names[1])(y))
+        y = self.conv(self.width, (1, 1), name=names[2])(y)
+        y = self.norm(name=names[3])(y)
+        return x + y if self.stride == 1 and x.shape[-1] == self.width else y
+
+
+class EfficientNetLite(nn.Module):
+    """Gives {"pooled": [B, 1280], "map": [B, H', W', 1280]} float32 for images [B, H, W, C].
+
+    Convolutions pad as TensorFlow's "SAME" does, at stride 2 one pixel more at the bottom and at the right, so that
+    H' = ceil(H / 32). There is no dropout and no stochastic depth, with which the published weights were trained.
+
+    Attributes:
+      width: what the channels between the stem and the head are multiplied with; 1.4 for Lite4.
+      depth: what the blocks of every stage but the first and the last are multiplied with; 1.8 for Lite4.
+      momentum: of the batch statistics: what each step keeps of them. The published .99 wants several hundred steps.
+      stem: "imagenet" (first convolution of stride 2, as published) or "small" (stride 1: H' = ceil(H / 16)).
+      dtype: of the computation; parameters, statistics and outputs stay float32.
+
+    Raises:
+      ValueError: at once, where an attribute is out of its range.
+    """
+
+    width: float = 1.0
+    depth: float = 1.0
+    momentum: float = 0.99
+    stem: str = "imagenet"
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self):
+        if not (self.width > 0 and self.depth > 0 and 0 <= self.momentum < 1):
+            raise ValueError(
+                f"width={self.width}, depth={self.depth}, momentum={self.momentum}: the first two are above 0, and the "
+                "last is from 0 to below 1"
+            )
+        super().__post_init__()
+
+    @property
+    def smallest_image(self) -> int:
+        return SMALLEST_IMAGE[self.stem]
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+        conv = partial(
+            nn.Conv,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal,
+            conv_general_dilated=conv_general_dilated,
+        )
+        norm = partial(
+            nn.BatchNorm, use_running_average=not train, momentum=self.momentum, epsilon=1e-3, dtype=self.dtype
+        )
+        x = conv(STEM, (3, 3), 2 if self.stem == "imagenet" else 1, name="conv_stem")(image)
+        x = relu6(norm(name="bn1")(x))
+        for i, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
+            if 0 < i < len(STAGES) - 1:
+                blocks = math.ceil(blocks * self.depth)
+            for j in range(blocks):
+                shape = (round_channels(channels * self.width), kernel, 1 if j else stride, expansion)
+                x = MBConv(*shape, conv, norm, name=f"blocks_{i}_{j}")(x)
+        x = conv(HEAD, (1, 1), name="conv_head")(x)
+        x = relu6(norm(name="bn2")(x)).astype(jnp.float32)
+        return {"pooled": x.mean((1, 2)), "map": x}
+
+
+def efficientnet_lite0(**kw) -> EfficientNetLite:
+    return EfficientNetLite(**kw)
