@@ -145,10 +145,11 @@ def check(c: ConfigDict) -> None:
     known_options("pretrain.kw", c.pretrain.kw, defaults(objectives.load(c.pretrain.objective), ("classes", "steps")))
     for name in ("pretrain", "transfer"):
         check_training(name, c[name])
-    turns = [field for field in ("rotate90", "flip_vertical") if c.pretrain.augment[field]]
+    turns = [field for field in ("rotate90", "flip_vertical", "rotation") if c.pretrain.augment[field]]
     if c.pretrain.objective == "rotation" and turns:
+        value = c.pretrain.augment[turns[0]]
         raise UserError(
-            f"pretrain.augment.{turns[0]}=True turns the images whose rotation is to be told; set it to False"
+            f"pretrain.augment.{turns[0]}={value} turns the images whose rotation is to be told; set it to {type(value)(0)}"
         )
     if c.pretrain.epochs == 0 and not c.transfer.protocols:
         raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
@@ -178,6 +179,9 @@ def check_training(name: str, c: ConfigDict) -> None:
         value = c.augment[field]
         if len(value) != 2 or not 0 < value[0] <= value[1] <= most:
             raise UserError(f"{name}.augment.{field}={value} should be two numbers in (0, {most}], the smaller first")
+    for field, most in (("rotation", 180.0), ("randaugment_operations", math.inf), ("randaugment_magnitude", 10.0)):
+        if not 0 <= c.augment[field] <= most:
+            raise UserError(f"{name}.augment.{field}={c.augment[field]} lies outside [0, {most:g}]")
     for field, value in c.augment.items():
         probabilities = value if isinstance(value, tuple) else (value,)
         if field.endswith("probability") and not (probabilities and all(0 <= p <= 1 for p in probabilities)):

@@ -119,6 +119,9 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     encoder = make_encoder(config)
     for phase in configuration.trainings(config):
         sharding.check_batch(f"{phase}.batch_size", config[phase].batch_size, mesh)
+    if config.pretrain.epochs:
+        # What the objective refuses of encoder and options is said before an image is read.
+        make_objective(config, encoder, classes=0, steps=1)
     d = config.data
     source = data.load(
         d.name,
@@ -173,12 +176,17 @@ def make_encoder(config: ConfigDict) -> nn.Module:
     return encoder
 
 
+def make_objective(config: ConfigDict, encoder: nn.Module, classes: int, steps: int) -> Objective:
+    c = config.pretrain
+    return objectives.load(c.objective)(encoder, classes=classes, steps=steps, **c.kw)
+
+
 def make_pretext(
     config: ConfigDict, encoder: nn.Module, source: Source, rows: dict[str, np.ndarray], labelled: np.ndarray
 ) -> tuple[Objective, np.ndarray]:
     """The objective of the pretraining and the rows that it sees; of labels it reads no more than transfer may use."""
     c = config.pretrain
-    make = functools.partial(objectives.load(c.objective), encoder, classes=max(1, len(source.classes)), **c.kw)
+    make = functools.partial(make_objective, config, encoder, max(1, len(source.classes)))
     seen, known = rows["train"], source.labels[rows["train"]] != UNLABELLED
     if make(steps=1).supervised:
         if not source.classes:
