@@ -149,7 +149,8 @@ def check(c: ConfigDict) -> None:
     if c.pretrain.objective == "rotation" and turns:
         value = c.pretrain.augment[turns[0]]
         raise UserError(
-            f"pretrain.augment.{turns[0]}={value} turns the images whose rotation is to be told; set it to {type(value)(0)}"
+            f"pretrain.augment.{turns[0]}={value} turns the images whose rotation is to be told; "
+            f"set it to {type(value)(0)}"
         )
     if c.pretrain.epochs == 0 and not c.transfer.protocols:
         raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
