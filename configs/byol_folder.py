@@ -16,6 +16,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c = config.base()
     c.data.name = "folder"
     c.data.kw.group_pattern = ""
+    c.data.kw.table = ""
+    for column in ("path", "label", "group", "split"):
+        c.data.kw[f"{column}_column"] = column
     c.data.image_size = 128
     c.pretrain.objective = "byol"
     c.pretrain.kw.hidden = 4096

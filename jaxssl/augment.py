@@ -4,6 +4,7 @@ Everything is written for the whole batch at once. The random numbers of an imag
 the batch, not on the devices, so one device and eight see the same views.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,17 +16,30 @@ from jaxssl import randaugment
 
 
 class Pixels(NamedTuple):
-    """What stored values mean, found on the training images: `low` becomes 0 and `high` 1, then mean 0 and std 1."""
+    """What stored values mean, found on the training images.
+
+    Attributes:
+      low: becomes 0.
+      high: becomes 1.
+      mean: of each channel after that and after the stretch; becomes 0.
+      std: likewise; becomes 1.
+      asinh: strength of the stretch that lifts what is faint; 0 for none.
+    """
 
     low: float
     high: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    asinh: float = 0.0
 
 
 def to_unit(image: jax.Array, pixels: Pixels) -> jax.Array:
-    """Stored values (uint8, uint16 or float) -> float32, most of them in [0, 1]."""
-    return (image.astype(jnp.float32) - pixels.low) / (pixels.high - pixels.low)
+    """Stored values (uint8, uint16 or float) -> float32, most of them in [0, 1].
+
+    With `pixels.asinh` = a these become asinh(a x) / asinh(a) (Lupton et al., 1999, AJ 118:1406; 2004, PASP 116:133).
+    """
+    x = (image.astype(jnp.float32) - pixels.low) / (pixels.high - pixels.low)
+    return jnp.arcsinh(pixels.asinh * x) / math.asinh(pixels.asinh) if pixels.asinh else x
 
 
 def standardise(image: jax.Array, pixels: Pixels) -> jax.Array:

@@ -37,6 +37,8 @@ def base() -> ConfigDict:
     c.data.folds = 0  # Parts of a cross-validation, of which one is the test split; 0: one split.
     c.data.fold = 0  # Which part, from 0 on; each is a run of its own, from fresh weights.
     c.data.on_bad_file = "stop"  # "stop" or "skip" when a file cannot be read.
+    c.data.percentiles = (0.1, 99.9)  # Of 16-bit and float values: these become 0 and 1; 8 bits keep 0 and 255.
+    c.data.asinh = 0.0  # Then x becomes asinh(a x) / asinh(a) with this a, which lifts what is faint; 0: linear.
     c.data.nan = "refuse"  # "refuse", "zero" or "median" for values that are not finite.
     c.data.kw = ConfigDict()  # What this dataset takes besides.
 
@@ -138,6 +140,10 @@ def check(c: ConfigDict) -> None:
     at_least("data.labels_per_class", c.data.labels_per_class, 0)
     if c.data.labels_per_class and c.data.label_fraction < 1:
         raise UserError("data.labels_per_class and data.label_fraction are both set: choose one")
+    low, high = c.data.percentiles if len(c.data.percentiles) == 2 else (0, 0)
+    if not 0 <= low < high <= 100:
+        raise UserError(f"data.percentiles={c.data.percentiles}: give two numbers from 0 to 100, the lower first")
+    at_least("data.asinh", c.data.asinh, 0)
     at_least("data.image_size", c.data.image_size, 1)
     at_least("data.stored_size", c.data.stored_size, 0)
     at_least("transfer.freeze_epochs", c.transfer.freeze_epochs, 0)

@@ -139,7 +139,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         labelled = splits.labels_per_class(source, rows["train"], d.labels_per_class, seed=config.seed)
     else:
         labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
-    pixels = measure_pixels(source, rows["train"])
+    pixels = measure_pixels(source, rows["train"], d.percentiles, d.asinh)
 
     @jax.jit
     def encode(variables: Tree, batch: dict) -> jax.Array:
@@ -301,16 +301,19 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
     return rows[:: -(-len(rows) // most)]
 
 
-def measure_pixels(source: Source, train: np.ndarray) -> augment.Pixels:
+def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, float], asinh: float) -> augment.Pixels:
     """Scaling of the stored values, from a sample of the training images."""
     images = source.images[every_nth(train, MEASURED)]
     if images.min() == images.max():
         raise UserError(f"the training images all hold one value, {images.min()}: nothing can be learnt from them")
-    low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, (0.1, 99.9)))
+    low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, percentiles))
     if low == high:  # A few points on an even ground.
         low, high = float(images.min()), float(images.max())
     unit = (images.reshape(-1, source.channels).astype(np.float64) - low) / (high - low)
-    return augment.Pixels(low, high, tuple(unit.mean(0).tolist()), tuple(np.maximum(unit.std(0), 1e-3).tolist()))
+    if asinh:
+        unit = np.arcsinh(asinh * unit) / math.asinh(asinh)
+    mean, std = unit.mean(0), np.maximum(unit.std(0), 1e-3)
+    return augment.Pixels(low, high, tuple(mean.tolist()), tuple(std.tolist()), asinh)
 
 
 def describe_dataset(setup: Setup) -> dict[str, Any]:

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, rotate
 
-from jaxssl import augment, sharding
+from jaxssl import augment, randaugment, sharding
 from tests import tiny
 
 UNIT = augment.Pixels(0.0, 255.0, (0.0,), (1.0,))
@@ -100,19 +100,99 @@ def test_grey_has_three_equal_channels():
     np.testing.assert_array_equal(view[..., 0], view[..., 2])
 
 
-@pytest.mark.parametrize("scale", [1, 257])
-def test_noise_scales_with_the_range_of_the_image(scale):
-    flat = {"image": np.full((400, 8, 8, 1), 100 * scale, np.uint16)}
-    pixels = augment.Pixels(0.0, 255.0 * scale, (0.0,), (1.0,))
-    (view,) = views(flat, pixels, count=1, noise=0.1)
-    deviation = np.asarray(view).std(axis=(1, 2, 3))
-    assert 0 < deviation.min() < 0.01 and 0.09 < deviation.max() < 0.14
+def halves(size, low, high):
+    """Images of two values, so that noise and range are both plain to see."""
+    x = np.full((size, 16, 16, 1), low, np.uint16)
+    x[:, 8:] = high
+    return {"image": x}
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 50000), (20000, 20200)])
+def test_noise_is_a_share_of_the_range_of_the_image_itself(low, high):
+    (view,) = views(halves(400, low, high), augment.Pixels(0.0, 1.0, (0.0,), (1.0,)), count=1, size=16, noise=0.1)
+    share = (np.asarray(view)[:, :8] - low).std(axis=(1, 2, 3)) / (high - low)
+    # Uniform between 0 and the largest.
+    assert 0 < share.min() < 0.005 and 0.09 < share.max() < 0.13
+    assert share.mean() == pytest.approx(0.05, abs=0.006)
+
+
+def test_noise_takes_the_range_over_all_channels_and_spares_an_image_of_one_value():
+    x = np.zeros((200, 8, 8, 3), np.uint8)
+    x[..., 2] = 200
+    x[100:] = 77
+    (view,) = views({"image": x}, COLOUR, count=1, noise=0.1)
+    assert np.asarray(view)[:100, ..., 0].std(axis=(1, 2)).max() > 0.05
+    np.testing.assert_allclose(view[100:], 77 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise": 0.2},
+        {"blur_probability": (1.0,)},
+        {"rotation": 180.0},
+        {"noise": 0.2, "blur_probability": (0.5,), "crop_area": (0.3, 1.0), "rotation": 30.0, "flip_vertical": True},
+    ],
+)
+def test_a_view_of_a_scaled_and_shifted_image_is_scaled_and_shifted_likewise(options):
+    x = np.random.default_rng(6).random((16, 8, 8, 2)).astype(np.float32)
+    pixels = augment.Pixels(0.0, 1.0, (0.0, 0.0), (1.0, 1.0))
+    (view,) = views({"image": x}, pixels, count=1, **options)
+    assert np.abs(view - x).max() > 0.1
+    for scale, shift in ((0.01, 0.0), (3.0, -1.0)):
+        (other,) = views({"image": scale * x + shift}, pixels, count=1, **options)
+        np.testing.assert_allclose((other - shift) / scale, view, atol=2e-4)
+
+
+def angles(view, x):
+    """The angle of each view of one image, in degrees: that of the nearest of SciPy's rotations, and how near it is."""
+    tried = np.arange(-180, 180, 2.0)
+    turned = [rotate(x, a, (0, 1), reshape=False, order=1, mode="reflect") for a in tried]
+    distance = np.abs(np.asarray(view)[:, None] - np.stack(turned)).mean(axis=(2, 3, 4))
+    return tried[distance.argmin(1)], distance.min(1)
+
+
+@pytest.mark.parametrize("largest", [30.0, 180.0])
+def test_each_image_is_turned_by_its_own_angle_up_to_the_largest(largest):
+    smooth = gaussian_filter(np.random.default_rng(7).random((16, 16, 1)), (2, 2, 0)).astype(np.float32)
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+    batch = {"image": np.repeat(smooth[None], 300, 0)}
+    (view,) = views(batch, augment.Pixels(0.0, 1.0, (0.0,), (1.0,)), count=1, size=16, rotation=largest)
+    angle, distance = angles(view, smooth)
+    assert distance.max() < 0.02
+    assert -largest <= angle.min() < -0.9 * largest and 0.9 * largest < angle.max() <= largest
+    assert abs(angle.mean()) < 4 * largest / np.sqrt(3 * 300)
+    assert np.abs(angle).mean() == pytest.approx(largest / 2, rel=0.15)
+    # Bilinear and reflected: nothing darker or brighter than the image comes in.
+    assert view.min() >= 0 and view.max() <= 1 + 1e-6
+
+
+def test_rotation_is_scipys_and_right_angles_are_exact():
+    x = np.random.default_rng(8).random((6, 9, 9, 2)).astype(np.float32)
+    degrees = np.array([0, 90, 180, -90, 37, -140], np.float32)
+    y = randaugment.rotate(x, np.radians(degrees))
+    np.testing.assert_array_equal(y[0], x[0])
+    for i, quarters in ((1, 1), (2, 2), (3, 3)):
+        np.testing.assert_allclose(y[i], np.rot90(x[i], quarters), atol=1e-5)
+    for i in (4, 5):
+        oracle = rotate(x[i].astype(float), degrees[i], (0, 1), reshape=False, order=1, mode="reflect")
+        np.testing.assert_allclose(y[i], oracle, atol=1e-5)
+
+
+def test_rotation_changes_no_draw_of_the_others():
+    batch = halves(32, 0, 50)
+    pixels = augment.Pixels(0.0, 100.0, (0.0,), (1.0,))
+    options = {"count": 1, "size": 16, "flip_vertical": True, "noise": 0.1}
+    (without,) = views(batch, pixels, **options)
+    (turned,) = views(batch, pixels, rotation=1e-6, **options)
+    np.testing.assert_allclose(turned, without, atol=1e-5)
 
 
 def test_views_differ_between_images_views_and_keys_and_not_between_devices():
     batch = tiny.batch(16, side=8)
     batch["image"][:] = batch["image"][0]
     options = {"crop_area": (0.3, 0.8), "flip_horizontal": True, "noise": 0.1, "blur_probability": (0.5,)}
+    options["rotation"] = 45.0
     first, second = views(batch, **options)
     assert len(np.unique(np.round(first, 5), axis=0)) == 16
     assert np.abs(first - second).max() > 0.1
@@ -126,3 +206,12 @@ def test_float_images_keep_values_above_one():
     batch = {"image": jnp.full((2, 8, 8, 1), 3.0)}
     (view,) = views(batch, augment.Pixels(0.0, 1.0, (0.0,), (1.0,)), count=1, jitter_probability=1.0)
     np.testing.assert_allclose(view, 3.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [0.5, 8.0, 100.0])
+def test_asinh_stretch_against_astropy(strength):
+    visualization = pytest.importorskip("astropy.visualization", reason="astropy comes with the extra [fits]")
+    stored = np.linspace(10, 30, 41, dtype=np.float32)[None, None, :, None]
+    got = augment.to_unit(stored, augment.Pixels(10.0, 30.0, (0.0,), (1.0,), strength))
+    want = visualization.AsinhStretch(1 / strength)(np.linspace(0, 1, 41))
+    np.testing.assert_allclose(np.asarray(got).ravel(), want, atol=1e-6)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from jaxssl import checkpoint, experiment, metrics
+from jaxssl import augment, checkpoint, experiment, metrics
+from jaxssl.data import source
 from jaxssl.errors import SickRun, UserError
 from tests import tiny_config
 
@@ -262,3 +263,14 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
     setup = experiment.prepare(config, tmp_path)
     assert 0 < len(setup.labelled) < len(setup.splits["train"])
     np.testing.assert_array_equal(setup.seen, setup.labelled)
+
+
+@pytest.mark.parametrize("asinh", [0.0, 10.0])
+def test_training_images_have_mean_0_and_deviation_1_after_their_scaling(asinh):
+    pixels = np.random.default_rng(0).gamma(0.5, 30.0, (50, 8, 8, 2)).astype(np.float32)
+    images = source.make(pixels, np.zeros(50), [str(i) for i in range(50)], ("a", "b"))
+    scaling = experiment.measure_pixels(images, np.arange(50), (1.0, 99.0), asinh)
+    assert (scaling.low, scaling.high) == tuple(np.percentile(pixels, (1, 99)))
+    seen = np.asarray(augment.plain(pixels, scaling, 8))
+    np.testing.assert_allclose(seen.mean((0, 1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(seen.std((0, 1, 2)), 1, atol=1e-4)

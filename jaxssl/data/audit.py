@@ -69,9 +69,9 @@ from jaxssl.errors import UserError, guess
 
 # Two images are near where their hashes differ in at most DISTANCE bits and their details correlate with at least
 # SIMILARITY. Measured on small copies of seven medical datasets: of 150 images of each, 97 to 100 % are found again at
-# JPEG quality 50, at half and .8 of the size and at 1.2 times the brightness. At 32 pixels a side hardly any is, but for
-# brighter ones; and copies that are cropped by 2 %, turned or mirrored are not found at any size. The hash alone would
-# join 174 pairs of chest x-rays that are no copies, and 1,095 of the 103,285 pairs of idrid. With the details,
+# JPEG quality 50, at half and .8 of the size and at 1.2 times the brightness. At 32 pixels a side hardly any is, but
+# for brighter ones; and copies that are cropped by 2 %, turned or mirrored are not found at any size. The hash alone
+# would join 174 pairs of chest x-rays that are no copies, and 1,095 of the 103,285 pairs of idrid. With the details,
 # chest_xray has none; 30 of the 31 clusters of ham10000 are within one lesion; and the one of idrid is false: different
 # eyes in the frame of one camera reach .961, which a lower SIMILARITY would join by the dozen (40 pairs at .93).
 # Simulated lenses that differ in nothing but substructure are near, too.
@@ -146,15 +146,15 @@ def folder(dir: str, group_pattern: str = "") -> Listing:
     if not root.is_dir():
         raise UserError(f"{dir} is not a folder: name the one that holds the images")
     found = images.find(root)
-    paths = [path for path in found if path.lower().endswith(images.EXTENSIONS)]
+    paths = [path for path in found if images.is_image(root / path)]
     if not paths:
         raise UserError(f"{dir} holds no image ({', '.join(images.EXTENSIONS)}): name another folder")
-    groups = folders._groups(paths, group_pattern) if group_pattern else [None] * len(paths)
+    groups = folders.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
     outer = _outer(paths)
     inner = [path[len(outer) :] for path in paths]
     notes = []
     try:
-        official, labels = folders._layout(root, inner)
+        official, labels = folders.read_layout(root, inner)
     except UserError as error:
         official, labels, notes = None, None, [f"the folders are no classes: {error}"]
     columns = (official or [ALL] * len(paths), labels or [None] * len(paths), groups)
@@ -193,7 +193,7 @@ def download(name: str, manual_dir: str, **kw: Any) -> Listing:
             raise
         raise UserError(f"--kw: '{name}' does not know {error}") from error
     except UserError as error:
-        if not any(file.lower().endswith(images.EXTENSIONS) for file in found.files):
+        if not any(images.is_image(root / file) for file in found.files):
             raise
         listing = folder(manual_dir)
         return listing._replace(name=name, notes=[f"the builder cannot use this download: {error}", *listing.notes])
@@ -238,7 +238,7 @@ def archive(path: str) -> Listing:
     Raises:
       UserError: no archive there, or arrays that are missing, hold objects or do not go together.
     """
-    arrays = npz._arrays(Path(path))
+    arrays = npz.read_arrays(Path(path))
     sides = [side for side in npz.SPLITS if f"{side}_images" in arrays]
     rows = [(f"{side}_", side, npz.SPLITS[side]) for side in sides] or [("", "images", ALL)]
     items = []
@@ -247,8 +247,8 @@ def archive(path: str) -> Listing:
             raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: 'train_images' or 'images' is missing")
         pixels = arrays[f"{prefix}images"]
         known = bool(sides) or "labels" in arrays
-        labels = npz._labels(Path(path), arrays, f"{prefix}labels", len(pixels)) if known else [None] * len(pixels)
-        names = npz._ids(side, len(pixels))
+        labels = npz.read_labels(Path(path), arrays, f"{prefix}labels", len(pixels)) if known else [None] * len(pixels)
+        names = npz.make_ids(side, len(pixels))
         for one, pixel, label in zip(names, pixels, labels, strict=True):
             items.append(Item(one, pixel, split, None if label is None else str(label)))
     if not items:
@@ -285,7 +285,7 @@ def files(listing: Listing) -> dict[str, Any]:
     on stderr where that is a terminal.
     """
     quiet = len(listing.items) <= 1000 or not sys.stderr.isatty()
-    with images._strict_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with images.strict_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
         looked = pool.map(_look, listing.items)
         console = Console(stderr=True)
         done = list(track(looked, "images", len(listing.items), transient=True, disable=quiet, console=console))
@@ -449,7 +449,7 @@ def _look(item: Item) -> tuple[dict[str, Any], np.ndarray | None]:
         row["phash"] = f"{bits:016x}"
         return row, details
     except Exception as error:
-        why = images._reason(error) or type(error).__name__
+        why = images.reason(error) or type(error).__name__
         row["unreadable"] = {"kind": _kind(why, row["bytes"]), "why": why}
         return row, None
 
@@ -495,9 +495,13 @@ def _whole(flat: np.ndarray) -> dict[str, Any]:
 
 
 def _perceive(image: np.ndarray) -> tuple[int, np.ndarray]:
-    """A hash of 64 bits, the signs of the 8 x 8 lowest cosine coefficients of the image in grey about their median (the
-    pHash of Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"), and its details: what a
-    Gaussian of one pixel takes from its thumbnail of 32 x 32, with mean 0 and norm 1, as [1024] float16."""
+    """The perceptual hash and the details of [H, W, C].
+
+    Returns:
+      64 bits: which of the 8 x 8 lowest cosine coefficients of the grey image are above their median (the pHash of
+        Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions").
+      [1024] float16: what a Gaussian of one pixel takes from the thumbnail of 32 x 32, of mean 0 and norm 1, or zeros.
+    """
     if image.dtype.kind == "f":
         image = np.where(np.isfinite(image), image, 0)
         image = image / max(np.abs(image).max(), np.finfo(np.float32).tiny)

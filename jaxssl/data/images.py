@@ -12,12 +12,21 @@ What becomes of a file, so that all images of a dataset are arrays of one kind:
 | EXIF orientation | applied |
 | TIFF of several pages or samples | channels |
 | [C, H, W] | [H, W, C], where the first axis is at most 16 and smaller than both others |
+| DICOM in grey | modality LUT, or rescale slope and intercept: float32 unless they are 1 and 0 |
+| DICOM in MONOCHROME1 | inverted within its stored bits, before it is rescaled |
+| DICOM in palette or YBR colour | RGB |
+| FITS | its first image of two or three axes, BSCALE and BZERO applied; BLANK is NaN |
 
-A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits.
+A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits; so is a DICOM file of several frames, which
+are slices or moments and not channels. The window of a DICOM file is not applied: what is dark and bright is for
+`jaxssl.experiment.measure_pixels` to find. FITS rows stay in their order, which is from the bottom of the sky upwards.
 """
 
+import gzip
+import importlib
 import io
 import logging as std_logging
+import math
 import os
 import sys
 import warnings
@@ -25,6 +34,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -35,13 +46,16 @@ from rich.progress import track
 
 from jaxssl.errors import UserError
 
-EXTENSIONS = (".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
+PICTURES = (".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
+EXTENSIONS = (".dcm", ".dicom", ".fit", ".fits", ".fits.fz", ".fits.gz", *PICTURES)
 MAX_PIXELS = 100_000_000
 ON_BAD_FILE = ("stop", "skip")
 NAN = ("refuse", "zero", "median")
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COLOUR_TIFF = ("RGB", "PALETTE", "SEPARATED", "YCBCR", "CIELAB")
+_DICOM_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"
 _LISTED = 10
 
 
@@ -60,6 +74,23 @@ def find(root: Path) -> list[str]:
         relative = Path(folder).relative_to(root)
         found += [(relative / name).as_posix() for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is one of images by its extension or, where the name has none, by the mark of DICOM.
+
+    A number at the end of a name is no extension: names of DICOM files are often made of numbers and points.
+    """
+    name = path.name.lower()
+    if name.endswith(EXTENSIONS):
+        return True
+    if name == "dicomdir" or not (path.suffix[1:].isdecimal() or not path.suffix) or not path.is_file():
+        return False
+    try:
+        with open(path, "rb") as opened:
+            return _is_dicom(opened.read(132))
+    except OSError:
+        return False
 
 
 def as_image(array: np.ndarray) -> np.ndarray:
@@ -88,7 +119,7 @@ def as_image(array: np.ndarray) -> np.ndarray:
 
 
 def read(file: Path | bytes, size: int | None = None) -> np.ndarray:
-    """Decodes a PNG, JPEG, TIFF or npy file, told apart by their content, not by their name.
+    """Decodes a PNG, JPEG, TIFF, npy, DICOM or FITS file, told apart by their content, not by their name.
 
     Args:
       file: a path, or the bytes of a file.
@@ -98,18 +129,24 @@ def read(file: Path | bytes, size: int | None = None) -> np.ndarray:
       [H, W, C] uint8, uint16 or float32; see the table of this module.
 
     Raises:
+      UserError: the package that reads DICOM or FITS is not installed.
       Exception: of many kinds, as the decoders have it, for a file that is broken or not one image.
     """
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as opened:
-        head = opened.read(26)
+        head = opened.read(1024)
         opened.seek(0)
+        # First, as what stands ahead of its mark may be the head of a TIFF.
+        if _is_dicom(head):
+            return _read_dicom(opened, head)
         if head.startswith(b"\x93NUMPY"):
             image = as_image(np.load(opened, allow_pickle=False))
             _check_pixels(image.shape[1], image.shape[0])
             return image
         if head.startswith(_TIFF):
             return _read_tiff(opened)
-        if head.startswith(b"\x89PNG") and len(head) == 26 and head[24] == 16 and head[25] != 0:
+        if head.startswith((b"SIMPLE  =", b"\x1f\x8b")):
+            return _read_fits(opened)
+        if head.startswith(b"\x89PNG") and len(head) > 25 and head[24] == 16 and head[25] != 0:
             raise ValueError("a 16-bit PNG in colour would be cut to 8 bits: save it as TIFF or npy")
         return _read_pillow(opened, ("JPEG", "PNG"), size)
 
@@ -166,7 +203,8 @@ def stack(
       kept: [M] int64, which of the names these are.
 
     Raises:
-      UserError: bad files that stop, images that are not finite, dtypes or channels that do not go together.
+      UserError: bad files that stop, images that are not finite, dtypes or channels that do not go together, or what
+        `read_one` raises as such.
     """
     for field, value, known in (("on_bad_file", on_bad_file, ON_BAD_FILE), ("nan", nan, NAN)):
         if value not in known:
@@ -180,10 +218,12 @@ def stack(
                 image, count = _fill(image, nan)
                 return fit(image, size), count, ""
             return fit(image, size), 0, ""
+        except UserError:
+            raise
         except Exception as error:
-            return None, 0, _reason(error)
+            return None, 0, reason(error)
 
-    with _strict_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    with strict_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
         results = pool.map(one, range(len(names)))
         quiet = len(names) <= 1000 or not sys.stderr.isatty()
         console = Console(stderr=True)
@@ -237,8 +277,11 @@ def _report_bad(bad: list[str], total: int, on_bad_file: str) -> None:
     logging.warning("skipped (data.on_bad_file): %s", what)
 
 
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+def reason(error: Exception) -> str:
+    """Why a file cannot be read, in one short line."""
+    # The name of the file stands before the reason already.
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = " ".join(said.split())
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"
     return text if len(text) <= 150 else text[:147] + "..."
@@ -250,10 +293,10 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 @contextmanager
-def _strict_pillow() -> Iterator[None]:
+def strict_decoders() -> Iterator[None]:
     """Around the threads and not inside them, as the filters of `warnings` belong to the whole process."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="PIL")
+        warnings.filterwarnings("ignore", module="PIL|astropy|pydicom")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
 
@@ -262,7 +305,7 @@ def _read_pillow(opened: io.IOBase, formats: tuple[str, ...], size: int | None) 
     try:
         image = Image.open(opened, formats=formats)
     except UnidentifiedImageError:
-        raise ValueError("neither PNG, JPEG, TIFF nor npy, or its head is broken") from None
+        raise ValueError("neither PNG, JPEG, TIFF, npy, DICOM nor FITS, or its head is broken") from None
     _check_pixels(*image.size)
     if size is not None and image.format == "JPEG":
         image.draft(None, (2 * size, 2 * size))
@@ -298,6 +341,94 @@ def _read_tiff(opened: io.IOBase) -> np.ndarray:
             return _without_alpha(image) if alpha and image.shape[-1] in (2, 4) else image
     opened.seek(0)
     return _read_pillow(opened, ("TIFF",), None)
+
+
+def _package(name: str, extra: str) -> ModuleType:
+    """A package that jaxssl does without where no file needs it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{extra.upper()} files need the package {name.split('.')[0]}: pip install 'jaxssl[{extra}]'"
+        ) from error
+
+
+def _is_dicom(head: bytes) -> bool:
+    return head[128:132] == b"DICM"
+
+
+def _read_dicom(opened: io.IOBase, head: bytes) -> np.ndarray:
+    pydicom = _package("pydicom", "dicom")
+    pixels = importlib.import_module("pydicom.pixels")
+    # pydicom logs what it then also raises, and what it mends.
+    std_logging.getLogger("pydicom").setLevel(std_logging.CRITICAL)
+    if _DEFLATED_DICOM in head:
+        raise ValueError("deflated DICOM has no limit to its size and is refused: save it as Explicit VR Little Endian")
+    data = pydicom.dcmread(opened)
+    if "Rows" not in data or "Columns" not in data:
+        raise ValueError(f"a DICOM file without an image ({data.get('Modality') or 'of no modality'})")
+    _check_pixels(data.Columns, data.Rows)
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise ValueError(f"{frames} frames are not one image: save each as a file")
+    syntax = data.file_meta.TransferSyntaxUID
+    if not pixels.get_decoder(syntax).is_available:
+        raise ValueError(f"{syntax.name} needs a plugin of pydicom, such as pylibjpeg, or save the file uncompressed")
+    colours, array = data.PhotometricInterpretation, pixels.pixel_array(data)
+    if colours == "PALETTE COLOR":
+        return as_image(pixels.apply_color_lut(array, data))
+    if colours in _DICOM_COLOUR:
+        return as_image(array)
+    if colours not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"photometric interpretation '{colours}' is not known")
+    return as_image(_grey_dicom(array, data))
+
+
+def _grey_dicom(array: np.ndarray, data: Any) -> np.ndarray:
+    """The values that the stored ones of a `pydicom.Dataset` stand for (DICOM PS3.3, C.7.6.3.1.2 and C.11.1)."""
+    bits = data.get("BitsStored")
+    if data.get("ModalityLUTSequence"):
+        array = importlib.import_module("pydicom.pixels").apply_modality_lut(array, data)
+        bits = 8 * array.itemsize
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        # The lowest and the highest value that so many bits can hold change places: with a sign their sum is -1.
+        array = (-1 if array.dtype.kind == "i" else 2**bits - 1) - array
+    if data.get("BitsAllocated") == 1:
+        return array.astype(bool)
+    # Files of the enhanced kind hold slope and intercept deeper.
+    deeper = [data.get(f"{which}FunctionalGroupsSequence") for which in ("PerFrame", "Shared")]
+    found = [groups[0].get("PixelValueTransformationSequence") for groups in deeper if groups]
+    holder = next((sequence[0] for sequence in found if sequence), data)
+    slope, intercept = holder.get("RescaleSlope"), holder.get("RescaleIntercept")
+    slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+    return array if (slope, intercept) == (1, 0) else (array * slope + intercept).astype(np.float32)
+
+
+def _read_fits(opened: io.IOBase) -> np.ndarray:
+    fits = _package("astropy.io.fits", "fits")
+    if opened.read(2) == b"\x1f\x8b":
+        # Read with a limit, as a small file may hold any number of zeros.
+        opened.seek(0)
+        content = gzip.GzipFile(fileobj=opened).read(8 * MAX_PIXELS + 1)
+        if len(content) > 8 * MAX_PIXELS:
+            raise ValueError(f"unpacks to more than the limit of {8 * MAX_PIXELS // 10**6} million bytes")
+        if not content.startswith(b"SIMPLE  ="):
+            raise ValueError("a gzip file that does not hold FITS")
+        opened = io.BytesIO(content)
+    opened.seek(0)
+    with fits.open(opened, memmap=False) as units:
+        for unit in units:
+            shape = list(unit.shape) if unit.is_image else []
+            while len(shape) > 2 and shape[0] == 1:
+                shape.pop(0)
+            if len(shape) in (2, 3):
+                _check_pixels(*sorted(shape)[-2:])
+                if math.prod(shape) > 16 * MAX_PIXELS:
+                    raise ValueError(
+                        f"{math.prod(shape)} values, above the limit of {16 * MAX_PIXELS // 10**6} million"
+                    )
+                return as_image(unit.data.reshape(shape))
+    raise ValueError("a FITS file without an image of two or three axes")
 
 
 def _without_alpha(image: np.ndarray) -> np.ndarray:

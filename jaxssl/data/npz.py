@@ -32,18 +32,18 @@ def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | N
     path = Path(dir)
     if not dir or not path.is_file():
         raise UserError(f"data.dir={dir!r} is not a file: set it to the .npz archive")
-    arrays = _arrays(path)
+    arrays = read_arrays(path)
     sides = [side for side in SPLITS if f"{side}_images" in arrays]
     if not sides and "images" not in arrays:
         raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: 'train_images' or 'images' is missing")
     if not sides:
-        labels = _labels(path, arrays, "labels", len(arrays["images"])) if "labels" in arrays else None
-        pixels, ids, official = [("images", arrays["images"])], _ids("images", len(arrays["images"])), None
+        labels = read_labels(path, arrays, "labels", len(arrays["images"])) if "labels" in arrays else None
+        pixels, ids, official = [("images", arrays["images"])], make_ids("images", len(arrays["images"])), None
     else:
         counts = {side: len(arrays[f"{side}_images"]) for side in sides}
-        labels = np.concatenate([_labels(path, arrays, f"{side}_labels", n) for side, n in counts.items()])
+        labels = np.concatenate([read_labels(path, arrays, f"{side}_labels", n) for side, n in counts.items()])
         pixels = [(side, arrays[f"{side}_images"]) for side in sides]
-        ids = [name for side, n in counts.items() for name in _ids(side, n)]
+        ids = [name for side, n in counts.items() for name in make_ids(side, n)]
         official = np.repeat([SPLITS[side] for side in sides], list(counts.values()))
     rows = [image for _, array in pixels for image in array]
     if not rows:
@@ -54,7 +54,8 @@ def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | N
     return source.make(held, labels, ids, _classes(path, labels, classes), official=official)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an archive. UserError where it is none, is damaged or holds objects."""
     try:
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
@@ -67,11 +68,12 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is not an npz archive, or is broken: {' '.join(str(error).split())}") from error
 
 
-def _ids(side: str, count: int) -> list[str]:
+def make_ids(side: str, count: int) -> list[str]:
+    """train/0000, train/0001, ..."""
     return [f"{side}/{i:04d}" for i in range(count)]
 
 
-def _labels(path: Path, arrays: dict[str, np.ndarray], key: str, count: int) -> np.ndarray:
+def read_labels(path: Path, arrays: dict[str, np.ndarray], key: str, count: int) -> np.ndarray:
     """[N] integers of one column."""
     if key not in arrays:
         raise UserError(f"{path} has no '{key}': add it, one integer an image")

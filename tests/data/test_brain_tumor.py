@@ -28,13 +28,17 @@ def mat(path, label, patient, image):
         file.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
 
 
+def cvind(path, parts):
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["cvind"] = np.reshape(parts, (1, -1))
+
+
 @pytest.fixture
 def download(tmp_path):
     root = tmp_path / "download"
     for n, *rest in SLICES:
         mat(root / f"brainTumorDataPublic_{1 + n // 13}" / f"{n}.mat", *rest)
-    with h5py.File(root / "cvind.mat", "w", userblock_size=512) as file:
-        file["cvind"] = np.ones((1, 24))
+    cvind(root / "cvind.mat", 1.0 + np.arange(1, 3065) // 3 % 5)
     (root / "README.txt").write_text("read me")
     return root
 
@@ -58,6 +62,30 @@ def test_tiny_download(download):
     assert got.labels.tolist() == [SLICES[i][1] - 1 for i in order]
     assert got.images.dtype == np.float32
     np.testing.assert_array_equal(got.images[..., 0], [SLICES[i][3] for i in order])
+
+
+def test_parts_of_the_authors_are_the_folds(download):
+    got = load(download)
+    assert got.folds.tolist() == [int(number) // 3 % 5 for number in got.ids]
+    for fold in range(5):
+        parts = splits.cross_validation(got, seed=0, folds=5, fold=fold, validation=0)
+        assert got.ids[parts["test"]].tolist() == [n for n in got.ids if int(n) // 3 % 5 == fold]
+        assert not set(got.groups[parts["test"]]) & set(got.groups[parts["train"]])
+    (download / "cvind.mat").unlink()
+    assert load(download).folds is None
+
+
+@pytest.mark.parametrize("parts", [np.ones(24), np.arange(3064) % 5, np.arange(3064) % 6 + 1])
+def test_parts_that_are_not_the_authors(download, parts):
+    cvind(download / "cvind.mat", parts)
+    with pytest.raises(UserError, match=r"cvind\.mat does not hold a part from 1 to 5 for each of 3064 slices"):
+        load(download)
+
+
+def test_parts_that_are_broken(download):
+    (download / "cvind.mat").write_bytes(b"MATLAB 5.0 MAT-file")
+    with pytest.raises(UserError, match=r"cvind\.mat cannot be read: .*: download it again$"):
+        load(download)
 
 
 def test_says_how_many_slices_there_are(download, monkeypatch):
@@ -85,6 +113,8 @@ def test_one_patient_for_all_is_none(download, monkeypatch):
     assert not got.groups_known and got.groups.tolist() == got.ids.tolist()
     assert len(said) == 2 and "all 24 slices have the PID 'UNKNOWN'" in said[1]
     np.testing.assert_array_equal(got.images, known.images)
+    # The parts were made when the patients were known.
+    np.testing.assert_array_equal(got.folds, known.folds)
 
 
 def test_nothing_there(tmp_path):

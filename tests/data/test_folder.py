@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import sys
 import warnings
 
 import jax
@@ -261,8 +262,8 @@ def truncated_jpeg():
 
 
 BAD = {
-    "text": (b"not an image", "neither PNG, JPEG, TIFF nor npy"),
-    "empty": (b"", "neither PNG, JPEG, TIFF nor npy"),
+    "text": (b"not an image", "neither PNG, JPEG, TIFF, npy, DICOM nor FITS"),
+    "empty": (b"", "neither PNG, JPEG, TIFF, npy, DICOM nor FITS"),
     "objects": (object_npy(), "Object arrays cannot be loaded"),
     "truncated": (truncated_jpeg(), "truncated"),
     "large": (png_header(9_700, 9_700), "decompression bomb"),
@@ -426,6 +427,18 @@ def test_filters_of_warnings_are_as_before(tmp_path):
     before = list(warnings.filters)
     folder.load(dir=str(tmp_path), size=8)
     assert warnings.filters == before
+
+
+@pytest.mark.parametrize("count", [1000, 1001])
+def test_bar_of_many_images_on_a_terminal(monkeypatch, count):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    images.stack(lambda i: np.zeros((1, 1, 1), np.uint8), [str(i) for i in range(count)], 1)
+    assert ("images" in sys.stderr.getvalue()) == (count > 1000)
 
 
 # Real files

@@ -1,7 +1,9 @@
 """Melanoma at 192 pixels on tiny files of the same layout."""
 
+import numpy as np
 import pytest
 
+from jaxssl.data import splits
 from jaxssl.data.builders import melanoma192
 from jaxssl.errors import UserError
 from tests.data import layouts
@@ -19,7 +21,7 @@ def row(i, target=None, tfrecord=None):
 
 @pytest.fixture
 def download(tmp_path):
-    """Ten training images, of which 4 and 9 are duplicates, and two test images."""
+    """Ten training images, of which 4 and 9 are duplicates, and two test images of one patient."""
     root = tmp_path / "download"
     for i in range(10):
         layouts.picture(root / "train" / f"ISIC_{i:07d}.jpg", 20 * i)
@@ -33,11 +35,35 @@ def download(tmp_path):
 def test_tiny_download(download):
     layouts.litter(download)
     got = layouts.load(melanoma192, download)
-    kept = [0, 1, 2, 3, 5, 6, 7, 8]
+    kept = [0, 1, 2, 3, 5, 6, 7, 8, 10, 11]
     assert got.ids.tolist() == [f"ISIC_{i:07d}" for i in kept]
     assert got.groups.tolist() == [f"IP_{i // 2:07d}" for i in kept] and got.groups_known
-    assert got.labels.tolist() == [int(i % 4 == 0) for i in kept] and got.classes == ("benign", "malignant")
-    assert got.official is None and all(abs(x.mean() - 20 * i) < 3 for i, x in zip(kept, got.images, strict=True))
+    assert got.labels.tolist() == [-1 if i > 9 else int(i % 4 == 0) for i in kept]
+    assert got.classes == ("benign", "malignant") and got.official is None
+    shades = [20 * i if i < 10 else 0 for i in kept]
+    assert all(abs(x.mean() - shade) < 3 for shade, x in zip(shades, got.images, strict=True))
+
+
+def test_images_without_label_are_for_training_alone(download):
+    got = layouts.load(melanoma192, download)
+    for seed in range(3):
+        parts = splits.split(got, seed=seed, validation=0, test=0.4)
+        assert len(parts["test"]) and set(np.flatnonzero(got.labels < 0)) <= set(parts["train"])
+
+
+def test_download_of_the_training_images_alone(download):
+    for path in [*(download / "test").iterdir(), download / "test.csv"]:
+        path.unlink()
+    assert (layouts.load(melanoma192, download).labels >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("gone", "says"), [("test.csv", r"^test\.csv not found"), ("test/ISIC_0000011.jpg", "_0000011")]
+)
+def test_half_of_what_tells_of_the_test_images(download, gone, says):
+    (download / gone).unlink()
+    with pytest.raises(UserError, match=says):
+        layouts.load(melanoma192, download)
 
 
 def test_table_without_the_mark_of_duplicates(download):

@@ -3,9 +3,10 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import beta, kstest
+from scipy.stats import beta
 
 from jaxssl import sharding
 from jaxssl.objectives import byol, supervised, with_online_probe
@@ -72,10 +73,10 @@ def test_mixup_averages_each_image_with_its_partner():
 
 def test_cutmix_puts_a_box_of_the_partner_into_each_image_and_the_share_is_its_true_area():
     shares = []
-    for seed in range(100):
-        mixed, partner, share = mix(jax.random.key(seed), images(), 0.0, 1.0)
+    for seed in range(60):
+        mixed, partner, share = map(np.asarray, mix(jax.random.key(seed), images(), 0.0, 1.0))
         np.testing.assert_array_equal(mixed[..., 0], mixed[..., 1])
-        moved = np.asarray(partner) != np.arange(8)
+        moved = partner != np.arange(8)
         foreign = mixed[..., 0] != images()[..., 0]
         assert not foreign[~moved].any()
         inside = foreign[moved][0]
@@ -104,15 +105,18 @@ def test_a_box_has_its_area_and_the_shape_of_the_image_where_the_border_does_not
 @pytest.mark.parametrize("alpha", [0.1, 1.0, 8.0])
 def test_the_share_is_of_a_beta_distribution(alpha):
     keys = jax.random.split(jax.random.key(0), 2000)
-    share = jax.jit(jax.vmap(lambda key: supervised.mix(key, np.zeros((2, 1, 1, 1), np.float32), alpha, 0.0)[2]))(keys)
-    assert kstest(np.asarray(share), beta(alpha, alpha).cdf).pvalue > 0.001
+    share = jax.jit(jax.vmap(lambda key: supervised.mix(key, jnp.zeros((2, 1, 1, 1)), alpha, 0.0)[2]))(keys)
+    # At cuts rather than everywhere, since float32 rounds what is nearest to 1 to 1.
+    for cut in (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.999):
+        assert (share < cut).mean() == pytest.approx(beta(alpha, alpha).cdf(cut), abs=4 * np.sqrt(0.25 / 2000))
+    assert share.mean() == pytest.approx(0.5, abs=4 * beta(alpha, alpha).std() / np.sqrt(2000))
 
 
 def test_with_both_each_batch_takes_one_of_them():
     kinds = []
     for seed in range(200):
-        mixed, partner, share = mix(jax.random.key(seed), images(), 8.0, 8.0)
-        moved = np.asarray(partner) != np.arange(8)
+        mixed, partner, share = map(np.asarray, mix(jax.random.key(seed), images(), 8.0, 8.0))
+        moved = partner != np.arange(8)
         boxed = np.isin(mixed, np.arange(8)).all()
         averaged = np.allclose(mixed, share * images() + (1 - share) * images()[partner], atol=1e-5)
         if moved.any() and 0 < share < 1:
@@ -157,6 +161,7 @@ def test_labels_are_mixed_in_the_loss_as_the_images_are(mixup, cutmix, options):
         hot = np.eye(3)[label] * (1 - smoothing) + smoothing / 3
         return np.where(label >= 0, -(hot * log_p).sum(1), 0)
 
+    share = float(share)
     assert value == pytest.approx(np.mean(share * nats(own) + (1 - share) * nats(other)), rel=1e-4)
     heavier = own if share >= 0.5 else other
     assert metrics["accuracy"] == pytest.approx((logits.argmax(1) == heavier).mean())

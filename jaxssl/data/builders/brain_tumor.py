@@ -3,8 +3,8 @@
 The download is four archives of 766 MATLAB v7.3 (HDF5) files `<n>.mat` each, and `cvind.mat`; where they lie does not
 matter. In the group `cjdata` of a file, `label` is 1 to 3 in the order of the classes, `PID` the patient, and `image`
 int16, stored transposed: here [H, W, 1] float32 the right way round, most of them 512 x 512. An image's group is its
-patient, of whom there are 233, and there is no official split. The authors' five patient-wise folds, which `cvind.mat`
-holds, are not read.
+patient, of whom there are 233, and there is no official split. `cvind.mat` holds the part, 1 to 5, of the authors'
+patient-wise cross-validation for each file in the order of their numbers: with it, `data.folds=5` uses these parts.
 
 Copies as JPEG have lost the patient, and neighbouring slices of one patient are nearly the same image: such a copy is
 for the dataset `folder`, which takes the groups for unknown. So are they taken here where all files have the same PID.
@@ -69,7 +69,24 @@ def examples(download: prepared.Download) -> list[prepared.Example]:
         raise prepared.missing(download, "<n>.mat")
     if len(slices) < SLICES:
         logging.warning("%s holds %d of the %d slices", download.root, len(slices), SLICES)
-    return [_example(number, path) for number, path in slices.items()]
+    folds = _folds(download)
+    return [_example(number, path)._replace(fold=folds.get(number)) for number, path in slices.items()]
+
+
+def _folds(download: prepared.Download) -> dict[str, int]:
+    """By number of the file, from 0 on; empty where `cvind.mat` is missing."""
+    path = prepared.image_files(download, extensions=(".mat",)).get("cvind")
+    if path is None:
+        return {}
+    try:
+        with h5py.File(path) as opened:
+            parts = opened["cvind"][()].ravel()
+    # HDF5 raises many kinds at a broken file.
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}: download it again") from error
+    if len(parts) != SLICES or set(parts.tolist()) != set(range(1, 6)):
+        raise UserError(f"{path} does not hold a part from 1 to 5 for each of {SLICES} slices: download it again")
+    return {str(i): int(part) - 1 for i, part in enumerate(parts, 1)}
 
 
 def load(*, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop") -> source.Source:
@@ -85,7 +102,7 @@ def load(*, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop
         len(loaded.ids),
         loaded.groups[0],
     )
-    return source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes)
+    return source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
 
 
 def _example(number: str, path: Path) -> prepared.Example:

@@ -26,7 +26,6 @@ where `data.on_bad_file` is "skip".
 """
 
 import contextlib
-import csv
 import hashlib
 import io
 from collections import Counter
@@ -39,6 +38,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from jaxssl.data import images, source
+from jaxssl.data import table as tables
 from jaxssl.errors import UserError
 
 
@@ -129,9 +129,7 @@ def find(download: Download, *names: str) -> Path:
     raise missing(download, names[0])
 
 
-def image_files(
-    download: Download, folder: str = "", extensions: tuple[str, ...] = images.EXTENSIONS
-) -> dict[str, Path]:
+def image_files(download: Download, folder: str = "", extensions: tuple[str, ...] = images.PICTURES) -> dict[str, Path]:
     """The images in folders of this name, or in any, by file name without extension; the shortest path goes first."""
     found: dict[str, Path] = {}
     for file in download.files:
@@ -147,7 +145,7 @@ def class_folders(
     classes: Sequence[str],
     *,
     optional: Sequence[str] = (),
-    extensions: tuple[str, ...] = images.EXTENSIONS,
+    extensions: tuple[str, ...] = images.PICTURES,
 ) -> list[tuple[str, str, Path]]:
     """The files at <side>/<class>/<file>, at any depth; a file that an archive holds twice is taken once.
 
@@ -181,39 +179,8 @@ def class_folders(
 
 
 def table(path: Path, columns: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    """The rows of a file of comma or tab separated values; names and values lose the spaces around them.
-
-    Args:
-      path: in UTF-8.
-      columns: those that must be there, with a value in each row; others may be missing.
-
-    Returns:
-      Each row as its place, "<path> line <n>" for messages, and its values by column. Empty rows are left out.
-
-    Raises:
-      UserError: not text, a column or value is missing, or no rows.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8: download it again") from error
-    reader = csv.reader(lines, delimiter="\t" if lines and "\t" in lines[0] else ",")
-    head = [name.strip() for name in next(reader, [])]
-    absent = [name for name in columns if name not in head]
-    if absent:
-        raise UserError(f"{path} has no column '{absent[0]}' among {', '.join(filter(None, head))}: download it again")
-    rows = []
-    for line in reader:
-        row = {name: value.strip() for name, value in zip(head, line, strict=False) if name}
-        if not any(row.values()):
-            continue
-        place = f"{path} line {reader.line_num}"
-        if not all(row.get(name) for name in columns):
-            raise UserError(f"{place} lacks one of {', '.join(columns)}: download it again")
-        rows.append((place, row))
-    if not rows:
-        raise UserError(f"{path} has no rows: download it again")
-    return rows
+    """The rows of a table of the download that has these columns. See `jaxssl.data.table.read`."""
+    return tables.read(path, columns, mend="download it again")
 
 
 def pick(place: str, row: Mapping[str, str], column: str, known: Mapping[str, str]) -> str:
