@@ -56,20 +56,20 @@ def evaluate(
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       SickRun: if a probability is not finite.
     """
-    probabilities, labels = _checked(probabilities, labels)
-    names, group_of = _grouped(groups, len(labels))
+    probabilities, labels = checked(probabilities, labels)
+    names, group_of = grouped(groups, len(labels))
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (labels, predicted), 1)
 
-    measures = {name: make(probabilities, labels) for name, make in _METRICS.items()}
-    chunks = _resample(group_of, len(names), seed, resamples) if len(names) > 1 else ()
+    measures = {name: make(probabilities, labels) for name, make in METRICS.items()}
+    chunks = resample(group_of, len(names), seed, resamples) if len(names) > 1 else ()
     drawn = [{name: measure(weights) for name, measure in measures.items()} for weights in chunks]
     metrics = {}
     for name, measure in measures.items():
         value = _value(measure, len(labels))
-        low, high = _interval([chunk[name] for chunk in drawn]) if value is not None else (None, None)
+        low, high = interval([chunk[name] for chunk in drawn]) if value is not None else (None, None)
         metrics[name] = {"value": value, "low": low, "high": high}
     return {
         "images": len(labels),
@@ -112,19 +112,19 @@ def paired_difference(
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       SickRun: if a probability is not finite.
     """
-    a, labels = _checked(a, labels)
-    b, _ = _checked(b, labels)
+    a, labels = checked(a, labels)
+    b, _ = checked(b, labels)
     if a.shape != b.shape:
         raise ValueError(f"a and b must be of the same images and classes, not {a.shape} and {b.shape}")
-    names, group_of = _grouped(groups, len(labels))
-    of_a, of_b = _METRICS[metric](a, labels), _METRICS[metric](b, labels)
+    names, group_of = grouped(groups, len(labels))
+    of_a, of_b = METRICS[metric](a, labels), METRICS[metric](b, labels)
 
     def difference(weights: np.ndarray) -> np.ndarray:
         return of_a(weights) - of_b(weights)
 
     value = _value(difference, len(labels))
-    chunks = _resample(group_of, len(names), seed, resamples) if value is not None and len(names) > 1 else ()
-    low, high = _interval([difference(weights) for weights in chunks])
+    chunks = resample(group_of, len(names), seed, resamples) if value is not None and len(names) > 1 else ()
+    low, high = interval([difference(weights) for weights in chunks])
     return {"value": value, "low": low, "high": high}
 
 
@@ -159,7 +159,7 @@ def select(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
     Raises:
       UserError: if `metric` is not one of accuracy, balanced_accuracy, auc_macro, f1_macro.
     """
-    choices = [name for name in _METRICS if name != "ece"]
+    choices = [name for name in METRICS if name != "ece"]
     if metric not in choices:
         raise UserError(f'selection metric "{metric}": choose one of {", ".join(choices)}')
     value = _score(metric, probabilities, labels)
@@ -196,7 +196,8 @@ def indices(name: str, labels: np.ndarray, images: int, classes: int) -> np.ndar
     return labels.astype(int)
 
 
-def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 and int64. ValueError or SickRun where they are no probabilities of these labels."""
     probabilities = finite("probabilities", probabilities)
     labels = indices("labels", labels, *probabilities.shape)
     # Loose enough for a softmax in bfloat16, tight enough to catch logits.
@@ -205,7 +206,7 @@ def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray,
     return probabilities, labels
 
 
-def _grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+def grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
     """Names of the groups, and [images] int, which of them each image belongs to."""
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     if group_of.shape != (images,):
@@ -214,8 +215,8 @@ def _grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    probabilities, labels = _checked(probabilities, labels)
-    return _value(_METRICS[metric](probabilities, labels), len(labels))
+    probabilities, labels = checked(probabilities, labels)
+    return _value(METRICS[metric](probabilities, labels), len(labels))
 
 
 def _value(measure: _Measure, images: int) -> float | None:
@@ -223,7 +224,7 @@ def _value(measure: _Measure, images: int) -> float | None:
     return None if np.isnan(value) else value
 
 
-def _resample(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+def resample(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """Yields [r, N] float64 weights, `resamples` rows in all: how often the group of each image was drawn."""
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(group_of))
@@ -234,7 +235,8 @@ def _resample(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> I
         yield np.take(counts.astype(np.float64), group_of, axis=1)
 
 
-def _interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
+def interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
+    """Ends of the 95 % percentile interval of resampled values, without those that are undefined."""
     values = np.concatenate(chunks) if chunks else np.empty(0)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -317,7 +319,7 @@ def _mean_defined(values: np.ndarray) -> np.ndarray:
     return _divide(np.nansum(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1))
 
 
-_METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _Measure]] = {
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _Measure]] = {
     "accuracy": _make_accuracy,
     "balanced_accuracy": _make_balanced_accuracy,
     "auc_macro": _make_auc_macro,

@@ -1,0 +1,295 @@
+"""Runs what is missing of a sweep: each cell is an ordinary run in a folder of its own.
+
+    python launch/sweep.py --config=configs/priors.py:pneumoniamnist --workdir=runs/priors
+    python -m jaxssl.compare runs/priors
+
+The file of `--config` has, beside `get_config`, `sweep()`, or `sweep(argument)` where it takes one: a list of
+(name, {field: value}), one for each cell. A cell is `python -m jaxssl.main` with these fields changed, in
+WORKDIR/<name>; what it prints goes to log.txt there. Done is what has its results.json; a cell that was cut off goes on
+from its checkpoint. One that ends otherwise is tried once more at the end, then reported, and the rest goes on.
+
+Cells that differ only in transfer.*, data.label_fraction and data.labels_per_class have the same pretraining, unless it
+reads labels: the first of them pretrains, and the others wait for it and begin with a copy of its encoder.
+
+WORKDIR/sweep.json says of each cell {state, tries, exit_code, seconds, pretrained_by, command}. Exit codes: 0 all done,
+1 some cells are broken, 2 the user's to mend, 75 stopped and saved: the same command goes on.
+"""
+
+import argparse
+import importlib.util
+import inspect
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from jaxssl import files
+from jaxssl.errors import Preempted, UserError
+
+TRIES = 2
+WAIT = 0.5  # Seconds between two looks at what runs.
+CORES = 4  # A cell makes use of these and hardly of more.
+# What does not change a pretraining.
+AFTER = ("transfer.", "data.label_fraction", "data.labels_per_class")
+
+
+class Cell(NamedTuple):
+    """One run of the sweep."""
+
+    name: str
+    folder: Path
+    fields: dict[str, Any]
+
+    @property
+    def pretraining(self) -> str:
+        """The same for cells that may share their pretraining."""
+        return json.dumps({k: repr(v) for k, v in sorted(self.fields.items()) if not k.startswith(AFTER)})
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "results.json").exists()
+
+
+def cells(config: str, workdir: Path) -> list[Cell]:
+    """The cells of the sweep that a config file describes, in its order.
+
+    Args:
+      config: its path and, after a colon, its argument.
+      workdir: of the whole sweep.
+
+    Raises:
+      UserError: a file that is missing, fails or has no sweep; a name that stands twice or is no name of a folder.
+    """
+    path, _, argument = config.partition(":")
+    if not Path(path).is_file():
+        raise UserError(f"--config={config}: there is no file {path}")
+    try:
+        spec = importlib.util.spec_from_file_location("sweep_config", path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        make = module.sweep
+        found = list(make(argument) if argument and inspect.signature(make).parameters else make())
+        listed = [Cell(name, workdir / name, dict(fields)) for name, fields in found]
+    except AttributeError as error:
+        raise UserError(f"{path} describes no sweep: give it sweep() beside get_config() ({error})") from error
+    except Exception as error:
+        raise UserError(f"{path}: sweep() failed: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    names = [cell.name for cell in listed]
+    for name in names:
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise UserError(f"{path}: the cell {name!r} must be the name of a folder, without a slash")
+        if names.count(name) > 1:
+            raise UserError(f"{path}: two cells are called {name!r}")
+    if not listed:
+        raise UserError(f"{path}: sweep() has no cells")
+    return listed
+
+
+def command(config: str, cell: Cell) -> list[str]:
+    """What runs a cell, by hand too."""
+    fields = [f"--config.{field}={value}" for field, value in cell.fields.items()]
+    return [sys.executable, "-m", "jaxssl.main", f"--config={config}", f"--workdir={cell.folder}", *fields]
+
+
+def share_pretraining(cell: Cell, donor: Cell) -> bool:
+    """Copies the pretrained encoder of a cell that is done into one that has not begun; whether it did."""
+    encoder = Path("checkpoints") / "encoder"
+    if (cell.folder / "config.json").exists() or not (donor.folder / encoder).is_dir():
+        return False
+    pretraining = json.loads((donor.folder / "results.json").read_text())["pretrain"]
+    if not pretraining or pretraining["supervised"]:
+        return False
+    lines = (donor.folder / "metrics.jsonl").read_text().splitlines(keepends=True)
+    files.write_text(
+        cell.folder / "metrics.jsonl", "".join(line for line in lines if json.loads(line)["phase"] == "pretrain")
+    )
+    aside = cell.folder / ".encoder.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(cell.folder / encoder, ignore_errors=True)
+    shutil.copytree(donor.folder / encoder, aside)
+    (cell.folder / encoder).parent.mkdir(exist_ok=True)
+    aside.rename(cell.folder / encoder)
+    return True
+
+
+class Running(NamedTuple):
+    """A cell at work."""
+
+    cell: Cell
+    process: subprocess.Popen
+    since: float
+
+
+def run(
+    config: str, listed: Sequence[Cell], workdir: Path, jobs: int, progress: Progress, signals: Sequence[int] = ()
+) -> dict[str, dict[str, Any]]:
+    """Runs all cells that are not done, `jobs` at a time, and returns the cells of sweep.json.
+
+    Args:
+      config: the file and its argument.
+      listed: from `cells`.
+      workdir: of the whole sweep.
+      jobs: how many cells run at a time.
+      progress: what shows how far it is; single lines go to its console.
+      signals: grows when this process is told to stop.
+
+    Raises:
+      Preempted: this process or one of the cells was told to stop; all others have been told, and have saved.
+    """
+    record = {cell.name: entry(config, cell) for cell in listed}
+    donors = {cell.pretraining: cell for cell in reversed(listed) if cell.done}
+    waiting = [cell for cell in listed if not cell.done]
+    at_work: list[Running] = []
+    bar = progress.add_task("cells", total=len(listed), completed=len(listed) - len(waiting), running="")
+    progress.console.print(f"{len(listed)} cells, {len(waiting)} of them to run, up to {jobs} at a time")
+    try:
+        while waiting or at_work:
+            if signals:
+                raise Preempted("stopped, and what ran has saved; the same command goes on from here")
+            while len(at_work) < jobs and (cell := choose(waiting, at_work, donors)):
+                waiting.remove(cell)
+                at_work.append(start(config, cell, donors.get(cell.pretraining), record[cell.name], progress.console))
+            progress.update(bar, running=", ".join(running.cell.name for running in at_work))
+            time.sleep(WAIT)
+            for running in [running for running in at_work if running.process.poll() is not None]:
+                at_work.remove(running)
+                state = finish(running, record[running.cell.name], progress.console)
+                if state == "done":
+                    donors.setdefault(running.cell.pretraining, running.cell)
+                    progress.advance(bar)
+                elif state == "waiting":
+                    waiting.append(running.cell)
+                files.write_json(workdir / "sweep.json", {"cells": record})
+    finally:
+        stop(at_work, record)
+        files.write_json(workdir / "sweep.json", {"cells": record})
+    return record
+
+
+def entry(config: str, cell: Cell) -> dict[str, Any]:
+    """What sweep.json says of a cell before it is run."""
+    state = "done" if cell.done else "waiting"
+    nothing = {"tries": 0, "exit_code": None, "seconds": 0.0, "pretrained_by": None}
+    return {"state": state, **nothing, "command": shlex.join(command(config, cell))}
+
+
+def choose(waiting: Sequence[Cell], at_work: Sequence[Running], donors: dict[str, Cell]) -> Cell | None:
+    """The first cell that need not wait for a pretraining that is on its way."""
+    busy = {running.cell.pretraining for running in at_work} - donors.keys()
+    return next((cell for cell in waiting if cell.pretraining not in busy), None)
+
+
+def start(config: str, cell: Cell, donor: Cell | None, of: dict[str, Any], console: Console) -> Running:
+    """Starts the process of a cell, with the pretraining of `donor` where it can have it."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    if donor and share_pretraining(cell, donor):
+        of["pretrained_by"] = donor.name
+    of |= {"state": "running", "tries": of["tries"] + 1}
+    console.print(f"{cell.name}: begins" + (f", pretrained by {of['pretrained_by']}" if of["pretrained_by"] else ""))
+    with open(cell.folder / "log.txt", "a") as log:
+        # In a session of its own: what is typed in the terminal reaches it through this process, once.
+        process = subprocess.Popen(
+            command(config, cell), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    return Running(cell, process, time.monotonic())
+
+
+def finish(running: Running, of: dict[str, Any], console: Console) -> str:
+    """Records how a cell ended and returns its state: "done", "waiting" for its second try, or "broken".
+
+    Raises:
+      Preempted: it was told to stop and has saved.
+    """
+    cell, code = running.cell, running.process.returncode
+    seconds = time.monotonic() - running.since
+    of |= {"exit_code": code, "seconds": round(of["seconds"] + seconds, 1)}
+    if code == Preempted.exit_code:
+        of["state"] = "stopped"
+        raise Preempted(f"{cell.name} was told to stop; the same command goes on from here")
+    if code == 0 and cell.done:
+        of["state"] = "done"
+        console.print(f"{cell.name}: done in {seconds:.0f} s")
+    else:
+        of["state"] = "waiting" if of["tries"] < TRIES else "broken"
+        then = "it is tried once more" if of["state"] == "waiting" else "broken"
+        console.print(f"{cell.name}: ended with {code}, {then}: {last_line(cell)}")
+    return of["state"]
+
+
+def last_line(cell: Cell) -> str:
+    lines = (cell.folder / "log.txt").read_text(errors="replace").strip().splitlines()
+    return f"{lines[-1]} ({cell.folder / 'log.txt'})" if lines else "it printed nothing"
+
+
+def stop(at_work: Sequence[Running], record: dict[str, dict[str, Any]]) -> None:
+    """Tells what still runs to save and end, and waits for it."""
+    for running in at_work:
+        running.process.send_signal(signal.SIGTERM)
+    for running in at_work:
+        record[running.cell.name] |= {"state": "stopped", "exit_code": running.process.wait()}
+
+
+def summary(record: dict[str, dict[str, Any]], workdir: Path) -> str:
+    broken = [name for name, of in record.items() if of["state"] == "broken"]
+    done = sum(of["state"] == "done" for of in record.values())
+    said = [f"{done} of {len(record)} cells are done: python -m jaxssl.compare {shlex.quote(str(workdir))}"]
+    said += [f"broken: {name}: exit code {record[name]['exit_code']}: {record[name]['command']}" for name in broken]
+    return "\n".join(said)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser("python launch/sweep.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+    cores = max(1, len(os.sched_getaffinity(0)) // CORES)
+    top.add_argument("--config", required=True, help="A file of configs/ with sweep(), its argument after a colon.")
+    top.add_argument("--workdir", required=True, type=Path, help="Where the cells go, each in a folder of its name.")
+    top.add_argument(
+        "--jobs", type=int, default=cores, help=f"Cells at a time; one for {CORES} cores by default, here {cores}."
+    )
+    top.add_argument("--list", action="store_true", help="Print the commands of the cells that are not done, only.")
+    return top
+
+
+def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
+    """Runs a sweep, until `signals` is no longer empty, and returns the exit code."""
+    options = parser().parse_args(arguments)
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns += (TextColumn("{task.fields[running]}", markup=False),)
+    try:
+        if options.jobs < 1:
+            raise UserError(f"--jobs={options.jobs}: it takes 1 or more")
+        listed = cells(options.config, options.workdir)
+        if options.list:
+            for cell in listed:
+                if not cell.done:
+                    console.print(shlex.join(command(options.config, cell)))
+            return 0
+        options.workdir.mkdir(parents=True, exist_ok=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            record = run(options.config, listed, options.workdir, options.jobs, progress, signals)
+    except OSError as error:
+        print(f"jaxssl: --workdir={options.workdir}: {error}", file=sys.stderr)
+        return UserError.exit_code
+    except (UserError, Preempted) as error:
+        print(f"jaxssl: {error}", file=sys.stderr)
+        return error.exit_code
+    console.print(summary(record, options.workdir))
+    return 0 if all(of["state"] == "done" for of in record.values()) else 1
+
+
+if __name__ == "__main__":
+    came: list[int] = []
+    # Told only at the next look: an exception in the midst of a start would leave a process that no one knows of.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: came.append(number))
+    sys.exit(main(sys.argv[1:], came))
