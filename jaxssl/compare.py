@@ -222,6 +222,9 @@ def arm_of(run: Run, e: dict[str, Any]) -> Arm:
     per_class = run.settings.get("data.labels_per_class")
     labels = f"{per_class} a class" if per_class else f"{100 * e['label_fraction']:.3g} %"
     ignored = [*REPEATS, *ELSEWHERE, *(f"{phase}.{field}" for phase in ("pretrain", "transfer") for field in KEEPING)]
+    if init == "random" and run.settings.get("init.mean"):
+        # Given weights change random ones by their scaling of the images alone, which is the same here.
+        ignored.append("init.weights")
     beside = () if own else ("pretrain.",)
     beside += () if e["protocol"] == "finetune" else ("transfer.",)
     chosen = {"transfer.select"} if e["protocol"] == "probe" else set()

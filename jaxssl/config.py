@@ -49,7 +49,9 @@ def base() -> ConfigDict:
     c.model.kw = ConfigDict()  # What this encoder takes besides.
 
     c.init = ConfigDict()
-    c.init.weights = ""  # "": random.
+    c.init.weights = ""  # "": random; "imagenet": those of efficientnet_lite0; or a .safetensors or .pth file.
+    c.init.mean = ()  # Of images in [0, 1] by channel, on which a file's weights were trained; (): of these images.
+    c.init.std = ()  # Likewise.
 
     c.pretrain = training(epochs=100, batch_size=256)
     c.pretrain.objective = "byol"  # An objective of jaxssl/objectives.
@@ -110,7 +112,10 @@ def check(c: ConfigDict) -> None:
     among("model.name", c.model.name, models.available())
     among("model.stem", c.model.stem, ("imagenet", "small"))
     among("model.dtype", c.model.dtype, ("float32", "bfloat16"))
-    among("init.weights", c.init.weights, ("",))
+    if len(c.init.mean) != len(c.init.std) or any(not std > 0 for std in c.init.std):
+        raise UserError(
+            f"init.mean={c.init.mean} and init.std={c.init.std}: give both by channel, std above 0, or neither"
+        )
     among("data.on_bad_file", c.data.on_bad_file, ("stop", "skip"))
     among("data.nan", c.data.nan, ("refuse", "zero", "median"))
     among("on_collapse", c.on_collapse, ("warn", "stop"))

@@ -25,7 +25,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train
+from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train, weights
 from jaxssl import config as configuration
 from jaxssl.data import audit, pipeline, splits
 from jaxssl.data.source import UNLABELLED, Source
@@ -57,6 +57,7 @@ class Setup(NamedTuple):
     pretext: Objective | None  # Of the pretraining.
     pixels: augment.Pixels
     encoder: nn.Module
+    given: Tree | None  # Weights of `init.weights` to start from instead of random ones.
     encode: Callable[[Tree, dict], jax.Array]  # (variables, batch) -> pooled features.
 
 
@@ -100,10 +101,14 @@ def alone_in(workdir: Path) -> Iterator[None]:
 
 def run_phases(setup: Setup) -> dict[str, Any]:
     untrained = init_encoder(setup)
-    encoders = {pretrained_name(setup): pretrain(setup, untrained)} if setup.config.pretrain.epochs else {}
+    encoders = {"random": untrained} if setup.given is None else {"imagenet": setup.given, "random": untrained}
+    if setup.config.pretrain.epochs:
+        start, variables = next(iter(encoders.items()))
+        name = "supervised" if setup.pretext.supervised else "ssl"
+        encoders = {name if start == "random" else f"{start}+{name}": pretrain(setup, variables)} | encoders
     evaluations = []
     if setup.source.classes:
-        for init, variables in (encoders | {"random": untrained}).items():
+        for init, variables in encoders.items():
             evaluations += evaluate_encoder(setup, init, variables)
     return write_results(setup, evaluations)
 
@@ -140,6 +145,10 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     else:
         labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
     pixels = measure_pixels(source, rows["train"], d.percentiles, d.asinh)
+    pixels = as_trained(config, pixels, source.channels)
+    given = None
+    if config.init.weights:
+        given = jax.device_put(weights.load(config.init.weights, encoder, source.channels), sharding.replicated(mesh))
 
     @jax.jit
     def encode(variables: Tree, batch: dict) -> jax.Array:
@@ -149,7 +158,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     pretext, seen = (
         make_pretext(config, encoder, source, rows, labelled) if config.pretrain.epochs else (None, labelled)
     )
-    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, pretext, pixels, encoder, encode)
+    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, pretext, pixels, encoder, given, encode)
     check_against_data(setup)
     return setup
 
@@ -316,6 +325,16 @@ def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, 
     return augment.Pixels(low, high, tuple(mean.tolist()), tuple(std.tolist()), asinh)
 
 
+def as_trained(config: ConfigDict, pixels: augment.Pixels, channels: int) -> augment.Pixels:
+    """The same with mean and deviation of the images that weights were trained on, where these are known."""
+    mean, std = tuple(config.init.mean), tuple(config.init.std)
+    if not mean and config.init.weights == "imagenet":
+        mean, std = weights.IMAGENET_PIXELS.mean, weights.IMAGENET_PIXELS.std
+    if len(mean) not in (0, 1, channels):
+        raise UserError(f"init.mean={mean} is not one number for each of {channels} channels, nor one for all")
+    return pixels._replace(mean=mean, std=std) if mean else pixels
+
+
 def describe_dataset(setup: Setup) -> dict[str, Any]:
     source, report = setup.source, audit_images(setup)
     return {
@@ -471,11 +490,6 @@ def fit(
 
 def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
     return objective.first_loss(c.batch_size // c.accumulate) if objective.first_loss else None
-
-
-def pretrained_name(setup: Setup) -> str:
-    """The "init" of what stands on the pretrained encoder."""
-    return "supervised" if setup.pretext.supervised else "ssl"
 
 
 def pretrain(setup: Setup, untrained: Tree) -> Tree:

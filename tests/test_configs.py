@@ -18,6 +18,7 @@ BATCH = 8
 # Each encoder with as few layers as it may have, since compiling them is what takes the time.
 SHALLOW = {
     "autoencoder": {"widths": (4, 8)},
+    "efficientnet_lite0": {"width": 0.1, "depth": 0.4},
     "conv_attention": {"widths": (8, 16)},
     "resnet18": {"stages": (1, 1), "width": 4},
     "vit_tiny": {"width": 24, "depth": 1},
@@ -78,3 +79,28 @@ def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeyp
 
 def phases(c, inits):
     return ["pretrain"] * c.pretrain.epochs + [f"finetune_{i}" for i in inits if "finetune" in c.transfer.protocols]
+
+
+def test_the_arms_of_priors_differ_in_seed_and_start_alone():
+    priors = load(next(file for file in CONFIGS if file.stem == "priors"))
+    resolved = []
+    for name, fields in priors.sweep("ham10000"):
+        c = priors.get_config("ham10000")
+        c.update_from_flattened_dict(fields)
+        resolved.append((name, config_of(c)))
+    assert len({name for name, _ in resolved}) == 10
+    for _, c in resolved:
+        other = resolved[0][1]
+        assert {field for field in c if c[field] != other[field]} <= {"seed", "init.weights"}
+    assert {(c["seed"], c["init.weights"]) for _, c in resolved} == {
+        (seed, start) for seed in range(5) for start in ("", "imagenet")
+    }
+
+
+def config_of(c):
+    """{field: value} of a whole config."""
+    found = {}
+    for key, value in c.items():
+        of = config_of(value) if hasattr(value, "items") else {"": value}
+        found |= {f"{key}.{inner}".rstrip("."): v for inner, v in of.items()}
+    return found

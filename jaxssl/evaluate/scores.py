@@ -197,7 +197,7 @@ def indices(name: str, labels: np.ndarray, images: int, classes: int) -> np.ndar
 
 
 def checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 and int64. ValueError or SickRun where they are no probabilities of these labels."""
+    """Both, as float64 and as integers. ValueError or SickRun where they are no probabilities of these labels."""
     probabilities = finite("probabilities", probabilities)
     labels = indices("labels", labels, *probabilities.shape)
     # Loose enough for a softmax in bfloat16, tight enough to catch logits.

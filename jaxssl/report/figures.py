@@ -36,6 +36,7 @@ STYLES = {
     "random": (RANDOM, (0, (4, 2))),
     "imagenet": (IMAGENET, (0, (1, 1.5))),
     "imagenet+ssl": (BOTH, (0, (6, 2, 1, 2))),
+    "imagenet+supervised": (BOTH, (0, (6, 2, 1, 2))),
 }
 MOST_POINTS = 200
 RC = {

@@ -76,7 +76,7 @@ svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; 
 .swatch.ssl, .swatch.supervised { border-color: var(--ssl); }
 .swatch.random { border-top-style: dashed; border-color: var(--random); }
 .swatch.imagenet { border-top-style: dotted; border-color: var(--imagenet); }
-.swatch.imagenet-ssl { border-top-style: double; border-color: var(--both); }
+.swatch.imagenet-ssl, .swatch.imagenet-supervised { border-top-style: double; border-color: var(--both); }
 .nowrap { white-space: nowrap; margin-right: .6em; }
 .confusion th, .confusion td { padding: .35rem .6rem; }
 .confusion caption { color: var(--ink); font-weight: 600; }

@@ -23,7 +23,6 @@ LONGEST_NAME = 48  # Of a class, in letters; results.json has the rest.
 MOST_CLASSES = 12  # With figures and a row of the confusion matrix of their own.
 FEW_GROUPS = 50
 UNDEFINED = "undefined"
-TRAINED = ("ssl", "supervised")  # What an encoder that this run pretrained is called.
 ONE_RUN = "One run, one seed: another seed may end elsewhere, and the intervals do not hold that."
 
 # A score or a difference of two: {"value", "low", "high"}, the ends of its 95 % interval or None.
@@ -43,22 +42,25 @@ def answer(results: dict[str, Any], differences: Differences | None = None) -> s
     if not evaluations:
         trained = f"An encoder was pretrained by {method(results)}" if pretraining else "Nothing was pretrained"
         return f"{trained} and nothing was evaluated, so nothing can be concluded about its use."
-    pairs = [(e, other) for e in evaluations if e["init"] in TRAINED and (other := partner(results, e))]
+    pairs = [(e, other) for e in evaluations if (other := partner(results, e))]
     if not pairs:
         reached = (f"{protocol_name(e['protocol'])} {interval(score(e))}" for e in evaluations)
         return f"Nothing to compare in this run; macro AUC on {tested(results)}: {', '.join(reached)}. {ONE_RUN}"
-    found: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
-    for e, other in pairs:
-        kind, text = compare(score(e), score(other), (differences or {}).get(e["name"], {}).get("auc_macro"))
-        found[kind].append(f"{protocol_name(e['protocol'])} ({text})" if text else protocol_name(e["protocol"]))
-    by = f"pretraining by {method(results)}" if pretraining else "pretraining"
-    said = {
-        "raises": f"{by} raises macro AUC with ",
-        "lowers": f"{by} lowers macro AUC with ",
-        "none": f"no difference in macro AUC between {by} and random weights can be concluded with ",
-        UNDEFINED: "macro AUC is undefined with ",
-    }
-    clauses = [said[kind] + listed(texts) for kind, texts in found.items() if texts]
+    clauses = []
+    for init in dict.fromkeys(e["init"] for e, _ in pairs):
+        found: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
+        for e, other in pairs:
+            if e["init"] == init:
+                kind, text = compare(score(e), score(other), (differences or {}).get(e["name"], {}).get("auc_macro"))
+                found[kind].append(f"{protocol_name(e['protocol'])} ({text})" if text else protocol_name(e["protocol"]))
+        by = start(init, results)
+        said = {
+            "raises": f"{by} raises macro AUC with ",
+            "lowers": f"{by} lowers macro AUC with ",
+            "none": f"no difference in macro AUC between {by} and random weights can be concluded with ",
+            UNDEFINED: f"after {by} macro AUC is undefined with ",
+        }
+        clauses += [said[kind] + listed(texts) for kind, texts in found.items() if texts]
     return f"On {tested(results)} and with 95 % intervals, {'; '.join(clauses)}. {ONE_RUN}"
 
 
@@ -258,8 +260,18 @@ def method(results: dict[str, Any]) -> str:
 
 def initialisation(init: str, results: dict[str, Any]) -> str:
     by = method(results) if results["pretrain"] else "an earlier run"
-    known = {"imagenet+ssl": f"ImageNet, then {by}", "imagenet": "ImageNet"}
-    return (known | dict.fromkeys(TRAINED, f"pretrained by {by}")).get(init, init)
+    first, _, then = init.rpartition("+")
+    if then not in ("ssl", "supervised"):
+        return {"imagenet": "ImageNet"}.get(init, init)
+    return f"ImageNet, then {by}" if first else f"pretrained by {by}"
+
+
+def start(init: str, results: dict[str, Any]) -> str:
+    """What was done to weights of this kind, as the subject of a sentence."""
+    by = f"pretraining by {method(results)}" if results["pretrain"] else "pretraining"
+    if init == "imagenet":
+        return "starting from ImageNet weights"
+    return f"starting from ImageNet weights and {by}" if init.startswith("imagenet+") else by
 
 
 def clean(value: Any) -> str:
