@@ -492,7 +492,7 @@ def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
     return objective.first_loss(c.batch_size // c.accumulate) if objective.first_loss else None
 
 
-def pretrain(setup: Setup, untrained: Tree) -> Tree:
+def pretrain(setup: Setup, start: Tree) -> Tree:
     """Variables of the pretrained encoder, from its checkpoint; pretrains first where there is none."""
     c = setup.config.pretrain
     folder = setup.workdir / "checkpoints" / "encoder"
@@ -509,20 +509,22 @@ def pretrain(setup: Setup, untrained: Tree) -> Tree:
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
-        state = fit(setup, "pretrain", c, setup.seen, untrained, objective_of, measure)
+        state = fit(setup, "pretrain", c, setup.seen, start, objective_of, measure)
         checkpoint.save(folder, int(state.step), encoder_of(state))
-    return load_encoder(folder, untrained)
+    return load_encoder(folder, start)
 
 
-def load_encoder(folder: Path, untrained: Tree) -> Tree:
-    """Encoder variables from `folder`. UserError where there are none, they do not fit, or are those of `untrained`."""
-    found = checkpoint.restore(folder, untrained)
+def load_encoder(folder: Path, start: Tree) -> Tree:
+    """Encoder variables from `folder`. UserError where there are none, they do not fit, or are those of `start`."""
+    found = checkpoint.restore(folder, start)
     if found is None:
         raise UserError(f"{folder} holds no whole checkpoint of an encoder; delete the folder to pretrain again")
-    variables = checkpoint.merge(untrained, found[1], str(folder))
-    same = jax.tree.map(lambda a, b: bool((a == b).all()), variables["params"], untrained["params"])
+    variables = checkpoint.merge(start, found[1], str(folder))
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), variables["params"], start["params"])
     if all(jax.tree.leaves(same)):
-        raise UserError(f"{folder} holds the untrained encoder: nothing was learnt or loaded, and nothing is evaluated")
+        raise UserError(
+            f"{folder} holds the encoder that training began with: nothing was learnt, nothing is evaluated"
+        )
     return variables
 
 

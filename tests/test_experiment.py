@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from jaxssl import augment, checkpoint, experiment, metrics
+from jaxssl import augment, checkpoint, experiment, export, metrics
 from jaxssl.data import source
 from jaxssl.errors import SickRun, UserError
 from tests import tiny_config
@@ -179,7 +179,7 @@ def test_an_encoder_that_was_never_loaded_is_refused(done, tmp_path):
     workdir, _ = done
     variables = restore(workdir / "checkpoints" / "encoder")
     checkpoint.save(tmp_path / "same", 1, variables)
-    with pytest.raises(UserError, match="untrained encoder"):
+    with pytest.raises(UserError, match="the encoder that training began with"):
         experiment.load_encoder(tmp_path / "same", variables)
     with pytest.raises(UserError, match="holds no whole checkpoint"):
         experiment.load_encoder(tmp_path / "none", variables)
@@ -274,3 +274,22 @@ def test_training_images_have_mean_0_and_deviation_1_after_their_scaling(asinh):
     seen = np.asarray(augment.plain(pixels, scaling, 8))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(seen.std((0, 1, 2)), 1, atol=1e-4)
+
+
+def test_given_weights_are_an_arm_and_the_start_of_pretraining(done, tmp_path):
+    workdir, _ = done
+    export.run(workdir, tmp_path / "encoder.safetensors")
+    c = tiny_config.get_config()
+    c.init.weights = str(tmp_path / "encoder.safetensors")
+    c.init.mean, c.init.std = (0.5,), (0.25,)
+    c.pretrain.optimizer.learning_rate = 1e-6
+    c.transfer.protocols = ("probe",)
+    results = experiment.run(c, tmp_path / "run")
+    names = ["probe_imagenet+ssl", "probe_imagenet", "probe_random"]
+    assert [e["name"] for e in results["evaluations"]] == names
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["pixels"]["mean"] == [0.5]
+    # At this rate pretraining ends near where it began: at the given weights.
+    given = checkpoint.read(workdir / "checkpoints" / "encoder")["params"]
+    ended = checkpoint.read(tmp_path / "run" / "checkpoints" / "encoder")["params"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), given, ended)
+    assert "starting from ImageNet weights" in (tmp_path / "run" / "report.html").read_text()
