@@ -523,7 +523,7 @@ def load_encoder(folder: Path, start: Tree) -> Tree:
     same = jax.tree.map(lambda a, b: bool((a == b).all()), variables["params"], start["params"])
     if all(jax.tree.leaves(same)):
         raise UserError(
-            f"{folder} holds the encoder that training began with: nothing was learnt, nothing is evaluated"
+            f"{folder} holds the encoder that training began with: nothing was learnt to be evaluated"
         )
     return variables
 
