@@ -6,59 +6,32 @@ import fcntl
 import functools
 import io
 import json
-import logging
 import math
-import shlex
 import statistics
-import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import augment, checkpoint, data, files, metrics, models, objectives, optim, sharding, train, weights
+from jaxssl import augment, checkpoint, files, metrics, optim, preparation, sharding, train
 from jaxssl import config as configuration
-from jaxssl.data import audit, pipeline, splits
-from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.data import pipeline
+from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
+from jaxssl.preparation import Setup
 from jaxssl.report import page, table
 from jaxssl.train import TrainState
 
 Tree = Any
-log = logging.getLogger(__name__)
 EVALUATION_BATCH = 256
 DIAGNOSED = 512  # Images on which the spread of the features is measured.
-MEASURED = 2000  # Images from which the scaling of the stored values is found.
-ELSEWHERE = ("mesh.data", "mesh.fsdp", "data.dir", "data.manual_dir", "data.cache_dir")
-PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
-
-
-class Setup(NamedTuple):
-    """What every phase of one experiment shares."""
-
-    config: ConfigDict
-    workdir: Path
-    mesh: Mesh
-    source: Source
-    splits: dict[str, np.ndarray]  # Rows of the source by split.
-    labelled: np.ndarray  # Rows of the training split whose labels may be used.
-    seen: np.ndarray  # Rows that pretraining sees.
-    pretext: Objective | None  # Of the pretraining.
-    pixels: augment.Pixels
-    encoder: nn.Module
-    given: Tree | None  # Weights of `init.weights` to start from instead of random ones.
-    encode: Callable[[Tree, dict], jax.Array]  # (variables, batch) -> pooled features.
 
 
 def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
@@ -69,10 +42,10 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       SickRun: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
       Preempted: a signal came and all is saved.
     """
-    setup = prepare(config, Path(workdir))
+    setup = preparation.prepare(config, Path(workdir))
     with alone_in(setup.workdir):
-        claim(setup)
-        audit_images(setup)
+        preparation.claim(setup)
+        preparation.audit_images(setup)
         results = run_phases(setup)
         found = page.differences(results, page.read_predictions(setup.workdir, results))
         page.write(setup.workdir, found)
@@ -111,244 +84,6 @@ def run_phases(setup: Setup) -> dict[str, Any]:
         for init, variables in encoders.items():
             evaluations += evaluate_encoder(setup, init, variables)
     return write_results(setup, evaluations)
-
-
-# Before the first phase.
-
-
-def prepare(config: ConfigDict, workdir: Path) -> Setup:
-    """Loads the data, splits it, and makes sure that the config fits them; writes nothing."""
-    configuration.check(config)
-    refuse_other_config(config, workdir)
-    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
-    encoder = make_encoder(config)
-    for phase in configuration.trainings(config):
-        sharding.check_batch(f"{phase}.batch_size", config[phase].batch_size, mesh)
-    if config.pretrain.epochs:
-        # What the objective refuses of encoder and options is said before an image is read.
-        make_objective(config, encoder, classes=0, steps=1)
-    d = config.data
-    source = data.load(
-        d.name,
-        seed=config.seed,
-        dir=d.dir,
-        manual_dir=d.manual_dir,
-        cache_dir=d.cache_dir,
-        size=d.stored_size or d.image_size,
-        on_bad_file=d.on_bad_file,
-        nan=d.nan,
-        kw=dict(d.kw),
-    )
-    rows = split(source, config)
-    if d.labels_per_class:
-        labelled = splits.labels_per_class(source, rows["train"], d.labels_per_class, seed=config.seed)
-    else:
-        labelled = splits.label_fraction(source, rows["train"], d.label_fraction, seed=config.seed)
-    pixels = measure_pixels(source, rows["train"], d.percentiles, d.asinh)
-    pixels = as_trained(config, pixels, source.channels)
-    given = None
-    if config.init.weights:
-        given = jax.device_put(weights.load(config.init.weights, encoder, source.channels), sharding.replicated(mesh))
-
-    @jax.jit
-    def encode(variables: Tree, batch: dict) -> jax.Array:
-        image = augment.plain(batch["image"], pixels, d.image_size)
-        return encoder.apply(variables, image, train=False)["pooled"]
-
-    pretext, seen = (
-        make_pretext(config, encoder, source, rows, labelled) if config.pretrain.epochs else (None, labelled)
-    )
-    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, pretext, pixels, encoder, given, encode)
-    check_against_data(setup)
-    return setup
-
-
-def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:
-    """Rows of the source by split."""
-    d = config.data
-    if d.folds:
-        return splits.cross_validation(source, seed=config.seed, folds=d.folds, fold=d.fold, validation=d.validation)
-    return splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.official)
-
-
-def make_encoder(config: ConfigDict) -> nn.Module:
-    m = config.model
-    try:
-        encoder = models.make(m.name, stem=m.stem, dtype=jnp.dtype(m.dtype), **m.kw)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model.kw={dict(m.kw)} does not fit {m.name}: {error}") from error
-    if config.data.image_size < encoder.smallest_image:
-        raise UserError(
-            f"data.image_size={config.data.image_size} is below the reach of {m.name}, {encoder.smallest_image}: "
-            f"enlarge it, or lessen the reach by model.stem='small' (ResNet) or model.kw.patch (ViT)"
-        )
-    return encoder
-
-
-def make_objective(config: ConfigDict, encoder: nn.Module, classes: int, steps: int) -> Objective:
-    c = config.pretrain
-    return objectives.load(c.objective)(encoder, classes=classes, steps=steps, **c.kw)
-
-
-def make_pretext(
-    config: ConfigDict, encoder: nn.Module, source: Source, rows: dict[str, np.ndarray], labelled: np.ndarray
-) -> tuple[Objective, np.ndarray]:
-    """The objective of the pretraining and the rows that it sees; of labels it reads no more than transfer may use."""
-    c = config.pretrain
-    make = functools.partial(make_objective, config, encoder, max(1, len(source.classes)))
-    seen, known = rows["train"], source.labels[rows["train"]] != UNLABELLED
-    if make(steps=1).supervised:
-        if not source.classes:
-            raise UserError(f"pretrain.objective={c.objective!r} reads labels here, and the images have none")
-        seen = labelled
-    elif c.on == "train" and known.any():
-        seen = seen[known]
-    return make(steps=c.epochs * configuration.steps_per_epoch(len(seen), c, "pretrain")), seen
-
-
-def check_against_data(setup: Setup) -> None:
-    """UserError where the config asks for more than the data have, or a teacher knows what is to be tested."""
-    c, source = setup.config, setup.source
-    if not c.pretrain.epochs and not source.classes:
-        raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
-    if source.classes and "transfer" in configuration.trainings(c):
-        configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
-    if "teacher" in c.pretrain.kw and c.pretrain.epochs:
-        refuse_taught_test_images(setup, Path(c.pretrain.kw.teacher).expanduser())
-
-
-def refuse_taught_test_images(setup: Setup, teacher: Path) -> None:
-    """UserError where a teacher of the same dataset has seen images that this run tests on."""
-    dataset, theirs = (json.loads((teacher / name).read_text()) for name in ("results.json", "splits.json"))
-    if dataset["dataset"]["name"] != setup.config.data.name:
-        return
-    known = {*theirs["train"], *theirs["validation"]}
-    taught = known & {*setup.source.ids[setup.splits["test"]].tolist()}
-    if taught:
-        raise UserError(
-            f"pretrain.kw.teacher={str(teacher)!r} has seen {len(taught)} of the test images, such as {min(taught)}: "
-            "train the teacher with the seed and the data.* of this run"
-        )
-
-
-def refuse_other_config(config: ConfigDict, workdir: Path) -> None:
-    """UserError where the workdir belongs to another config; changes nothing."""
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    try:
-        theirs = json.loads(file.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is not of a jaxssl run; take another --workdir") from error
-    difference = list(differences(theirs, plain(config)))
-    if difference:
-        raise UserError(f"{workdir} belongs to another config: {'; '.join(difference)}; take another --workdir")
-
-
-def plain(config: ConfigDict) -> dict[str, Any]:
-    """The config as JSON has it."""
-    return json.loads(json.dumps(files.finite(config.to_dict())))
-
-
-def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
-    """Fields in which two configs differ, but for devices and folders: a run may go on elsewhere."""
-    for key in sorted(theirs.keys() | mine.keys()):
-        name, a, b = f"{path}{key}", theirs.get(key), mine.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from differences(a, b, f"{name}.")
-        elif a != b and name not in ELSEWHERE:
-            yield f"{name} is {a!r} there and {b!r} here"
-
-
-def provenance() -> dict[str, Any]:
-    """Command, package versions, git revision and devices."""
-    return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-        "versions": {name: version(name) for name in PACKAGES},
-        "git": git_revision(),
-        "devices": [str(device) for device in jax.devices()],
-    }
-
-
-def claim(setup: Setup) -> None:
-    """Writes config.json and splits.json. UserError where an earlier start of this run saw other images."""
-    source, workdir = setup.source, setup.workdir
-    ids = {name: source.ids[rows].tolist() for name, rows in setup.splits.items()}
-    split = ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
-    file = workdir / "splits.json"
-    if file.exists() and json.loads(file.read_text()) != split:
-        raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
-    if not file.exists():
-        pixels = setup.pixels._asdict()
-        files.write_json(workdir / "config.json", {"config": plain(setup.config), "pixels": pixels, **provenance()})
-        files.write_json(file, split)
-
-
-def audit_images(setup: Setup) -> dict[str, Any]:
-    """The cheap part of the audit, of audit.json; at the first start it is made, and its findings are said."""
-    file = setup.workdir / "audit.json"
-    if not file.exists():
-        report = audit.source(setup.source, setup.splits)
-        files.write_json(file, report)
-        for line in report["findings"]:
-            log.warning("images: %s", line)
-    return json.loads(file.read_text())
-
-
-def git_revision() -> str | None:
-    """Of this code, with "-dirty" where it was changed since; None where git or its history is missing."""
-    command = ["git", "describe", "--always", "--dirty"]
-    try:
-        ended = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return ended.stdout.strip() or None
-
-
-def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
-    """Up to `most` rows, evenly spaced: the rows of one class often stand together."""
-    return rows[:: -(-len(rows) // most)]
-
-
-def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, float], asinh: float) -> augment.Pixels:
-    """Scaling of the stored values, from a sample of the training images."""
-    images = source.images[every_nth(train, MEASURED)]
-    if images.min() == images.max():
-        raise UserError(f"the training images all hold one value, {images.min()}: nothing can be learnt from them")
-    low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, percentiles))
-    if low == high:  # A few points on an even ground.
-        low, high = float(images.min()), float(images.max())
-    unit = (images.reshape(-1, source.channels).astype(np.float64) - low) / (high - low)
-    if asinh:
-        unit = np.arcsinh(asinh * unit) / math.asinh(asinh)
-    mean, std = unit.mean(0), np.maximum(unit.std(0), 1e-3)
-    return augment.Pixels(low, high, tuple(mean.tolist()), tuple(std.tolist()), asinh)
-
-
-def as_trained(config: ConfigDict, pixels: augment.Pixels, channels: int) -> augment.Pixels:
-    """The same with mean and deviation of the images that weights were trained on, where these are known."""
-    mean, std = tuple(config.init.mean), tuple(config.init.std)
-    if not mean and config.init.weights == "imagenet":
-        mean, std = weights.IMAGENET_PIXELS.mean, weights.IMAGENET_PIXELS.std
-    if len(mean) not in (0, 1, channels):
-        raise UserError(f"init.mean={mean} is not one number for each of {channels} channels, nor one for all")
-    return pixels._replace(mean=mean, std=std) if mean else pixels
-
-
-def describe_dataset(setup: Setup) -> dict[str, Any]:
-    source, report = setup.source, audit_images(setup)
-    return {
-        "name": setup.config.data.name,
-        "classes": list(source.classes),
-        "splits": {
-            name: {"images": len(rows), "groups": len(np.unique(source.groups[rows]))}
-            for name, rows in setup.splits.items()
-        },
-        "groups_known": source.groups_known,
-        "fingerprint": source.fingerprint,
-        "test_images_copied_in_train": report["exact"]["leaked"]["test"],
-        "findings": report["findings"],
-    }
 
 
 # Encoders.
@@ -497,7 +232,7 @@ def pretrain(setup: Setup, start: Tree) -> Tree:
     c = setup.config.pretrain
     folder = setup.workdir / "checkpoints" / "encoder"
     if not checkpoint.steps(folder):
-        watched = every_nth(setup.splits["train"], DIAGNOSED)
+        watched = preparation.every_nth(setup.splits["train"], DIAGNOSED)
 
         def objective_of(epoch: int) -> Objective:
             del epoch
@@ -522,9 +257,7 @@ def load_encoder(folder: Path, start: Tree) -> Tree:
     variables = checkpoint.merge(start, found[1], str(folder))
     same = jax.tree.map(lambda a, b: bool((a == b).all()), variables["params"], start["params"])
     if all(jax.tree.leaves(same)):
-        raise UserError(
-            f"{folder} holds the encoder that training began with: nothing was learnt to be evaluated"
-        )
+        raise UserError(f"{folder} holds the encoder that training began with: nothing was learnt to be evaluated")
     return variables
 
 
@@ -707,7 +440,7 @@ def write_results(setup: Setup, evaluations: list[dict[str, Any]]) -> dict[str, 
         lines.write((setup.workdir / "evaluations" / f"{evaluation['name']}.csv").read_text())
     files.write_text(setup.workdir / "predictions.csv", lines.getvalue())
     results = {
-        "dataset": describe_dataset(setup),
+        "dataset": preparation.describe_dataset(setup),
         "pretrain": summarise_pretraining(setup) if setup.config.pretrain.epochs else None,
         "evaluations": evaluations,
     }

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from jaxssl import augment, checkpoint, experiment, export, metrics
+from jaxssl import augment, checkpoint, experiment, export, metrics, preparation
 from jaxssl.data import source
 from jaxssl.errors import SickRun, UserError
 from tests import tiny_config
@@ -138,7 +138,7 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(done):
     c.pretrain.epochs = 3
     with pytest.raises(UserError, match=r"pretrain.epochs is 2 there and 3 here"):
         experiment.run(c, workdir)
-    assert not list(experiment.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
+    assert not list(preparation.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
 
 
 def test_an_unlabelled_folder_is_pretrained_on_and_not_evaluated(tmp_path):
@@ -165,12 +165,12 @@ def test_two_runs_do_not_share_a_workdir(done):
 
 def test_other_images_under_the_same_config_are_refused(done, monkeypatch):
     workdir, _ = done
-    real = experiment.data.load
+    real = preparation.data.load
 
     def other(*args, **kw):
         return real(*args, **kw)._replace(fingerprint="other")
 
-    monkeypatch.setattr(experiment.data, "load", other)
+    monkeypatch.setattr(preparation.data, "load", other)
     with pytest.raises(UserError, match="changed since"):
         experiment.run(tiny_config.get_config(), workdir)
 
@@ -260,7 +260,7 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
     page = (tmp_path / "report.html").read_text()
     assert "none of this is a self-supervised result" in page and "pairs with labels (supervised)" in page
 
-    setup = experiment.prepare(config, tmp_path)
+    setup = preparation.prepare(config, tmp_path)
     assert 0 < len(setup.labelled) < len(setup.splits["train"])
     np.testing.assert_array_equal(setup.seen, setup.labelled)
 
@@ -269,7 +269,7 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
 def test_training_images_have_mean_0_and_deviation_1_after_their_scaling(asinh):
     pixels = np.random.default_rng(0).gamma(0.5, 30.0, (50, 8, 8, 2)).astype(np.float32)
     images = source.make(pixels, np.zeros(50), [str(i) for i in range(50)], ("a", "b"))
-    scaling = experiment.measure_pixels(images, np.arange(50), (1.0, 99.0), asinh)
+    scaling = preparation.measure_pixels(images, np.arange(50), (1.0, 99.0), asinh)
     assert (scaling.low, scaling.high) == tuple(np.percentile(pixels, (1, 99)))
     seen = np.asarray(augment.plain(pixels, scaling, 8))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), 0, atol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl import main
+from jaxssl import main, preparation
 from jaxssl.errors import Preempted, SickRun, UserError
 
 ROOT = __file__.rsplit("/", 2)[0]
@@ -121,7 +121,7 @@ def test_a_workdir_of_something_else_is_refused(run, tmp_path):
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert main.experiment.git_revision() is None
+    assert preparation.git_revision() is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from jaxssl import augment, checkpoint, experiment, models, trained
+from jaxssl import augment, checkpoint, experiment, models, preparation, trained
 from jaxssl.errors import UserError
 from tests import tiny_config
 
@@ -52,7 +52,7 @@ def rewrite(file, change):
 def test_a_fine_tuned_network_predicts_what_the_run_predicted(finished, evaluation):
     with open(finished / "predictions.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["evaluation"] == evaluation]
-    setup = experiment.prepare(get_config(), finished)
+    setup = preparation.prepare(get_config(), finished)
     row_of = {name: i for i, name in enumerate(setup.source.ids)}
     images = setup.source.images[[row_of[row["image_id"]] for row in rows]]
 

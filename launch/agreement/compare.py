@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from flax import traverse_util
 
-from jaxssl import experiment, metrics
+from jaxssl import experiment, metrics, preparation
 from jaxssl.evaluate import knn, scores
-from jaxssl.experiment import Setup
+from jaxssl.preparation import Setup
 
 PEER = Path(__file__).with_name("peer.py")
 
@@ -35,7 +35,7 @@ def train_ours(method: str, seed: int, data: str, workdir: Path) -> Setup:
         subprocess.run(command, check=True)
     config = runpy.run_path(file)["get_config"]()
     config.seed, config.data.dir, config.transfer.protocols = seed, data, ("knn",)
-    return experiment.prepare(config, workdir)
+    return preparation.prepare(config, workdir)
 
 
 def train_peer(python: str, setup: Setup, out: Path) -> None:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import experiment, models, objectives
+from jaxssl import models, objectives, preparation
 from jaxssl.errors import UserError
 from jaxssl.models import conv_attention
 from tests import tiny_config
@@ -169,10 +169,10 @@ def test_a_config_with_too_small_an_image_is_refused():
     c = tiny_config.get_config()
     c.model.name, c.model.kw = "conv_attention", {"widths": [4, 8, 8], "heads": 2}
     c.data.image_size = 8
-    assert experiment.make_encoder(c).widths == (4, 8, 8)
+    assert preparation.make_encoder(c).widths == (4, 8, 8)
     c.data.image_size = 7
     with pytest.raises(UserError, match="image_size=7 is below the reach of conv_attention, 8"):
-        experiment.make_encoder(c)
+        preparation.make_encoder(c)
 
 
 @pytest.mark.parametrize("name", ["byol", "inpaint", "rotation", "supervised"])
