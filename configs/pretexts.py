@@ -22,7 +22,7 @@ ALONE = {"crop_area": (1.0, 1.0), "flip_horizontal": False, "jitter_probability"
 PRETEXTS = {
     "byol": {"objective": "byol", "kw": HEADS | {"ema": 0.98}},
     "features": {"objective": "distill", "kw": {"teacher": "runs/pretexts-ntxent"}},
-    "inpaint": {"objective": "inpaint"},
+    "inpaint": {"objective": "inpaint", "kw": {"decoder_width": 8}},
     "mae": {"objective": "mae"},
     "mutual": {"objective": "mutual"},
     "ntxent": {"objective": "ntxent", "kw": NTXENT},
