@@ -293,3 +293,36 @@ def test_given_weights_are_an_arm_and_the_start_of_pretraining(done, tmp_path):
     ended = checkpoint.read(tmp_path / "run" / "checkpoints" / "encoder")["params"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), given, ended)
     assert "starting from ImageNet weights" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_folds_are_runs_of_their_own_from_fresh_weights(tmp_path):
+    tested, started = [], []
+    for fold in range(3):
+        c = tiny_config.get_config()
+        c.data.folds, c.data.fold = 3, fold
+        c.pretrain.epochs = 0
+        c.transfer.protocols = ("probe",)
+        (e,) = experiment.run(c, tmp_path / str(fold))["evaluations"]
+        assert e["fold"] == fold
+        tested += json.loads((tmp_path / str(fold) / "splits.json").read_text())["test"]
+        started.append(experiment.init_encoder(preparation.prepare(c, tmp_path / str(fold))))
+    assert len(tested) == len(set(tested)) == 120
+    for other in started[1:]:
+        jax.tree.map(np.testing.assert_array_equal, started[0], other)
+    # What one fold trained cannot be found by another.
+    with pytest.raises(UserError, match=r"belongs to another config: data.fold is 0 there and 2 here"):
+        experiment.run(c, tmp_path / "0")
+
+
+def test_pretraining_sees_images_without_labels_only_where_it_may(tmp_path, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 16, 16, 1), np.uint8)
+    labels = np.concatenate([np.arange(60) % 3, np.full(30, source.UNLABELLED)])
+    images = source.make(pixels, labels, [f"i{i:02}" for i in range(90)], ("a", "b", "c"))
+    monkeypatch.setattr(preparation.data, "load", lambda name, **kw: images)
+    c = tiny_config.get_config()
+    setup = preparation.prepare(c, tmp_path)
+    assert 0 < len(setup.seen) == len(setup.labelled) < len(setup.splits["train"])
+    c.pretrain.on = "train+unlabelled"
+    setup = preparation.prepare(c, tmp_path)
+    np.testing.assert_array_equal(setup.seen, setup.splits["train"])
+    assert (setup.source.labels[setup.labelled] >= 0).all() and set(range(60, 90)) <= set(setup.seen.tolist())
