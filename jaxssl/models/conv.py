@@ -320,8 +320,15 @@ def shifted_multiply_adds(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax
 def shifted_multiply_adds_input_gradient(
     w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
-    x = jax.ShapeDtypeStruct(x_shape, g.dtype)
-    return jax.linear_transpose(lambda x: shifted_multiply_adds(x, w, geometry), x)(g)[0]
+    # gathered from the spread gradient through the turned kernel: the transpose's scattering fuses badly
+    edges = []
+    for size, k, stride, outputs, (low, _) in zip(
+        x_shape[1:3], w_shape[:2], geometry.strides, g.shape[1:3], geometry.padding, strict=True
+    ):
+        spread = (outputs - 1) * stride + 1
+        edges.append((k - 1 - low, size + low - spread, stride - 1))
+    g = lax.pad(g, jnp.zeros((), g.dtype), ((0, 0, 0), *edges, (0, 0, 0)))
+    return shifted_multiply_adds(g, w[::-1, ::-1], Geometry((1, 1), ((0, 0), (0, 0)), geometry.groups, None))
 
 
 def shifted_multiply_adds_kernel_gradient(
