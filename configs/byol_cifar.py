@@ -2,8 +2,8 @@
 
 python -m jaxssl.main --config=configs/byol_cifar.py --config.data.dir=data/cifar10
 
-The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. About 5 minutes on two cores.
-Accuracy of kNN .283, untrained .240 (seed 0), effective rank 16: four epochs are few for BYOL.
+The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. A few minutes on two cores.
+Accuracy of kNN .278 over three seeds, untrained .254 (`launch/agreement/README.md`): four epochs are few for BYOL.
 
 `--config=configs/byol_cifar.py:local` takes two epochs.
 """

@@ -114,7 +114,7 @@ def make_encoder(config: ConfigDict) -> nn.Module:
     if config.data.image_size < encoder.smallest_image:
         raise UserError(
             f"data.image_size={config.data.image_size} is below the reach of {m.name}, {encoder.smallest_image}: "
-            f"enlarge it, or lessen the reach by model.stem='small' (ResNet) or model.kw.patch (ViT)"
+            f"enlarge it, or lessen the reach by model.stem='small' (ResNet, EfficientNet) or model.kw.patch (ViT)"
         )
     return encoder
 

@@ -56,7 +56,7 @@ def make(
         if "map" not in out:
             raise UserError(
                 f"pretrain.objective='inpaint' needs an encoder with a map, which {type(encoder).__name__} has not; "
-                "model.name='autoencoder' or a ResNet has one"
+                "model.name='autoencoder' or any other but a ViT has one"
             )
         params["decoder"] = decoder.init(keys[1], out["map"], image.shape[1:])["params"]
         return params, state, {}
