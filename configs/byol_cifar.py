@@ -1,6 +1,6 @@
 """BYOL (arXiv:2006.07733) on CIFAR-10 as a folder of class folders: the run that is held against lightly.
 
-python -m jaxssl.main --config=configs/byol_cifar.py --config.data.dir=data/cifar10
+    python -m jaxssl.main --config=configs/byol_cifar.py --config.data.dir=data/cifar10
 
 The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. A few minutes on two cores.
 Accuracy of kNN .278 over three seeds, untrained .254 (`launch/agreement/README.md`): four epochs are few for BYOL.

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import os
 import pkgutil
 from collections.abc import Mapping
@@ -33,22 +34,24 @@ def load(
     on_bad_file: str,
     nan: str,
     kw: Mapping[str, Any],
+    memory_mib: float = math.inf,
 ) -> Source:
-    """Loads a dataset into memory; each loader is given those of the arguments that its signature names.
+    """Loads a dataset; each loader is given those of the arguments that its signature names.
 
     Args:
       name: `folder`, `npz`, `lenses`, or a module of `jaxssl.data.builders`.
       seed: for simulated data.
       dir: folder of `folder`, archive of `npz`.
       manual_dir: where the download of a builder lies.
-      cache_dir: where a builder keeps what it has prepared.
+      cache_dir: where a builder keeps what it has prepared, and where images go that are too many for the memory.
       size: side in pixels at which the images are held, square.
       on_bad_file: "stop" or "skip" at files that cannot be read.
       nan: "refuse", "zero" or "median" for float images that are not finite everywhere.
       kw: what else the loader takes.
+      memory_mib: up to which the images of files are held in memory; more are read when they are asked for.
 
     Returns:
-      The dataset, `images` being [N, size, size, C].
+      The dataset, `images` being [N, size, size, C], an array or `records.Images`.
 
     Raises:
       UserError: an unknown name or keyword, or whatever the loader finds wrong with the files.
@@ -64,6 +67,7 @@ def load(
         "size": size,
         "on_bad_file": on_bad_file,
         "nan": nan,
+        "memory_mib": memory_mib,
     }
     taken = inspect.signature(module.load).parameters
     free = [key for key in taken if key not in offered]

@@ -1,5 +1,7 @@
 """A folder of images: one sub-folder a class, all images flat and unlabelled, or a table that says what each is."""
 
+import hashlib
+import math
 import os
 import re
 from collections import Counter
@@ -10,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from jaxssl.data import images, source
+from jaxssl.data import images, records, source
 from jaxssl.data import table as tables
 from jaxssl.errors import UserError, guess
 
@@ -47,6 +49,8 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    cache_dir: str = "",
+    memory_mib: float = math.inf,
     group_pattern: str = "",
     table: str = "",
     path_column: str = "path",
@@ -71,6 +75,9 @@ def load(
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
+      cache_dir: where images are kept that are more than `memory_mib` together; they are read again when the path, size
+        or time of a file changes.
+      memory_mib: up to which images are held in memory.
       group_pattern: a regular expression with one group, searched in each path relative to `dir` (with "/"); what the
         group matches is the patient, lesion or series, such as r"person(\d+)_". Empty: unknown.
       table: path of a file as of `jaxssl.data.table`, itself relative to `dir`, or absolute. Empty: none.
@@ -102,7 +109,12 @@ def load(
             )
         listing = listing._replace(groups=match_groups(listing.paths, group_pattern))
     pixels, kept = images.stack(
-        lambda i: images.read(root / listing.paths[i], size), listing.paths, size, on_bad_file=on_bad_file, nan=nan
+        lambda i: images.read(root / listing.paths[i], size),
+        listing.paths,
+        size,
+        on_bad_file=on_bad_file,
+        nan=nan,
+        cache=records.Cache(Path(cache_dir), memory_mib, _state(root, listing.paths)) if cache_dir else None,
     )
     paths, official, names, groups = (None if c is None else np.array(c)[kept] for c in listing)
     classes = () if names is None else tuple(sorted(set(names.tolist()) - {""}))
@@ -127,6 +139,17 @@ def load(
         official=official,
     )
     return made._replace(groups_known=False) if own.any() else made
+
+
+def _state(root: Path, paths: list[str]) -> str:
+    digest = hashlib.sha256(os.path.realpath(root).encode())
+    for path in paths:
+        try:
+            seen = (root / path).stat()
+            digest.update(repr((path, seen.st_size, seen.st_mtime_ns)).encode())
+        except OSError:
+            digest.update(repr((path, None)).encode())
+    return digest.hexdigest()
 
 
 def _from_folders(root: Path, columns: Mapping[str, str]) -> _Listing:

@@ -19,20 +19,22 @@ What becomes of a file, so that all images of a dataset are arrays of one kind:
 
 A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits; so is a DICOM file of several frames, which
 are slices or moments and not channels. The window of a DICOM file is not applied: what is dark and bright is for
-`jaxssl.experiment.measure_pixels` to find. FITS rows stay in their order, which is from the bottom of the sky upwards.
+`jaxssl.preparation.measure_pixels` to find. FITS rows stay in their order, which is from the bottom of the sky upwards.
 """
 
 import gzip
 import importlib
 import io
+import itertools
 import logging as std_logging
 import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,6 +46,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
+from jaxssl.data import records
 from jaxssl.errors import UserError
 
 PICTURES = (".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff")
@@ -57,6 +60,7 @@ _COLOUR_TIFF = ("RGB", "PALETTE", "SEPARATED", "YCBCR", "CIELAB")
 _DICOM_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _DEFLATED_DICOM = b"1.2.840.10008.1.2.1.99"
 _LISTED = 10
+_AHEAD = 64  # Images that are decoded or waited for at a time.
 
 
 def find(root: Path) -> list[str]:
@@ -184,7 +188,8 @@ def stack(
     *,
     on_bad_file: str = "stop",
     nan: str = "refuse",
-) -> tuple[np.ndarray, np.ndarray]:
+    cache: records.Cache | None = None,
+) -> tuple[np.ndarray | records.Images, np.ndarray]:
     """Reads, fills and fits many images in threads.
 
     Grey images among RGB ones become RGB. Any other mixture is an error: 255, 65535 and 1.0 are all white, so that
@@ -197,18 +202,64 @@ def stack(
       on_bad_file: "stop" at bad files, or "skip" them with a warning.
       nan: "refuse" float images with NaN or infinities, or fill these with "zero" or the image's finite "median",
         before the image is resized; an image without any finite value is a bad file.
+      cache: where images go that are too many for the memory, not to be read again by the next run; None: they are
+        never too many.
 
     Returns:
-      images: [M, size, size, C].
+      images: [M, size, size, C], in memory or in records.
       kept: [M] int64, which of the names these are.
 
     Raises:
-      UserError: bad files that stop, images that are not finite, dtypes or channels that do not go together, or what
-        `read_one` raises as such.
+      UserError: bad files that stop, images that are not finite, dtypes or channels that do not go together, a cache
+        that is damaged or cannot be written, or what `read_one` raises as such.
     """
     for field, value, known in (("on_bad_file", on_bad_file, ON_BAD_FILE), ("nan", nan, NAN)):
         if value not in known:
             raise UserError(f"data.{field} is '{value}': it must be one of {', '.join(known)}")
+    file = cache and cache.file(size, nan, len(names))
+    if file and file.is_file():
+        stored, about = records.load(file)
+        _report_bad([f"{names[i]} ({why})" for i, why in about["bad"]], len(names), on_bad_file)
+        return stored[:] if cache.holds(stored.nbytes) else stored, _others(about["bad"], len(names))
+    bad, holed, kinds = [], [], {}
+
+    def check() -> None:
+        _report_bad([f"{names[i]} ({why})" for i, why in bad], len(names), on_bad_file)
+        if holed and nan == "refuse":
+            raise UserError(
+                f"{names[holed[0][0]]}: {holed[0][1]} of its values are NaN or infinite, as in {len(holed)} of "
+                f"{len(names)} images: set data.nan to 'zero' or 'median', or mend the files"
+            )
+        _check_together(kinds, names)
+
+    def decoded() -> Iterator[np.ndarray]:
+        for i, (image, count, why) in enumerate(_decode(read_one, len(names), size, nan)):
+            if count:
+                holed.append((i, count))
+            if why:
+                bad.append((i, why))
+            else:
+                kinds.setdefault((str(image.dtype), image.shape[-1]), i)
+                yield image
+        check()
+
+    def about() -> dict[str, Any]:
+        dtype = next(iter(kinds))[0]
+        shape = (len(names) - len(bad), size, size, max(channels for _, channels in kinds))
+        return {"shape": shape, "dtype": dtype, "bad": bad}
+
+    with closing(decoded()) as found:
+        held, rest = _hold(found, len(names), cache)
+        if rest is not None:
+            records.write(file, rest, about)
+            held, _ = records.load(file)
+    return held, _others(bad, len(names))
+
+
+def _decode(
+    read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str
+) -> Iterator[tuple[np.ndarray | None, int, str]]:
+    """Of each image its square, how many values were not finite, and why it cannot be read; in order, in threads."""
 
     def one(i: int) -> tuple[np.ndarray | None, int, str]:
         # Decoders raise nearly anything at a broken file, and one file must not hide what is wrong with the others.
@@ -224,38 +275,67 @@ def stack(
             return None, 0, reason(error)
 
     with strict_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(one, range(len(names)))
-        quiet = len(names) <= 1000 or not sys.stderr.isatty()
+        quiet = total <= 1000 or not sys.stderr.isatty()
         console = Console(stderr=True)
-        done = list(track(results, "images", len(names), transient=True, disable=quiet, console=console))
-    _report_bad(
-        [f"{name} ({why})" for name, (_, _, why) in zip(names, done, strict=True) if why], len(names), on_bad_file
-    )
-    holed = [(name, count) for name, (_, count, _) in zip(names, done, strict=True) if count]
-    if holed and nan == "refuse":
-        raise UserError(
-            f"{holed[0][0]}: {holed[0][1]} of its values are NaN or infinite, as in {len(holed)} of {len(names)} "
-            "images: set data.nan to 'zero' or 'median', or mend the files"
-        )
-    kept = np.array([i for i, (image, _, _) in enumerate(done) if image is not None])
-    return _together([done[i][0] for i in kept], [names[i] for i in kept], size), kept
+        results = _map_ahead(pool, one, total)
+        yield from track(results, "images", total, transient=True, disable=quiet, console=console)
 
 
-def _together(images: list[np.ndarray], names: Sequence[str], size: int) -> np.ndarray:
-    """[M, size, size, C] of images that have one dtype, and one number of channels but for grey among RGB."""
-    rgb = any(image.shape[-1] == 3 for image in images)
-    channels = [3 if rgb and image.shape[-1] == 1 else image.shape[-1] for image in images]
-    for what, values in (("dtype", [str(image.dtype) for image in images]), ("channels", channels)):
-        other = next((i for i, value in enumerate(values) if value != values[0]), None)
-        if other is not None:
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], total: int) -> Iterator[Any]:
+    """As `pool.map` over range(total), but for no more than some images that wait in memory."""
+    waiting = deque()
+    try:
+        for i in range(total):
+            waiting.append(pool.submit(function, i))
+            if len(waiting) > _AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _hold(
+    images: Iterator[np.ndarray], total: int, cache: records.Cache | None
+) -> tuple[np.ndarray | None, Iterable[np.ndarray] | None]:
+    """All of up to `total` images as one array; or, where so many are too many for the memory, to iterate over."""
+    held, count = np.empty(0), 0
+    for image in images:
+        if cache and not cache.holds(total * image.nbytes):
+            return None, itertools.chain(held[:count], [image], images)
+        if not count:
+            held = np.empty((total, *image.shape), image.dtype)
+        elif image.shape[-1] == 3 and held.shape[-1] == 1:
+            grey, held = held, np.empty((total, *image.shape), held.dtype)
+            held[:count] = grey[:count]
+        # What does not go together is refused at the end, when all that is wrong is known.
+        if image.dtype == held.dtype and image.shape[-1] in (1, held.shape[-1]):
+            held[count] = image
+        count += 1
+    return held[:count], None
+
+
+def _others(bad: Sequence[tuple[int, str]], total: int) -> np.ndarray:
+    return np.setdiff1d(np.arange(total), [i for i, _ in bad])
+
+
+def _check_together(kinds: Mapping[tuple[str, int], int], names: Sequence[str]) -> None:
+    """UserError unless images have one dtype, and one number of channels but for grey among RGB.
+
+    Args:
+      kinds: dtype and channels, with the first image of each kind, in the order of the images.
+      names: of the images.
+    """
+    rgb = any(channels == 3 for _, channels in kinds)
+    first, *others = [((dtype, 3 if rgb and channels == 1 else channels), i) for (dtype, channels), i in kinds.items()]
+    for what in (0, 1):
+        other = next((kind for kind in others if kind[0][what] != first[0][what]), None)
+        if other:
             raise UserError(
-                f"images differ in {what}: {names[0]} has {values[0]} and {names[other]} has {values[other]}: "
-                "convert them to one kind, or load them apart"
+                f"images differ in {('dtype', 'channels')[what]}: {names[first[1]]} has {first[0][what]} and "
+                f"{names[other[1]]} has {other[0][what]}: convert them to one kind, or load them apart"
             )
-    stacked = np.empty((len(images), size, size, channels[0]), images[0].dtype)
-    for i, image in enumerate(images):
-        stacked[i] = image
-    return stacked
 
 
 def _fill(image: np.ndarray, nan: str) -> tuple[np.ndarray, int]:

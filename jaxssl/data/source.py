@@ -1,9 +1,11 @@
-"""What every dataset becomes: arrays in memory, each image with a label, an id and a group."""
+"""What every dataset becomes: images in memory or in records, each with a label, an id and a group."""
 
 import hashlib
 from typing import NamedTuple
 
 import numpy as np
+
+from jaxssl.data import records
 
 UNLABELLED = -1
 
@@ -12,7 +14,7 @@ class Source(NamedTuple):
     """Images of one size with what is known of each; the same row in every array is the same image.
 
     Attributes:
-      images: [N, H, W, C] uint8, uint16 or float32, in the values of the files.
+      images: [N, H, W, C] uint8, uint16 or float32, in the values of the files; an array, or what reads as one.
       labels: [N] int32, an index into `classes`, or `UNLABELLED`.
       groups: [N] str, the patient, lesion or series; the image's own id where the download has none.
       ids: [N] str, unique and stable: they name images in `splits.json` and `predictions.csv`.
@@ -23,7 +25,7 @@ class Source(NamedTuple):
       fingerprint: sha256 of all of the above, to tell one version of the data from another.
     """
 
-    images: np.ndarray
+    images: np.ndarray | records.Images
     labels: np.ndarray
     groups: np.ndarray
     ids: np.ndarray
@@ -39,7 +41,7 @@ class Source(NamedTuple):
 
 
 def make(
-    images: np.ndarray,
+    images: np.ndarray | records.Images,
     labels: np.ndarray,
     ids: np.ndarray,
     classes: tuple[str, ...],
@@ -59,5 +61,6 @@ def make(
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), classes, groups_known)).encode())
     for column in columns:
         digest.update("\0".join(map(str, column)).encode())
-    digest.update(np.ascontiguousarray(images))
+    for some in records.chunks(images):
+        digest.update(np.ascontiguousarray(some))
     return Source(images, labels, groups, ids, tuple(classes), groups_known, official, folds, digest.hexdigest())

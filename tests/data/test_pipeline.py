@@ -1,10 +1,13 @@
-"""Batches: each image once an epoch, in an order of its own for each epoch, from any batch on."""
+"""Batches: each image once an epoch, in an order of its own for each epoch, from any batch on; of records the same."""
+
+import multiprocessing
 
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
 
 from jaxssl import sharding
-from jaxssl.data import pipeline, source
+from jaxssl.data import pipeline, records, source
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +43,92 @@ def test_evaluation_counts_each_image_once(images):
     index, mask = (np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in ("index", "mask"))
     assert len(index) == 12
     np.testing.assert_array_equal(index[mask], np.arange(3, 14))
+
+
+# Images in records
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The same 50 images in memory and in records."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 3, 1), np.uint8)
+    file = tmp_path_factory.mktemp("records") / "x.array_record"
+    records.write(file, pixels, lambda: {"shape": pixels.shape, "dtype": "uint8"})
+    labels, ids = np.arange(50) % 3, [f"i{i:02}" for i in range(50)]
+    return tuple(source.make(images, labels, ids, ("a", "b", "c")) for images in (pixels, records.load(file)[0]))
+
+
+def assert_same(one, other):
+    one, other = list(one), list(other)
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], strict=True)
+            assert a[name].sharding == b[name].sharding
+
+
+@pytest.mark.parametrize("workers, skip", [(0, 0), (0, 3), (2, 3), (0, 5)])
+def test_training_from_records_is_that_from_memory(both, monkeypatch, workers, skip):
+    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
+    given = {"batch_size": 8, "steps": 5, "seed": 1, "epoch": 2, "skip": skip, "mesh": sharding.make_mesh(4, 1)}
+    held, stored = (list(pipeline.training(s, np.arange(4, 49), **given, workers=workers)) for s in both)
+    assert len(stored) == 5 - skip
+    if stored:
+        assert_same(held, stored)
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("count, workers", [(16, 0), (17, 0), (3, 0), (17, 1)])
+def test_evaluation_from_records_is_that_from_memory(both, monkeypatch, count, workers):
+    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
+    rows = np.arange(50)[::-1][:count]
+    assert_same(
+        *(pipeline.evaluation(s, rows, batch_size=8, mesh=sharding.make_mesh(2, 1), workers=workers) for s in both)
+    )
+
+
+def test_what_is_skipped_is_not_read(both, monkeypatch):
+    read = []
+    whole = records.Images.__getitem__
+
+    def getitem(self, rows):
+        read.extend(rows)
+        return whole(self, rows)
+
+    monkeypatch.setattr(records.Images, "__getitem__", getitem)
+    given = {"batch_size": 4, "seed": 1, "epoch": 0, "mesh": sharding.make_mesh(1, 1)}
+    list(pipeline.training(both[1], np.arange(50), **given, steps=12, skip=9))
+    np.testing.assert_array_equal(np.sort(read), np.sort(pipeline.order(np.arange(50), 1, 0)[36:48]))
+
+
+def test_an_epoch_that_is_left_ends_its_processes(both, monkeypatch):
+    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
+    given = {"batch_size": 2, "steps": 25, "seed": 1, "epoch": 0, "skip": 0, "mesh": sharding.make_mesh(1, 1)}
+    with pytest.raises(KeyError):
+        for _ in pipeline.training(both[1], np.arange(50), **given, workers=1):
+            assert multiprocessing.active_children()
+            raise KeyError
+    assert not multiprocessing.active_children()
+
+
+def test_each_process_reads_the_rows_of_its_devices(both, monkeypatch):
+    """As on the second of two processes with four devices each: what it reads is right, and it reads nothing else."""
+    mesh = sharding.make_mesh(4, 2)
+    everywhere = NamedSharding.addressable_devices_indices_map
+    mine = set(mesh.devices.ravel()[4:])
+
+    def here(self, shape):
+        return {device: index for device, index in everywhere(self, shape).items() if device in mine}
+
+    assert pipeline.rows_here(16, mesh).tolist() == list(range(16))
+    with monkeypatch.context() as patch:
+        patch.setattr(NamedSharding, "addressable_devices_indices_map", here)
+        assert pipeline.rows_here(16, mesh).tolist() == list(range(8, 16))
+        rows = np.random.default_rng(0).permutation(50)
+        asked = []
+        patch.setattr(records, "stream", lambda images, parts, _: (asked.append(p) or images[p] for p in parts))
+        (batch,) = pipeline._read_own(both[1].images, [rows[:16]], 0, mesh)
+    np.testing.assert_array_equal(asked, [rows[8:16]])
+    assert batch.shape == (16, 3, 3, 1)
+    np.testing.assert_array_equal(batch[8:], both[0].images[rows[8:16]])

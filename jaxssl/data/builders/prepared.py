@@ -28,6 +28,7 @@ where `data.on_bad_file` is "skip".
 import contextlib
 import hashlib
 import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jaxssl.data import images, source
+from jaxssl.data import images, records, source
 from jaxssl.data import table as tables
 from jaxssl.errors import UserError
 
@@ -199,6 +200,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    memory_mib: float = math.inf,
 ) -> source.Source:
     """Prepares the dataset into `cache_dir` where that has not been done for the same files, and reads it.
 
@@ -210,6 +212,7 @@ def load(
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
+      memory_mib: up to which images are held in memory; more are kept in `cache_dir`, decoded.
 
     Returns:
       The dataset in the order of its ids.
@@ -228,7 +231,9 @@ def load(
         made = _prepare(download, found, cache_dir)
     except OSError as error:
         raise UserError(f"data.cache_dir={cache_dir}: the dataset cannot be prepared there: {error}") from error
-    return _read(made, dataset, size, on_bad_file, nan)
+    # The folders that TFDS has made for this state of the download, the dataset and its version.
+    cache = records.Cache(Path(cache_dir), memory_mib, "/".join(made.data_path.parts[-3:]))
+    return _read(made, dataset, size, on_bad_file, nan, cache)
 
 
 def _present(download: Download, examples: Sequence[Example], on_bad_file: str) -> list[Example]:
@@ -359,7 +364,9 @@ def _check_archives(download: Download) -> None:
                 )
 
 
-def _read(made: _Builder, dataset: Dataset, size: int, on_bad_file: str, nan: str) -> source.Source:
+def _read(
+    made: _Builder, dataset: Dataset, size: int, on_bad_file: str, nan: str, cache: records.Cache
+) -> source.Source:
     pixels = "image" if dataset.read is None else "array"
     examples = {example.id: example for example in made.examples}
     with _quiet():
@@ -380,7 +387,7 @@ def _read(made: _Builder, dataset: Dataset, size: int, on_bad_file: str, nan: st
         # Once more from the file, for its reason, or because only the moment was bad.
         return _array(dataset, examples[ids[i]]) if record["broken"] else record["array"]
 
-    stacked, kept = images.stack(read_one, ids, size, on_bad_file=on_bad_file, nan=nan)
+    stacked, kept = images.stack(read_one, ids, size, on_bad_file=on_bad_file, nan=nan, cache=cache)
     return source.make(
         stacked,
         labels[kept],
