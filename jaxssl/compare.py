@@ -53,7 +53,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxssl import files
+from jaxssl import files, preparation
 from jaxssl.errors import SickRun, UserError, guess
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
@@ -67,7 +67,7 @@ OWN = ("ssl", "supervised")  # How the last step of an initialisation by the run
 INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
 # Fields of a config that make no other arm: what a run is of its arm, what the arm says itself, where and how it ran.
 REPEATS = ("seed", "data.fold", "data.label_fraction", "data.labels_per_class", "pretrain.objective")
-ELSEWHERE = ("data.dir", "data.manual_dir", "data.cache_dir", "mesh.data", "mesh.fsdp", "on_collapse")
+ELSEWHERE = (*preparation.ELSEWHERE, "on_collapse")
 KEEPING = ("log_every", "save_every", "protocols")
 # Fields in which methods may differ without being unfair to one another.
 METHOD = ("pretrain.kw.", "init.")

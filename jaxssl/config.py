@@ -26,7 +26,9 @@ def base() -> ConfigDict:
     c.data.name = "folder"  # "folder", "npz", "lenses", or a dataset of jaxssl/data/builders.
     c.data.dir = ""  # The folder of "folder", the archive of "npz".
     c.data.manual_dir = ""  # Where the download of a dataset lies.
-    c.data.cache_dir = "~/.cache/jaxssl/data"  # Where prepared datasets are kept.
+    c.data.cache_dir = "~/.cache/jaxssl/data"  # Where prepared datasets are kept, and images beyond `memory_mib`.
+    c.data.memory_mib = 1024  # MiB up to which the images of files are held in memory; more are read from cache_dir.
+    c.data.workers = 0  # Processes that read those; 0: threads.
     c.data.image_size = 64  # Side in pixels of what the encoder sees.
     c.data.stored_size = 0  # Side at which images are held and cropped from; 0: image_size.
     c.data.official = True  # Whether a dataset's own split is kept, where it has one.
@@ -149,6 +151,8 @@ def check(c: ConfigDict) -> None:
     if not 0 <= low < high <= 100:
         raise UserError(f"data.percentiles={c.data.percentiles}: give two numbers from 0 to 100, the lower first")
     at_least("data.asinh", c.data.asinh, 0)
+    at_least("data.memory_mib", c.data.memory_mib, 0)
+    at_least("data.workers", c.data.workers, 0)
     at_least("data.image_size", c.data.image_size, 1)
     at_least("data.stored_size", c.data.stored_size, 0)
     at_least("transfer.freeze_epochs", c.transfer.freeze_epochs, 0)

@@ -133,7 +133,8 @@ def features(setup: Setup, variables: Tree, rows: np.ndarray) -> np.ndarray:
 def over(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) -> np.ndarray:
     """A jitted function of batches over all of these images, each counted once, in their order."""
     parts = []
-    for batch in pipeline.evaluation(setup.source, rows, batch_size=evaluation_batch(setup), mesh=setup.mesh):
+    size, workers = evaluation_batch(setup), setup.config.data.workers
+    for batch in pipeline.evaluation(setup.source, rows, batch_size=size, mesh=setup.mesh, workers=workers):
         parts.append(np.asarray(function(batch)))
     return np.concatenate(parts)[: len(rows)]
 
@@ -210,6 +211,7 @@ def fit(
                 epoch=epoch,
                 skip=skip,
                 mesh=setup.mesh,
+                workers=setup.config.data.workers,
             ),
             epochs=c.epochs,
             steps_per_epoch=per_epoch,

@@ -28,8 +28,17 @@ from jaxssl.objectives import Objective
 
 Tree = Any
 log = logging.getLogger(__name__)
-MEASURED = 2000  # Images from which the scaling of the stored values is found.
-ELSEWHERE = ("mesh.data", "mesh.fsdp", "data.dir", "data.manual_dir", "data.cache_dir")
+MEASURED = 2000  # Images from which the scaling of the stored values is found, at most,
+MEASURED_VALUES = 25_000_000  # and so many values of them, which take 200 MB.
+ELSEWHERE = (
+    "mesh.data",
+    "mesh.fsdp",
+    "data.dir",
+    "data.manual_dir",
+    "data.cache_dir",
+    "data.memory_mib",
+    "data.workers",
+)
 PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -72,6 +81,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         on_bad_file=d.on_bad_file,
         nan=d.nan,
         kw=dict(d.kw),
+        memory_mib=d.memory_mib,
     )
     rows = split(source, config)
     if d.labels_per_class:
@@ -246,7 +256,8 @@ def every_nth(rows: np.ndarray, most: int) -> np.ndarray:
 
 def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, float], asinh: float) -> augment.Pixels:
     """Scaling of the stored values, from a sample of the training images."""
-    images = source.images[every_nth(train, MEASURED)]
+    most = MEASURED_VALUES // math.prod(source.images.shape[1:])
+    images = source.images[every_nth(train, min(MEASURED, max(most, 1)))]
     if images.min() == images.max():
         raise UserError(f"the training images all hold one value, {images.min()}: nothing can be learnt from them")
     low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, percentiles))

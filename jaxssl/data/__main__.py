@@ -14,11 +14,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxssl import data, files
+from jaxssl import config, data, files
 from jaxssl.data import audit
 from jaxssl.errors import UserError, guess
 
-CACHE = "~/.cache/jaxssl/data"
+DEFAULTS = config.base().data
+CACHE = DEFAULTS.cache_dir
 # Those that are no builders: what they hold, and where it comes from.
 GENERAL = {
     "folder": ("your images in class folders, or unlabelled", "data.dir is the folder"),
@@ -105,6 +106,7 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
         size=options.size,
         on_bad_file="skip",
         nan="zero",
+        memory_mib=DEFAULTS.memory_mib,
         kw=keywords(options.kw),
     )
     report = audit.source(loaded)
