@@ -71,6 +71,23 @@ def apply_network(module: nn.Module, params: Tree, state: Tree, x: jax.Array, *,
     return module.apply({"params": params, **state}, x, train=True, mutable=list(state))
 
 
+def init_projected(encoder: nn.Module, projector: nn.Module, keys: jax.Array, image: jax.Array) -> tuple[Tree, Tree]:
+    """Parameters and state of an "encoder" and of a "projector" on its pooled features; of `keys` one for each."""
+    params, state = {}, {}
+    params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
+    params["projector"], state["projector"] = init_network(projector, keys[1], pooled_like(encoder, image))
+    return params, state
+
+
+def project(
+    encoder: nn.Module, projector: nn.Module, params: Tree, state: Tree, image: jax.Array
+) -> tuple[jax.Array, jax.Array, Tree]:
+    """Pooled features [B, D], their projection, and the state with the statistics of both networks after this batch."""
+    out, of_encoder = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
+    z, of_projector = apply_network(projector, params["projector"], state["projector"], out["pooled"], train=True)
+    return out["pooled"], z, state | {"encoder": of_encoder, "projector": of_projector}
+
+
 def with_online_probe(objective: Objective, classes: int) -> Objective:
     """The same objective beside a linear classifier on its features, through which no gradient reaches the encoder.
 

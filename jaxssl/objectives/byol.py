@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import Objective, Tree, apply_network, init_network, init_projected, project
 
 
 def make(
@@ -28,31 +28,20 @@ def make(
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys = jax.random.split(key, 3)
-        params, state = {}, {}
-        image = batch["views"][0]
-        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
-        params["projector"], state["projector"] = init_network(projector, keys[1], pooled_like(encoder, image))
+        params, state = init_projected(encoder, projector, keys, batch["views"][0])
         params["predictor"], state["predictor"] = init_network(predictor, keys[2], jnp.zeros((1, projection)))
         target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("encoder", "projector")}
         state["target"] = {name: jax.tree.map(jnp.copy, state[name]) for name in target}
         return params, state, target
-
-    def project(params: Tree, state: Tree, image: jax.Array) -> tuple[jax.Array, jax.Array, Tree]:
-        """Pooled features, projection and the statistics of both networks after this batch."""
-        out, encoder_state = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
-        z, projector_state = apply_network(
-            projector, params["projector"], state["projector"], out["pooled"], train=True
-        )
-        return out["pooled"], z, state | {"encoder": encoder_state, "projector": projector_state}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del key
         state = dict(model_state)
         features, predictions, projections = [], [], []
         for image in batch["views"]:
-            pooled, z, online = project(params, state, image)
+            pooled, z, online = project(encoder, projector, params, state, image)
             p, online["predictor"] = apply_network(predictor, params["predictor"], state["predictor"], z, train=True)
-            _, t, of_target = project(jax.lax.stop_gradient(target), state["target"], image)
+            _, t, of_target = project(encoder, projector, jax.lax.stop_gradient(target), state["target"], image)
             state = online | {"target": of_target}
             features.append(pooled)
             predictions.append(p)

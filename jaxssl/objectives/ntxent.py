@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import Objective, Tree, init_projected, project
 
 
 def make(
@@ -27,23 +27,14 @@ def make(
     projector = MLP(hidden, projection, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
-        keys = jax.random.split(key)
-        params, state = {}, {}
-        image = batch["views"][0]
-        params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
-        params["projector"], state["projector"] = init_network(projector, keys[1], pooled_like(encoder, image))
-        return params, state, {}
+        return *init_projected(encoder, projector, jax.random.split(key), batch["views"][0]), {}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del target, key
-        state = dict(model_state)
-        features, embeddings = [], []
+        state, features, embeddings = model_state, [], []
         for image in batch["views"]:
-            out, state["encoder"] = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
-            z, state["projector"] = apply_network(
-                projector, params["projector"], state["projector"], out["pooled"], train=True
-            )
-            features.append(out["pooled"])
+            pooled, z, state = project(encoder, projector, params, state, image)
+            features.append(pooled)
             embeddings.append(z)
         value = losses.ntxent(*embeddings, temperature).mean()
         metrics = {"features": features[0], "embedding_std": losses.spread(embeddings[0])}
