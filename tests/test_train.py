@@ -42,7 +42,8 @@ def test_eight_devices_do_what_one_does(encoder, mesh):
     for shape in ((1, 1), mesh):
         mesh = sharding.make_mesh(*shape)
         state, step = make(mesh, probed_byol(encoder()), momentum=0.0)
-        state, metrics = step(state, sharding.put(tiny.batch(16, side=8), mesh))
+        # Of fewer images than 32, batch norms on maps of one pixel make a rounding of 1e-7 a difference of 4e-3.
+        state, metrics = step(state, sharding.put(tiny.batch(32, side=16), mesh))
         after.append(jax.device_get((metrics, state.params, state.model_state, state.target)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *after)
 
