@@ -29,6 +29,14 @@ SHALLOW = {
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 
 
+@pytest.fixture
+def quickly_compiled():
+    """Two steps of each of so many programs are not worth optimising."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def load(file):
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
@@ -59,7 +67,7 @@ def made_up(channels, seed=0):
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeypatch):
+def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeypatch, quickly_compiled):
     c = load(file).get_config("local")
     images = made_up(CHANNELS.get(c.data.name, 1))
     monkeypatch.setattr(data, "load", lambda name, **kw: images)
