@@ -10,34 +10,14 @@ Accuracy of kNN .278 over three seeds, untrained .254 (`launch/agreement/README.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl import config, recipes
 
 
 def get_config(arg: str = "") -> ConfigDict:
     c = config.base()
-    c.data.name = "folder"
-    c.data.dir = "data/cifar10"
-    c.data.image_size = 32
-    c.model.name = "resnet18"
-    c.model.stem = "small"
-    c.model.kw.width = 16
-
+    recipes.cifar(c)
     c.pretrain.objective = "byol"
-    c.pretrain.kw.hidden = 512
-    c.pretrain.kw.projection = 128
     c.pretrain.kw.ema = 0.99
-    c.pretrain.epochs = 4
-    c.pretrain.batch_size = 64
-    c.pretrain.optimizer.name = "adam"
-    c.pretrain.optimizer.weight_decay = 1e-6
-    a = c.pretrain.augment
-    a.crop_area = (0.2, 1.0)
-    a.flip_horizontal = True
-    a.jitter_probability = 0.8
-    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.4, 0.1
-    a.grey_probability = 0.2
-
-    c.transfer.protocols = ("probe", "knn")
     if arg == "local":
         c.pretrain.epochs = 2
     elif arg:

@@ -18,9 +18,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c = config.base()
     recipes.byol(c)
     c.data.name = "head_ct"
-    # One channel: hue and saturation say nothing.
-    c.pretrain.augment.saturation = c.pretrain.augment.hue = 0.0
-    c.pretrain.augment.grey_probability = 0.0
+    recipes.one_channel(c)
     if arg == "local":
         recipes.byol_on_two_cores(c)
         c.pretrain.epochs = 60

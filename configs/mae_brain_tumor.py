@@ -11,37 +11,24 @@ run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl import config, recipes
 
 
 def get_config(arg: str = "") -> ConfigDict:
     c = config.base()
+    recipes.mae(c, patch=8)
     c.data.name = "brain_tumor"
     c.data.image_size = 96
-    c.model.name = "vit_tiny"
-    c.model.kw.patch = 8
-    c.pretrain.objective = "mae"
-    c.pretrain.kw.mask_ratio = 0.75
     c.pretrain.epochs = 400
     c.pretrain.batch_size = 128
-    o = c.pretrain.optimizer
-    o.learning_rate = 6e-4
-    o.weight_decay = 0.05
-    o.warmup_epochs = 20
     c.pretrain.augment.crop_area = (0.5, 1.0)
     c.pretrain.augment.flip_horizontal = True
     c.transfer.batch_size = 64
-    c.transfer.optimizer.learning_rate = 5e-4
-    c.transfer.optimizer.weight_decay = 0.05
-    c.transfer.optimizer.warmup_epochs = 5
     c.transfer.augment.crop_area = (0.6, 1.0)
     c.transfer.augment.flip_horizontal = True
     if arg == "local":
+        recipes.mae_on_two_cores(c)
         c.data.image_size = 64
-        c.pretrain.epochs = 20
-        o.warmup_epochs = 2
-        c.transfer.epochs = 6
-        c.transfer.optimizer.warmup_epochs = 1
     elif arg:
         raise ValueError(f"mae_brain_tumor takes no argument but local, not {arg!r}")
     return c

@@ -21,9 +21,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.epochs = 500
     c.pretrain.batch_size = 32
     c.transfer.batch_size = 32
-    # An x-ray has one channel: hue and saturation say nothing.
-    c.pretrain.augment.saturation = c.pretrain.augment.hue = 0.0
-    c.pretrain.augment.grey_probability = 0.0
+    recipes.one_channel(c)
     if arg == "local":
         recipes.simclr_on_two_cores(c)
         c.pretrain.epochs = 60

@@ -1,6 +1,5 @@
 """Before the first phase: data loaded, split and scaled, the config held against them, the workdir claimed."""
 
-import functools
 import json
 import logging
 import math
@@ -13,13 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import augment, data, files, models, objectives, sharding, weights
+from jaxssl import augment, data, files, objectives, sharding, trained, weights
 from jaxssl import config as configuration
 from jaxssl.data import audit, splits
 from jaxssl.data.source import UNLABELLED, Source
@@ -67,9 +65,10 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     encoder = make_encoder(config)
     for phase in configuration.trainings(config):
         sharding.check_batch(f"{phase}.batch_size", config[phase].batch_size, mesh)
+    supervised = False
     if config.pretrain.epochs:
         # What the objective refuses of encoder and options is said before an image is read.
-        make_objective(config, encoder, classes=0, steps=1)
+        supervised = make_objective(config, encoder, classes=0, steps=1).supervised
     d = config.data
     source = data.load(
         d.name,
@@ -100,7 +99,9 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         return encoder.apply(variables, image, train=False)["pooled"]
 
     pretext, seen = (
-        make_pretext(config, encoder, source, rows, labelled) if config.pretrain.epochs else (None, labelled)
+        make_pretext(config, encoder, source, rows, labelled, supervised)
+        if config.pretrain.epochs
+        else (None, labelled)
     )
     setup = Setup(config, workdir, mesh, source, rows, labelled, seen, pretext, pixels, encoder, given, encode)
     check_against_data(setup)
@@ -118,7 +119,7 @@ def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:
 def make_encoder(config: ConfigDict) -> nn.Module:
     m = config.model
     try:
-        encoder = models.make(m.name, stem=m.stem, dtype=jnp.dtype(m.dtype), **m.kw)
+        encoder = trained.encoder_of(config)
     except (TypeError, ValueError) as error:
         raise UserError(f"model.kw={dict(m.kw)} does not fit {m.name}: {error}") from error
     if config.data.image_size < encoder.smallest_image:
@@ -135,19 +136,24 @@ def make_objective(config: ConfigDict, encoder: nn.Module, classes: int, steps: 
 
 
 def make_pretext(
-    config: ConfigDict, encoder: nn.Module, source: Source, rows: dict[str, np.ndarray], labelled: np.ndarray
+    config: ConfigDict,
+    encoder: nn.Module,
+    source: Source,
+    rows: dict[str, np.ndarray],
+    labelled: np.ndarray,
+    supervised: bool,
 ) -> tuple[Objective, np.ndarray]:
     """The objective of the pretraining and the rows that it sees; of labels it reads no more than transfer may use."""
     c = config.pretrain
-    make = functools.partial(make_objective, config, encoder, max(1, len(source.classes)))
     seen, known = rows["train"], source.labels[rows["train"]] != UNLABELLED
-    if make(steps=1).supervised:
+    if supervised:
         if not source.classes:
             raise UserError(f"pretrain.objective={c.objective!r} reads labels here, and the images have none")
         seen = labelled
     elif c.on == "train" and known.any():
         seen = seen[known]
-    return make(steps=c.epochs * configuration.steps_per_epoch(len(seen), c, "pretrain")), seen
+    steps = c.epochs * configuration.steps_per_epoch(len(seen), c, "pretrain")
+    return make_objective(config, encoder, max(1, len(source.classes)), steps), seen
 
 
 def check_against_data(setup: Setup) -> None:

@@ -111,7 +111,8 @@ def two_cores(c: ConfigDict) -> None:
     c.pretrain.optimizer.warmup_epochs = 1
     a = c.pretrain.augment
     a.crop_area = (0.3, 1.0)
-    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.2, 0.02
+    for change, most in (("brightness", 0.4), ("contrast", 0.4), ("saturation", 0.2), ("hue", 0.02)):
+        a[change] = min(a[change], most)
     a.grey_probability = 0.0
     a.blur_probability = (0.0,)
     c.transfer.epochs = 10
@@ -119,6 +120,12 @@ def two_cores(c: ConfigDict) -> None:
     c.transfer.freeze_epochs = 0
     c.transfer.optimizer.name = "adamw"
     c.transfer.optimizer.learning_rate = 1e-3
+
+
+def one_channel(c: ConfigDict) -> None:
+    """Without changes of colour, of which one channel has none."""
+    a = c.pretrain.augment
+    a.saturation = a.hue = a.grey_probability = 0.0
 
 
 def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
@@ -185,3 +192,50 @@ def lens_views_on_two_cores(c: ConfigDict) -> None:
     c.pretrain.epochs = 6
     c.transfer.epochs = 6
     c.transfer.optimizer.learning_rate = 1e-3
+
+
+def mae(c: ConfigDict, patch: int) -> None:
+    """MAE's settings for a ViT-Ti: AdamW 6e-4 with a decay of 0.05, 20 epochs of warm-up, 5 in the fine-tuning."""
+    c.model.name = "vit_tiny"
+    c.model.kw.patch = patch
+    c.pretrain.objective = "mae"
+    c.pretrain.kw.mask_ratio = 0.75
+    o = c.pretrain.optimizer
+    o.learning_rate = 6e-4
+    o.weight_decay = 0.05
+    o.warmup_epochs = 20
+    o = c.transfer.optimizer
+    o.learning_rate = 5e-4
+    o.weight_decay = 0.05
+    o.warmup_epochs = 5
+
+
+def mae_on_two_cores(c: ConfigDict) -> None:
+    """After `mae`: fewer epochs."""
+    c.pretrain.epochs = 20
+    c.pretrain.optimizer.warmup_epochs = 2
+    c.transfer.epochs = 6
+    c.transfer.optimizer.warmup_epochs = 1
+
+
+def cifar(c: ConfigDict) -> None:
+    """What two libraries are compared on: CIFAR-10 images, a ResNet-18 of 16 channels, four epochs of Adam 1e-3."""
+    c.data.name = "folder"
+    c.data.dir = "data/cifar10"
+    c.data.image_size = 32
+    c.model.name = "resnet18"
+    c.model.stem = "small"
+    c.model.kw.width = 16
+    c.pretrain.kw.hidden = 512
+    c.pretrain.kw.projection = 128
+    c.pretrain.epochs = 4
+    c.pretrain.batch_size = 64
+    c.pretrain.optimizer.name = "adam"
+    c.pretrain.optimizer.weight_decay = 1e-6
+    a = c.pretrain.augment
+    a.crop_area = (0.2, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.4, 0.1
+    a.grey_probability = 0.2
+    c.transfer.protocols = ("probe", "knn")
