@@ -54,7 +54,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files, preparation
-from jaxssl.errors import SickRun, UserError, guess
+from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
 from jaxssl.report import page, words
@@ -837,10 +837,7 @@ def main(arguments: Sequence[str]) -> int:
         found = study(*find(options.folders), options.against)
         written = write(options.to or options.folders[0], found)
     except UserError as error:
-        if options.debug:
-            raise
-        print(f"jaxssl: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error, options.debug)
     console.print(shown(found))
     for title, said in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))

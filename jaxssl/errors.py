@@ -1,6 +1,7 @@
 """The ways in which a run ends early, each with the exit code that `jaxssl.main` gives it."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 
 
@@ -20,6 +21,14 @@ class Preempted(Exception):
     """The machine wants the run gone: everything is saved, and the same command goes on from here."""
 
     exit_code = 75
+
+
+def tell(error: UserError | SickRun | Preempted, debug: bool = False) -> int:
+    """Says the one line of an error on stderr and returns its exit code; with `debug` raises it, for a traceback."""
+    if debug:
+        raise error
+    print(f"jaxssl: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def guess(given: str, known: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from flax import linen as nn
 from jax import export
 
 from jaxssl import trained, weights
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, tell
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
@@ -51,10 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         print(run(options.workdir, options.to, options.evaluation))
     except UserError as error:
-        if options.debug:
-            raise
-        print(f"jaxssl: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error, options.debug)
     return 0
 
 

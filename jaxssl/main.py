@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
 from jaxssl import experiment, sharding, train
-from jaxssl.errors import Preempted, SickRun, UserError
+from jaxssl.errors import Preempted, SickRun, UserError, tell
 
 COMPILATION_CACHE = "~/.cache/jaxssl/xla"  # JAX_COMPILATION_CACHE_DIR says otherwise.
 
@@ -85,10 +85,7 @@ def main(arguments: list[str]) -> int:
         workdir = values.workdir or default_workdir(config_flags.get_config_filename(values["config"]))
         experiment.run(config, Path(workdir).expanduser())
     except (UserError, SickRun, Preempted) as error:
-        if values.is_parsed() and values.debug:
-            raise
-        print(f"jaxssl: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error, values.is_parsed() and values.debug)
     except KeyboardInterrupt:
         print("jaxssl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxssl import files
-from jaxssl.errors import Preempted, UserError
+from jaxssl.errors import Preempted, UserError, tell
 
 TRIES = 2
 WAIT = 0.5  # Seconds between two looks at what runs.
@@ -281,8 +281,7 @@ def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
         print(f"jaxssl: --workdir={options.workdir}: {error}", file=sys.stderr)
         return UserError.exit_code
     except (UserError, Preempted) as error:
-        print(f"jaxssl: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error)
     console.print(summary(record, options.workdir))
     return 0 if all(of["state"] == "done" for of in record.values()) else 1
 

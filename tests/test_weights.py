@@ -239,7 +239,7 @@ def test_imagenet_knows_photographs():
         file = weights.imagenet_file()
     except UserError as error:
         pytest.skip(str(error))
-    data = pytest.importorskip("skimage.data")
+    data = pytest.importorskip("skimage.data", reason="scikit-image is not installed")
     encoder = models.make("efficientnet_lite0")
     variables = weights.load("imagenet", encoder, 3)
     photographs = []

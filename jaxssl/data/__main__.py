@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jaxssl import config, data, files
 from jaxssl.data import audit
-from jaxssl.errors import UserError, guess
+from jaxssl.errors import UserError, guess, tell
 
 DEFAULTS = config.base().data
 CACHE = DEFAULTS.cache_dir
@@ -65,10 +65,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             show_audit(console, options)
     except UserError as error:
-        if options.debug:
-            raise
-        print(f"jaxssl: {error}", file=sys.stderr)
-        return error.exit_code
+        return tell(error, options.debug)
     except KeyboardInterrupt:
         print("jaxssl: stopped", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, tell
 from jaxssl.report import page
 
 
@@ -20,8 +20,7 @@ def main(arguments: list[str]) -> int:
         try:
             print(page.write(Path(workdir)))
         except UserError as error:
-            print(f"jaxssl: {error}", file=sys.stderr)
-            code = error.exit_code
+            code = tell(error)
     return code
 
 
