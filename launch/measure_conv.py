@@ -9,6 +9,7 @@ that another program on the machine disturbs them alike. At the end, whole train
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -105,7 +106,7 @@ def gradient_of(form: Callable, argument: int) -> Callable:
     return gradient
 
 
-def candidates(w_shape: tuple, geometry: conv.Geometry) -> tuple[dict[str, Callable], ...]:
+def candidates(x_shape: tuple, w_shape: tuple, geometry: conv.Geometry) -> tuple[dict[str, Callable], ...]:
     """The forms of the forward pass, the input gradient and the kernel gradient that fit the shape."""
     if geometry.groups > 1:
         return (
@@ -119,19 +120,26 @@ def candidates(w_shape: tuple, geometry: conv.Geometry) -> tuple[dict[str, Calla
             {"native": conv.native_input_gradient, "matmul": conv.pointwise_input_gradient},
             {"native": conv.native_kernel_gradient, "matmul": conv.pointwise_kernel_gradient},
         )
-    return (
-        {"native": conv.native, "im2col": conv.im2col, "shifted": shifted_matmuls},
-        {
-            "native": conv.native_input_gradient,
-            "im2col": conv.im2col_input_gradient,
-            "shifted": gradient_of(shifted_matmuls, 0),
-        },
-        {
-            "native": conv.native_kernel_gradient,
-            "im2col": gradient_of(conv.im2col, 1),
-            "chunks": conv.chunked_kernel_gradient,
-        },
-    )
+    forward = {"native": conv.native, "im2col": conv.im2col, "shifted": shifted_matmuls}
+    input_gradient = {
+        "native": conv.native_input_gradient,
+        "im2col": conv.im2col_input_gradient,
+        "shifted": gradient_of(shifted_matmuls, 0),
+    }
+    kernel_gradient = {
+        "native": conv.native_kernel_gradient,
+        "im2col": gradient_of(conv.im2col, 1),
+        "chunks": conv.chunked_kernel_gradient,
+    }
+    if conv.fits_winograd(w_shape, geometry):
+        forward["winograd"] = conv.winograd
+        input_gradient["winograd"] = conv.winograd_input_gradient
+        kernel_gradient["winograd"] = conv.winograd_kernel_gradient
+    if math.prod(x_shape[1:3]) <= 16:
+        forward["dense"] = conv.dense
+        input_gradient["dense"] = conv.dense_input_gradient
+        kernel_gradient["dense"] = conv.dense_kernel_gradient
+    return forward, input_gradient, kernel_gradient
 
 
 def measure(batch: int, px: int, channels: int, features: int, k: int, stride: int, groups: int) -> str:
@@ -141,7 +149,7 @@ def measure(batch: int, px: int, channels: int, features: int, k: int, stride: i
     w = jax.random.normal(jax.random.key(1), (k, k, channels // groups, features)) / k
     g = conv.native(x, w, geometry)
     static = dict(geometry=geometry, x_shape=x.shape, w_shape=w.shape)
-    forward, input_gradient, kernel_gradient = candidates(w.shape, geometry)
+    forward, input_gradient, kernel_gradient = candidates(x.shape, w.shape, geometry)
     columns = (
         (forward, conv.choose_forward, (x, w), dict(geometry=geometry)),
         (input_gradient, conv.choose_input_gradient, (w, g), static),

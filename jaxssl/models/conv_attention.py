@@ -15,6 +15,7 @@ from flax import linen as nn
 
 from jaxssl.models.autoencoder import max_pool
 from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.linear import Dense
 from jaxssl.models.vit import EPSILON, check, sincos_positions
 
 ENCODERS = ("conv_attention",)
@@ -32,7 +33,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
+        dense = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
         positions = jnp.asarray(sincos_positions(height, width, channels), self.dtype)
         y = dense(3 * channels, name="qkv")(x.reshape(batch, height * width, channels) + positions)
         y = y.reshape(batch, height * width, 3, self.heads, channels // self.heads)

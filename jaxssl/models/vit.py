@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jaxssl.models.linear import Dense
+
 ENCODERS = ("vit_tiny", "vit_small", "vit_base")
 
 EPSILON = 1e-6  # Of every layer norm, as published.
@@ -64,7 +66,7 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
-        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
+        dense = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
         norm = partial(nn.LayerNorm, epsilon=EPSILON, dtype=self.dtype)
         y = dense(3 * width, name="qkv")(norm(name="norm1")(x))
         q, k, v = jnp.moveaxis(y.reshape(batch, tokens, 3, self.heads, width // self.heads), 2, 0)
@@ -126,7 +128,7 @@ class ViT(nn.Module):
         if keep is not None:
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[keep]
-        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="patch_embed")
+        embed = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="patch_embed")
         tokens = embed(patches) + positions.astype(self.dtype)
         extra = [self.param("cls_token", token_init, (1, 1, self.width))]
         if self.registers:
@@ -172,7 +174,7 @@ class Decoder(nn.Module):
           grid: rows and columns of patches, T in all.
           outputs: numbers a patch.
         """
-        embed = nn.Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")
+        embed = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")
         mask_token = self.param("mask_token", token_init, (1, 1, self.width)).astype(self.dtype)
         masked = jnp.broadcast_to(mask_token, (len(tokens), place.shape[1] - tokens.shape[1], self.width))
         x = jnp.concatenate([embed(tokens), masked], axis=1)
@@ -182,7 +184,7 @@ class Decoder(nn.Module):
         for i in range(self.depth):
             x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
         x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x)
-        predict = nn.Dense(outputs, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="predict")
+        predict = Dense(outputs, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="predict")
         return predict(x[:, 1:]).astype(jnp.float32)
 
 

@@ -30,9 +30,17 @@ def values_and_gradients(convolve, x, w, **kw):
     return jax.jit(run)(x, w)
 
 
+def reference(x, w, *, padding, **kw):
+    """The native one of an image that is padded beforehand: it reads past its image where it is to crop it."""
+    if not isinstance(padding, str) and "lhs_dilation" not in kw:
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*of, 0) for of in padding), (0, 0, 0)))
+        padding = "VALID"
+    return lax.conv_general_dilated(x, w, padding=padding, **kw)
+
+
 def assert_same(x, w, tolerance=1e-4, **kw):
     ours = values_and_gradients(conv.conv_general_dilated, x, w, **kw)
-    native = values_and_gradients(lax.conv_general_dilated, x, w, **kw)
+    native = values_and_gradients(reference, x, w, **kw)
     for a, b, name in zip(ours, native, ("value", "input gradient", "kernel gradient"), strict=True):
         assert a.shape == b.shape and a.dtype == b.dtype, name
         a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
@@ -73,10 +81,9 @@ def test_every_form_is_chosen_by_some_shape_of_the_encoders():
         shapes = (n, px, px, c), (k, k, 1 if depthwise else c, d), geometry
         chosen |= {conv.choose_forward(*shapes)}
         chosen |= {conv.choose_input_gradient(*shapes), conv.choose_kernel_gradient(*shapes)}
-    forms = ("native", "pointwise", "im2col", "shifted_multiply_adds")
-    expected = {getattr(conv, form + part) for form in forms for part in ("", "_input_gradient")}
-    expected |= {getattr(conv, form + "_kernel_gradient") for form in ("native", "pointwise", "chunked")}
-    assert chosen == expected | {conv.shifted_multiply_adds_kernel_gradient}
+    both_ways = ("native", "pointwise", "dense", "winograd", "shifted_multiply_adds")
+    expected = {getattr(conv, form + part) for form in (*both_ways, "im2col") for part in ("", "_input_gradient")}
+    assert chosen == expected | {getattr(conv, form + "_kernel_gradient") for form in (*both_ways, "chunked")}
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -86,26 +93,44 @@ def test_every_form_is_chosen_by_some_shape_of_the_encoders():
     strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     padding=st.sampled_from(["SAME", "VALID"]) | st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
     groups=st.sampled_from([1, 3]),
-    form=st.sampled_from(["chosen", "im2col"]),
+    form=st.sampled_from(["chosen", "im2col", "dense"]),
 )
 def test_any_plain_or_depthwise_convolution(size, kernel, strides, padding, groups, form):
     x, w = arrays((2, *size, 3), (*kernel, 3 // groups, 3))
     kw = dict(window_strides=strides, padding=padding, feature_group_count=groups)
     if form == "chosen" or groups > 1:
         assert_same(x, w, **kw)
-        return
-    # the forms that a small shape is not given must be right for it too
+    else:
+        assert_form_is_right(form, x, w, **kw)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(
+    size=st.tuples(st.integers(3, 11), st.integers(3, 11)),
+    padding=st.tuples(*[st.tuples(st.integers(0, 3), st.integers(0, 3))] * 2),
+    images=st.integers(1, 3),
+)
+def test_winograd_of_any_size_and_padding(size, padding, images):
+    x, w = arrays((images, *size, 3), (3, 3, 3, 5))
+    assert_form_is_right("winograd", x, w, window_strides=(1, 1), padding=padding)
+
+
+def assert_form_is_right(form, x, w, *, window_strides, padding, feature_group_count=1):
+    """A form must be right also for shapes that are not given to it."""
+    kw = dict(window_strides=window_strides, padding=padding, feature_group_count=feature_group_count)
+    size, kernel, strides = x.shape[1:3], w.shape[:2], window_strides
     explicit = lax.padtype_to_pads(size, kernel, strides, padding) if isinstance(padding, str) else padding
     geometry = conv.Geometry(strides, tuple(map(tuple, explicit)), 1, None)
-    y, dx, dw = values_and_gradients(lax.conv_general_dilated, x, w, **kw)
+    y, dx, dw = values_and_gradients(reference, x, w, **kw)
     g = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
 
     def close(a, b):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-7)
 
-    close(conv.im2col(x, w, geometry), y)
-    close(conv.im2col_input_gradient(w, g, geometry, x.shape, w.shape), dx)
-    close(conv.chunked_kernel_gradient(x, g, geometry, x.shape, w.shape), dw)
+    kernel_gradient = "chunked" if form == "im2col" else form
+    close(getattr(conv, form)(x, w, geometry), y)
+    close(getattr(conv, f"{form}_input_gradient")(w, g, geometry, x.shape, w.shape), dx)
+    close(getattr(conv, f"{kernel_gradient}_kernel_gradient")(x, g, geometry, x.shape, w.shape), dw)
 
 
 @pytest.mark.parametrize(("px", "c", "k", "groups"), [(16, 64, 3, 1), (2, 64, 3, 1), (8, 32, 1, 1), (8, 32, 3, 32)])
@@ -135,7 +160,8 @@ def test_the_unusual_is_native(x_shape, w_shape, kw):
 
 def test_linen_takes_it_and_a_negative_padding_crops():
     x, w = arrays((2, 9, 9, 3), (3, 3, 3, 4))
-    assert_same(x, w, window_strides=(1, 1), padding=((-1, 2), (0, -2)))
+    for padding in (((-1, 2), (0, -2)), ((-1, 1), (4, -1))):
+        assert_same(x, w, window_strides=(1, 1), padding=padding)
     native, layer = (nn.Conv(4, (3, 3), 2, conv_general_dilated=f) for f in (None, conv.conv_general_dilated))
     variables = native.init(jax.random.key(0), x)
     ours = layer.apply(variables, x)
@@ -145,11 +171,15 @@ def test_linen_takes_it_and_a_negative_padding_crops():
 
 
 def test_a_batch_that_does_not_divide_and_images_larger_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(conv, "CHUNK_BYTES", 4 * 4 * 64 * 9 * 64)
+    monkeypatch.setattr(conv, "CHUNK_BYTES", 4 * 4 * 64 * 9 * 16)
+    monkeypatch.setattr(conv, "TILE_BYTES", 4 * 4 * 36 * 64)
     for n in (7, 8):
-        assert_same(*arrays((n, 8, 8, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
+        assert_same(*arrays((n, 16, 16, 64), (3, 3, 64, 64)), window_strides=(2, 2), padding="SAME")
+        assert_same(*arrays((n, 4, 4, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
     monkeypatch.setattr(conv, "CHUNK_BYTES", 1)
-    assert_same(*arrays((3, 8, 8, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
+    monkeypatch.setattr(conv, "TILE_BYTES", 1)
+    assert_same(*arrays((3, 16, 16, 64), (3, 3, 64, 64)), window_strides=(2, 2), padding="SAME")
+    assert_same(*arrays((3, 4, 4, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
 
 
 def test_large_columns_are_not_made():
