@@ -54,6 +54,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files, preparation
+from jaxssl.config import INITS
 from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
@@ -64,11 +65,10 @@ TESTED = ("auc_macro", "accuracy")
 # Their images are a function of the seed.
 SIMULATED = ("lenses",)
 OWN = ("ssl", "supervised")  # How the last step of an initialisation by the run's own pretraining is called.
-INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
 # Fields of a config that make no other arm: what a run is of its arm, what the arm says itself, where and how it ran.
 REPEATS = ("seed", "data.fold", "data.label_fraction", "data.labels_per_class", "pretrain.objective")
 ELSEWHERE = (*preparation.ELSEWHERE, "on_collapse")
-KEEPING = ("log_every", "save_every", "protocols")
+KEEPING = ("log_every", "save_every", "protocols", "inits", "specificity")
 # Fields in which methods may differ without being unfair to one another.
 METHOD = ("pretrain.kw.", "init.")
 # Resamples of the groups cost so many images x classes x resamples; larger studies take fewer.
