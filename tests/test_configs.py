@@ -80,8 +80,10 @@ def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeyp
     for phase in (c.pretrain, c.transfer):
         phase.batch_size = BATCH
         phase.images_per_epoch = 2 * BATCH
+        phase.least_steps = 0
         phase.epochs = min(phase.epochs, 1)
         phase.optimizer.warmup_epochs = 0
+    c.transfer.learning_rates = c.transfer.learning_rates[:1]
     setup = preparation.prepare(c, tmp_path)
     start = experiment.init_encoder(setup)
     if c.pretrain.epochs:
