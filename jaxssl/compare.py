@@ -19,6 +19,8 @@ compare.json (a number that is undefined is null):
     name, method (null: none), init, protocol, labels (in words), label_fraction, settings ({config field: value} in
     which it differs from others of its name), runs, seeds, folds, images (of all test splits together), groups
     pretrain_seconds: mean over runs, 0.0 without pretraining, null where it is not known
+    transfer_seconds: mean over runs, of all learning rates that were tried; null where it is not known
+    trained_images: mean over runs, what pretraining and transfer saw, as often as they did; null where it is not known
     metrics: {metric: {mean, std, over_runs: {low, high}, over_groups: {low, high}, values: one each run}}
   differences: a list of, `a` less `b`,
     a, b, protocol, labels, label_fraction, metric, runs, seeds, test_to_train (of the corrected t-test), mean, std
@@ -54,6 +56,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files, preparation
+from jaxssl.config import INITS
 from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
@@ -64,15 +67,15 @@ TESTED = ("auc_macro", "accuracy")
 # Their images are a function of the seed.
 SIMULATED = ("lenses",)
 OWN = ("ssl", "supervised")  # How the last step of an initialisation by the run's own pretraining is called.
-INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
 # Fields of a config that make no other arm: what a run is of its arm, what the arm says itself, where and how it ran.
 REPEATS = ("seed", "data.fold", "data.label_fraction", "data.labels_per_class", "pretrain.objective")
 ELSEWHERE = (*preparation.ELSEWHERE, "on_collapse")
-KEEPING = ("log_every", "save_every", "protocols")
+KEEPING = ("log_every", "save_every", "protocols", "inits", "specificity")
 # Fields in which methods may differ without being unfair to one another.
 METHOD = ("pretrain.kw.", "init.")
 # Resamples of the groups cost so many images x classes x resamples; larger studies take fewer.
 MOST_WORK = 4 * page.MOST_WORK
+COMPUTE = ("pretrain_seconds", "transfer_seconds", "trained_images")
 TOO_FEW = f"fewer than {LEAST_SEEDS} seeds"
 
 
@@ -105,6 +108,7 @@ class Cell(NamedTuple):
     fold: int | None
     label_fraction: float
     part: compare.Part  # Its rows ascend.
+    compute: dict[str, Any]  # Of its transfer; empty where it is not known.
 
 
 class Images(NamedTuple):
@@ -266,7 +270,9 @@ def collect(runs: Sequence[Run]) -> tuple[dict[Arm, dict[Unit, Cell]], Images, i
                 rows.append(row)
             order = np.argsort(rows)
             part = compare.Part(np.array(rows)[order], found.probabilities[order])
-            cell = Cell(arm_of(run, e), run, e["seed"], e["fold"], float(e["label_fraction"]), part)
+            cell = Cell(
+                arm_of(run, e), run, e["seed"], e["fold"], float(e["label_fraction"]), part, e.get("compute", {})
+            )
             first = arms.setdefault(cell.arm, {}).setdefault((cell.seed, cell.fold), cell)
             same_images(first, cell)
             repeated += not np.array_equal(first.part.probabilities, part.probabilities)
@@ -424,16 +430,26 @@ def describe(
         "folds": sorted({fold for _, fold in cells if fold is not None}),
         "images": len(tested),
         "groups": len(np.unique(images.groups[tested])),
-        "pretrain_seconds": seconds(arm, [cell.run for cell in cells.values()]),
+        **compute(arm, list(cells.values())),
         "metrics": measured,
     }
 
 
-def seconds(arm: Arm, runs: Sequence[Run]) -> float | None:
-    if arm.method is None:
-        return 0.0
-    known = [run.results["pretrain"].get("seconds") for run in runs]
-    return None if None in known else float(np.mean(known))
+def compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
+    """What the arm took, each a mean over its runs; None where one of them does not say it."""
+    none = {"seconds": 0.0, "images": 0}
+    pretraining = [none if arm.method is None else cell.run.results["pretrain"] for cell in cells]
+    transfer = [cell.compute for cell in cells]
+
+    def mean(*parts: Sequence[dict[str, Any]], field: str) -> float | None:
+        known = [of.get(field) for part in parts for of in part]
+        return None if None in known else sum(known) / len(cells)
+
+    return {
+        "pretrain_seconds": mean(pretraining, field="seconds"),
+        "transfer_seconds": mean(transfer, field="seconds"),
+        "trained_images": mean(pretraining, transfer, field="images"),
+    }
 
 
 def summary(drawn: np.ndarray, units: Sequence[Unit], ratio: float) -> dict[str, Any]:
@@ -663,6 +679,19 @@ def shown(study: dict[str, Any]) -> Table:
     return table
 
 
+def shown_compute(study: dict[str, Any]) -> Table:
+    """What the arms took, for the terminal."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Compute, means over runs", title_justify="left")
+    for name in ("arm", "protocol", "labels"):
+        table.add_column(name, overflow="fold")
+    for name in ("pretraining s", "transfer s", "images trained on"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm in study["arms"]:
+        took = ["unknown" if arm[field] is None else f"{arm[field]:,.0f}" for field in COMPUTE]
+        table.add_row(Text(arm["name"]), Text(arm["protocol"]), Text(arm["labels"]), *took)
+    return table
+
+
 # Files.
 
 
@@ -689,7 +718,8 @@ def table_of_arms(study: dict[str, Any]) -> str:
     fields = ("name", "method", "init", "protocol", "labels", "label_fraction", "runs", "images", "groups")
     rows = [
         {field: arm[field] for field in fields}
-        | {"pretrain_seconds": arm["pretrain_seconds"], "metric": metric}
+        | {field: arm[field] for field in COMPUTE}
+        | {"metric": metric}
         | line(of)
         for arm in study["arms"]
         for metric, of in arm["metrics"].items()
@@ -839,6 +869,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         return tell(error, options.debug)
     console.print(shown(found))
+    console.print(shown_compute(found))
     for title, said in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))
         console.print("\n".join(f"- {text}" for text in found["conclusion"][said] or ["Nothing."]) + "\n")

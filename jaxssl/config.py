@@ -14,6 +14,7 @@ from jaxssl.errors import UserError, guess
 log = logging.getLogger(__name__)
 
 PROTOCOLS = ("probe", "knn", "finetune")
+INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
 
 
 def base() -> ConfigDict:
@@ -62,12 +63,15 @@ def base() -> ConfigDict:
 
     c.transfer = training(epochs=50, batch_size=128)
     c.transfer.protocols = PROTOCOLS  # Any of "probe", "knn", "finetune".
+    c.transfer.inits = ()  # Of "ssl", "random", "imagenet", "imagenet+ssl", ...: what is evaluated; (): all there are.
+    c.transfer.learning_rates = ()  # Each is tried, and the best on validation kept; (): optimizer.learning_rate alone.
     c.transfer.freeze_epochs = 0  # So long the head is trained alone.
     c.transfer.batch_norm = "train"  # "train", or "frozen": statistics stay those of the encoder.
     c.transfer.label_smoothing = 0.0  # Share of the target that goes to all classes alike.
     c.transfer.mixup = 0.0  # Alpha of the Beta distribution by which two images are blended; 0: none are.
     c.transfer.cutmix = 0.0  # Alpha of that by which a part of one image is put into another; 0: none is.
     c.transfer.select = "auc_macro"  # Chooses C and the epoch on validation; or "accuracy", "balanced_accuracy".
+    c.transfer.specificity = 0.9  # At which the sensitivity is given; its threshold is chosen on validation.
 
     c.mesh = ConfigDict()
     c.mesh.data = -1  # Devices along which the batch is split; -1: all that fsdp leaves.
@@ -81,6 +85,7 @@ def training(epochs: int, batch_size: int) -> ConfigDict:
     c.epochs = epochs  # 0: left out.
     c.batch_size = batch_size  # Images a step, over all devices.
     c.images_per_epoch = 0  # So many of them, others in each epoch; 0: all.
+    c.least_steps = 0  # Steps that an epoch has at least; where there are fewer images, they come several times in it.
     c.accumulate = 1  # Parts in which a batch passes, to save memory.
     c.save_every = 0  # Steps between checkpoints within an epoch; 0: at its end alone.
     c.log_every = 1  # Steps between rows of metrics.jsonl.
@@ -125,10 +130,17 @@ def check(c: ConfigDict) -> None:
     among("pretrain.objective", c.pretrain.objective, [o for o in objectives.available() if o != "supervised"])
     among("transfer.batch_norm", c.transfer.batch_norm, ("train", "frozen"))
     among("transfer.select", c.transfer.select, ("auc_macro", "accuracy", "balanced_accuracy"))
-    for protocol in c.transfer.protocols:
-        among("transfer.protocols", protocol, PROTOCOLS)
-    if len(set(c.transfer.protocols)) < len(c.transfer.protocols):
-        raise UserError(f"transfer.protocols={c.transfer.protocols} names one twice")
+    for field, allowed in (("protocols", PROTOCOLS), ("inits", INITS)):
+        for name in c.transfer[field]:
+            among(f"transfer.{field}", name, allowed)
+    for field in ("protocols", "inits", "learning_rates"):
+        if len(set(c.transfer[field])) < len(c.transfer[field]):
+            raise UserError(f"transfer.{field}={c.transfer[field]} names one twice")
+    for rate in c.transfer.learning_rates:
+        if not isinstance(rate, int | float):
+            raise UserError(f"transfer.learning_rates={c.transfer.learning_rates}: {rate!r} is no number")
+        at_least("transfer.learning_rates", rate, 0)
+    within("transfer.specificity", c.transfer.specificity, 0, 1)
     at_least("transfer.mixup", c.transfer.mixup, 0)
     at_least("transfer.cutmix", c.transfer.cutmix, 0)
     if not 0 <= c.transfer.label_smoothing < 1:
@@ -176,7 +188,15 @@ def check(c: ConfigDict) -> None:
 def check_training(name: str, c: ConfigDict) -> None:
     among(f"{name}.optimizer.name", c.optimizer.name, optim.OPTIMIZERS)
     among(f"{name}.optimizer.decay", c.optimizer.decay, ("cosine", "constant"))
-    least_of = {"epochs": 0, "batch_size": 1, "images_per_epoch": 0, "accumulate": 1, "save_every": 0, "log_every": 1}
+    least_of = {
+        "epochs": 0,
+        "batch_size": 1,
+        "images_per_epoch": 0,
+        "least_steps": 0,
+        "accumulate": 1,
+        "save_every": 0,
+        "log_every": 1,
+    }
     for field, least in least_of.items():
         at_least(f"{name}.{field}", c[field], least)
     at_least(f"{name}.optimizer.learning_rate", c.optimizer.learning_rate, 0)
@@ -233,6 +253,8 @@ def known_options(field: str, given: ConfigDict, known: dict[str, Any]) -> None:
 def steps_per_epoch(images: int, c: ConfigDict, name: str) -> int:
     """Whole batches in one epoch of the training called `name`; UserError where not even one can be filled."""
     seen = min(images, c.images_per_epoch or images)
+    if c.least_steps:
+        return max(seen // c.batch_size, c.least_steps)
     if c.batch_size > seen:
         raise UserError(f"{name}.batch_size={c.batch_size} is larger than the {seen} images to train on")
     return seen // c.batch_size

@@ -8,10 +8,11 @@ import io
 import json
 import math
 import statistics
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from jaxssl import config as configuration
 from jaxssl.data import pipeline
 from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import SickRun, UserError
-from jaxssl.evaluate import collapse, knn, probe, scores
+from jaxssl.evaluate import calibration, collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
 from jaxssl.preparation import Setup
 from jaxssl.report import page, table
@@ -31,6 +32,7 @@ from jaxssl.train import TrainState
 
 Tree = Any
 EVALUATION_BATCH = 256
+SCORED = ("validation", "test")
 DIAGNOSED = 512  # Images on which the spread of the features is measured.
 
 
@@ -74,15 +76,15 @@ def alone_in(workdir: Path) -> Iterator[None]:
 
 def run_phases(setup: Setup) -> dict[str, Any]:
     untrained = init_encoder(setup)
-    encoders = {"random": untrained} if setup.given is None else {"imagenet": setup.given, "random": untrained}
+    encoders = [untrained] if setup.given is None else [setup.given, untrained]
     if setup.config.pretrain.epochs:
-        start, variables = next(iter(encoders.items()))
-        name = "supervised" if setup.pretext.supervised else "ssl"
-        encoders = {name if start == "random" else f"{start}+{name}": pretrain(setup, variables)} | encoders
+        encoders = [pretrain(setup, encoders[0]), *encoders]
+    names = preparation.inits(setup.config, bool(setup.pretext and setup.pretext.supervised))
     evaluations = []
     if setup.source.classes:
-        for init, variables in encoders.items():
-            evaluations += evaluate_encoder(setup, init, variables)
+        for init, variables in zip(names, encoders, strict=True):
+            if init in (setup.config.transfer.inits or names):
+                evaluations += evaluate_encoder(setup, init, variables)
     return write_results(setup, evaluations)
 
 
@@ -295,6 +297,7 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
         "expected_first_loss": expected_first_loss(setup.pretext, c),
         "collapse": collapse_state(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
+        "images": steps[-1]["step"] * c.batch_size,
         "images_per_second": statistics.median(row["images_per_second"] for row in steps),
     }
 
@@ -302,12 +305,30 @@ def summarise_pretraining(setup: Setup) -> dict[str, Any]:
 # Evaluation.
 
 
+class Transferred(NamedTuple):
+    """What one protocol made of one encoder.
+
+    Attributes:
+      probabilities: [N, classes] of "validation" and of "test".
+      seconds: of training, of choosing on validation, and of predicting.
+      images: seen in training, each as often as it was seen.
+      chosen: what results.json says besides of what was chosen.
+    """
+
+    probabilities: dict[str, np.ndarray]
+    seconds: float
+    images: int
+    chosen: dict[str, Any]
+
+
 def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str, Any]]:
     """The evaluations of one encoder by each protocol, from evaluations/ where they are done."""
 
     @functools.cache
-    def taken() -> dict[str, np.ndarray]:
-        return {name: features(setup, variables, rows) for name, rows in transfer_rows(setup).items()}
+    def taken() -> tuple[dict[str, np.ndarray], float]:
+        since = time.perf_counter()
+        found = {name: features(setup, variables, rows) for name, rows in transfer_rows(setup).items()}
+        return found, time.perf_counter() - since
 
     done = []
     for protocol in setup.config.transfer.protocols:
@@ -315,7 +336,7 @@ def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str,
         file = setup.workdir / "evaluations" / f"{name}.json"
         if not file.exists():
             predict = {"probe": predict_by_probe, "knn": predict_by_knn}.get(protocol)
-            found = predict(setup, taken()) if predict else finetune(setup, name, variables)
+            found = from_features(setup, predict, *taken()) if predict else finetune(setup, name, variables)
             write_evaluation(setup, name, protocol, init, found)
         done.append(json.loads(file.read_text()))
     return done
@@ -329,8 +350,17 @@ def labels_of(setup: Setup, split: str) -> np.ndarray:
     return setup.source.labels[transfer_rows(setup)[split]]
 
 
-def predict_by_probe(setup: Setup, taken: dict[str, np.ndarray]) -> np.ndarray:
-    """Test probabilities of a logistic regression on frozen features."""
+def from_features(
+    setup: Setup, predict: Callable[[Setup, dict[str, np.ndarray]], dict[str, np.ndarray]], taken: dict, seconds: float
+) -> Transferred:
+    """What a protocol on frozen features predicts, its time with the `seconds` in which these were made."""
+    since = time.perf_counter()
+    probabilities = predict(setup, taken)
+    return Transferred(probabilities, seconds + time.perf_counter() - since, len(setup.labelled), {})
+
+
+def predict_by_probe(setup: Setup, taken: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Probabilities of a logistic regression on frozen features."""
     fitted = probe.fit(
         taken["train"],
         labels_of(setup, "train"),
@@ -339,18 +369,58 @@ def predict_by_probe(setup: Setup, taken: dict[str, np.ndarray]) -> np.ndarray:
         classes=len(setup.source.classes),
         metric=setup.config.transfer.select,
     )
-    return probe.probabilities(fitted, taken["test"])
+    return {split: probe.probabilities(fitted, taken[split]) for split in SCORED}
 
 
-def predict_by_knn(setup: Setup, taken: dict[str, np.ndarray]) -> np.ndarray:
-    """Test probabilities of the nearest neighbours among the training images."""
-    classes = len(setup.source.classes)
-    return knn.probabilities(taken["train"], labels_of(setup, "train"), taken["test"], classes=classes)
+def predict_by_knn(setup: Setup, taken: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Probabilities of the nearest neighbours among the training images."""
+    train, classes = (taken["train"], labels_of(setup, "train")), len(setup.source.classes)
+    return {split: knn.probabilities(*train, taken[split], classes=classes) for split in SCORED}
 
 
-def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
-    """Test probabilities of the epoch that was best on validation, of the encoder trained on with a head."""
+def finetune(setup: Setup, name: str, variables: Tree) -> Transferred:
+    """Trains the encoder on with a head, once for each learning rate that is to be tried.
+
+    The rate and the epoch are those that are best on validation; of equal ones the first. Each rate is a training phase
+    of its own, called `name`, or `name`_1 and so on where there are several.
+    """
     c, classes = setup.config.transfer, len(setup.source.classes)
+    rates = c.learning_rates or (c.optimizer.learning_rate,)
+    phases = [name] if len(rates) == 1 else [f"{name}_{i}" for i in range(1, len(rates) + 1)]
+
+    @jax.jit
+    def predict(params: Tree, model_state: Tree, batch: dict) -> jax.Array:
+        image = augment.plain(batch["image"], setup.pixels, setup.config.data.image_size)
+        return supervised.predict(setup.encoder, classes, params, model_state, image)
+
+    def probabilities(network: dict[str, Tree], split: str) -> np.ndarray:
+        return over(setup, setup.splits[split], lambda batch: predict(network["params"], network["model_state"], batch))
+
+    best, tried = None, []
+    for phase, rate in zip(phases, rates, strict=True):
+        network = finetune_once(setup, phase, rate, variables, probabilities)
+        score = best_validation(setup.workdir, phase)
+        tried.append({"phase": phase, "learning_rate": rate, "validation": score})
+        if best is None or score > best[0]:
+            best = score, network, {"phase": phase, "learning_rate": rate}
+    _, network, chosen = best
+    since = time.perf_counter()
+    found = {split: probabilities(network, split) for split in SCORED}
+    seconds = time.perf_counter() - since + sum(seconds_of(setup.workdir, phase) for phase in phases)
+    steps = c.epochs * configuration.steps_per_epoch(len(setup.labelled), c, "transfer")
+    return Transferred(found, seconds, len(rates) * steps * c.batch_size, chosen | {"tried": tried})
+
+
+def finetune_once(
+    setup: Setup,
+    phase: str,
+    learning_rate: float,
+    variables: Tree,
+    probabilities: Callable[[dict[str, Tree], str], np.ndarray],
+) -> dict[str, Tree]:
+    """The network of the epoch that was best on validation, trained with this learning rate."""
+    c, classes = setup.config.transfer.copy_and_resolve_references(), len(setup.source.classes)
+    c.optimizer.learning_rate = float(learning_rate)
     best_folder = setup.workdir / "checkpoints" / f"{phase}_best"
     steps = c.epochs * configuration.steps_per_epoch(len(setup.labelled), c, "transfer")
 
@@ -366,20 +436,13 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
             cutmix=c.cutmix,
         )
 
-    @jax.jit
-    def predict(params: Tree, model_state: Tree, batch: dict) -> jax.Array:
-        image = augment.plain(batch["image"], setup.pixels, setup.config.data.image_size)
-        return supervised.predict(setup.encoder, classes, params, model_state, image)
-
-    def probabilities(network: dict[str, Tree], split: str) -> np.ndarray:
-        return over(setup, setup.splits[split], lambda batch: predict(network["params"], network["model_state"], batch))
-
     def measure(epoch: int, state: TrainState) -> dict[str, Any]:
+        since = time.perf_counter()
         network = {"params": state.params, "model_state": state.model_state}
         score = scores.select(probabilities(network, "validation"), labels_of(setup, "validation"), c.select)
         if epoch and score > best_validation(setup.workdir, phase):
             checkpoint.save(best_folder, epoch, network, keep=1)
-        return {"validation": score}
+        return {"validation": score, "validation_seconds": round(time.perf_counter() - since, 4)}
 
     state = fit(setup, phase, c, setup.labelled, variables, objective_of, measure, c.freeze_epochs)
     network = {"params": state.params, "model_state": state.model_state}
@@ -389,7 +452,7 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
         if found is None:
             raise UserError(f"{best_folder} is damaged: delete it and {best_folder.with_name(phase)} to train it again")
         network = found[1]
-    return probabilities(network, "test")
+    return network
 
 
 def best_validation(workdir: Path, phase: str) -> float:
@@ -398,14 +461,20 @@ def best_validation(workdir: Path, phase: str) -> float:
     return max((score for score in found if score is not None), default=-math.inf)
 
 
+def seconds_of(workdir: Path, phase: str) -> float:
+    """What its training steps and its looks at validation took, in all of its starts."""
+    rows = metrics.read(workdir, phase)
+    return sum(row.get("seconds", 0.0) + row.get("validation_seconds", 0.0) for row in rows)
+
+
 # Results.
 
 
-def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabilities: np.ndarray) -> None:
+def write_evaluation(setup: Setup, name: str, protocol: str, init: str, found: Transferred) -> None:
     """Scores test probabilities and writes evaluations/<name>.csv, then .json, which says that both are whole."""
     source, rows, c = setup.source, setup.splits["test"], setup.config
-    probabilities = probabilities.astype(np.float64)
-    scored = scores.evaluate(probabilities, source.labels[rows], source.groups[rows], seed=c.seed)
+    validation, probabilities = (found.probabilities[split].astype(np.float64) for split in SCORED)
+    scored = calibrate(setup, validation, probabilities)
     evaluation = {
         "name": name,
         "protocol": protocol,
@@ -414,6 +483,8 @@ def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabil
         "fold": c.data.fold if c.data.folds else None,
         "seed": c.seed,
         "split": "test",
+        **found.chosen,
+        "compute": {"seconds": round(found.seconds, 2), "images": found.images},
         **scored,
     }
     lines = io.StringIO()
@@ -424,6 +495,24 @@ def write_evaluation(setup: Setup, name: str, protocol: str, init: str, probabil
     folder = setup.workdir / "evaluations"
     files.write_text(folder / f"{name}.csv", lines.getvalue())
     files.write_json(folder / f"{name}.json", evaluation)
+
+
+def calibrate(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """What results.json says of test probabilities, with temperature and thresholds from those of validation."""
+    source, c, rows = setup.source, setup.config, setup.splits["test"]
+    known, labels, groups = labels_of(setup, "validation"), source.labels[rows], source.groups[rows]
+    found = calibration.temperature(validation, known)
+    calibrated = None if found is None else calibration.scaled(test, found)
+    scored = scores.evaluate(test, labels, groups, seed=c.seed, calibrated=calibrated)
+    scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
+    points = []
+    for k in [1] if len(source.classes) == 2 else range(len(source.classes)):
+        chosen = calibration.threshold(validation[:, k], known == k, c.transfer.specificity)
+        point = calibration.operating_point(chosen, test[:, k], labels == k, groups, seed=c.seed)
+        wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": chosen}
+        points.append(wanted | point)
+    bins = calibration.reliability(test, labels)
+    return scored | {"temperature": found, "reliability": bins, "operating_point": points}
 
 
 def label_fraction(setup: Setup) -> float:

@@ -69,6 +69,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     if config.pretrain.epochs:
         # What the objective refuses of encoder and options is said before an image is read.
         supervised = make_objective(config, encoder, classes=0, steps=1).supervised
+    check_inits(config, supervised)
     d = config.data
     source = data.load(
         d.name,
@@ -133,6 +134,21 @@ def make_encoder(config: ConfigDict) -> nn.Module:
 def make_objective(config: ConfigDict, encoder: nn.Module, classes: int, steps: int) -> Objective:
     c = config.pretrain
     return objectives.load(c.objective)(encoder, classes=classes, steps=steps, **c.kw)
+
+
+def inits(config: ConfigDict, supervised: bool) -> list[str]:
+    """The initialisations that this run has, those of its own pretraining first."""
+    start = ["imagenet"] if config.init.weights else []
+    own = ["+".join([*start, "supervised" if supervised else "ssl"])] if config.pretrain.epochs else []
+    return [*own, *start, "random"]
+
+
+def check_inits(config: ConfigDict, supervised: bool) -> None:
+    """UserError where one is asked for that this run does not have."""
+    has = inits(config, supervised)
+    for init in config.transfer.inits:
+        if init not in has:
+            raise UserError(f"transfer.inits={config.transfer.inits}: this run has no {init!r}, but {', '.join(has)}")
 
 
 def make_pretext(

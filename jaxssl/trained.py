@@ -53,7 +53,9 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     try:
         encoder, size = encoder_of(config["config"]), config["config"]["data"]["image_size"]
         classes, pretrained = tuple(results["dataset"]["classes"]), results["pretrain"]
-        finetuned = [e["name"] for e in results["evaluations"] if e["protocol"] == "finetune"]
+        finetuned = {
+            e["name"]: e.get("phase", e["name"]) for e in results["evaluations"] if e["protocol"] == "finetune"
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{workdir} is not of a jaxssl run that this version can read: {error!r}") from error
     if evaluation not in (*[""] * bool(pretrained), *finetuned):
@@ -62,7 +64,7 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
             f"{workdir} has no network {evaluation!r}: {guess(evaluation, finetuned)}"
             f"there is {', '.join(encoders) or 'none, for want of labels and of pretraining'}"
         )
-    folder = folder_of(workdir, evaluation)
+    folder = folder_of(workdir, finetuned.get(evaluation, ""))
     found = checkpoint.read(folder)
     if found is None:
         raise UserError(f"{folder} is missing or damaged: copy it again, or run the command of {workdir} in a new one")
@@ -90,13 +92,16 @@ def encoder_of(config: dict[str, Any]) -> nn.Module:
     return models.make(m["name"], stem=m["stem"], dtype=jnp.dtype(m["dtype"]), **m["kw"])
 
 
-def folder_of(workdir: Path, evaluation: str) -> Path:
-    """Of the network's checkpoint. Where validation could not tell one epoch from another, the last one stands."""
+def folder_of(workdir: Path, phase: str) -> Path:
+    """Of the checkpoint of the network that this phase trained; "" for the pretrained encoder.
+
+    Where validation could not tell one epoch from another, the last one stands.
+    """
     checkpoints = workdir / "checkpoints"
-    if not evaluation:
+    if not phase:
         return checkpoints / "encoder"
-    best = checkpoints / f"{evaluation}_best"
-    return best if best.exists() else checkpoints / evaluation
+    best = checkpoints / f"{phase}_best"
+    return best if best.exists() else checkpoints / phase
 
 
 def shapes_of(encoder: nn.Module, size: int, channels: int) -> Tree:

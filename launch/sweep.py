@@ -4,7 +4,8 @@
     python -m jaxssl.compare runs/priors
 
 The file of `--config` has, beside `get_config`, `sweep()`, or `sweep(argument)` where it takes one: a list of
-(name, {field: value}), one for each cell. A cell is `python -m jaxssl.main` with these fields changed, in
+(name, {field: value}), one for each cell. Fields that are the same for all may be set behind, as
+`--config.data.dir=DIR`. A cell is `python -m jaxssl.main` with these fields changed, in
 WORKDIR/<name>; what it prints goes to log.txt there. Done is what has its results.json; a cell that was cut off goes on
 from its checkpoint. One that ends otherwise is tried once more at the end, then reported, and the rest goes on.
 
@@ -247,6 +248,17 @@ def summary(record: dict[str, dict[str, Any]], workdir: Path) -> str:
     return "\n".join(said)
 
 
+def everywhere(arguments: Sequence[str]) -> dict[str, str]:
+    """{field: value} of arguments such as --config.data.dir=DIR. UserError at any other."""
+    found = {}
+    for argument in arguments:
+        field, equals, value = argument.removeprefix("--config.").partition("=")
+        if not argument.startswith("--config.") or not equals:
+            raise UserError(f"{argument!r} is not an option here; fields are set as --config.data.dir=DIR")
+        found[field] = value
+    return found
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("python launch/sweep.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     cores = max(1, len(os.sched_getaffinity(0)) // CORES)
@@ -261,14 +273,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
     """Runs a sweep, until `signals` is no longer empty, and returns the exit code."""
-    options = parser().parse_args(arguments)
+    options, rest = parser().parse_known_args(arguments)
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns += (TextColumn("{task.fields[running]}", markup=False),)
     try:
         if options.jobs < 1:
             raise UserError(f"--jobs={options.jobs}: it takes 1 or more")
-        listed = cells(options.config, options.workdir)
+        same = everywhere(rest)
+        listed = [cell._replace(fields=cell.fields | same) for cell in cells(options.config, options.workdir)]
         if options.list:
             for cell in listed:
                 if not cell.done:

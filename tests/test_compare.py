@@ -229,6 +229,7 @@ def test_random_weights_beside_several_methods_count_once(tmp_path):
         ("mae", "byol"),
     ]
     assert [arm["pretrain_seconds"] for arm in found["arms"]] == [0.0, 10.5, 10.5]
+    assert all(arm["transfer_seconds"] is None and arm["trained_images"] is None for arm in found["arms"])
     only = study(tmp_path, against="byol")["differences"]
     assert {(d["a"], d["b"]) for d in only} == {("random", "byol"), ("mae", "byol")}
     with pytest.raises(UserError, match="did you mean 'byol'"):
@@ -414,3 +415,19 @@ def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
     (tmp_path / "file").touch()
     assert compare.main([str(tmp_path / "s"), f"--to={tmp_path / 'file'}"]) == 2
     assert capsys.readouterr().err.startswith(f"jaxssl: --to={tmp_path / 'file'} cannot be written")
+
+
+def test_compute_is_the_mean_over_runs_of_pretraining_and_transfer(tmp_path, capsys):
+    for seed in range(2):
+        file = run(tmp_path / "s" / str(seed), seed) / "results.json"
+        results = json.loads(file.read_text())
+        results["pretrain"]["images"] = 1000 + 200 * seed
+        for e in results["evaluations"]:
+            e["compute"] = {"seconds": 3.0 + seed, "images": 50}
+        file.write_text(json.dumps(results))
+    took = [[arm[field] for field in compare.COMPUTE] for arm in study(tmp_path / "s")["arms"]]
+    assert took == [[0.0, 3.5, 50.0], [10.5, 3.5, 1150.0]]
+    assert compare.main([str(tmp_path / "s")]) == 0
+    assert "1,150" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "s" / "compare_arms.csv").read_text().splitlines()))
+    assert {(row["transfer_seconds"], row["trained_images"]) for row in rows} == {("3.5", "50.0"), ("3.5", "1150.0")}

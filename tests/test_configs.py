@@ -80,34 +80,50 @@ def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeyp
     for phase in (c.pretrain, c.transfer):
         phase.batch_size = BATCH
         phase.images_per_epoch = 2 * BATCH
+        phase.least_steps = 0
         phase.epochs = min(phase.epochs, 1)
         phase.optimizer.warmup_epochs = 0
+    c.transfer.learning_rates = c.transfer.learning_rates[:1]
     setup = preparation.prepare(c, tmp_path)
     start = experiment.init_encoder(setup)
     if c.pretrain.epochs:
         learnt = experiment.pretrain(setup, start)
         assert jax.tree.map(jnp.shape, learnt) == jax.tree.map(jnp.shape, start)
     if "finetune" in c.transfer.protocols:
-        said = experiment.finetune(setup, "finetune_random", start)
+        said = experiment.finetune(setup, "finetune_random", start).probabilities["test"]
         np.testing.assert_allclose(said.sum(1), 1, rtol=1e-4)
     for phase in ["pretrain"] * c.pretrain.epochs + ["finetune_random"] * ("finetune" in c.transfer.protocols):
         assert [row["step"] for row in metrics.read(tmp_path, phase) if "loss" in row] == [1, 2]
 
 
-def test_the_arms_of_priors_differ_in_seed_and_start_alone():
+@pytest.mark.parametrize("argument", ["ham10000", "pneumoniamnist,local", "ham10000,local"])
+def test_the_arms_of_a_study_differ_in_seed_labels_and_start_alone(argument):
+    """An arm is a start, with pretraining or without, which one cell has both of: all else is the same for all."""
     priors = load(next(file for file in CONFIGS if file.stem == "priors"))
-    resolved = []
-    for name, fields in priors.sweep("ham10000"):
-        c = priors.get_config("ham10000")
+    resolved, names = [], []
+    for name, fields in priors.sweep(argument):
+        c = priors.get_config(argument)
         c.update_from_flattened_dict(fields)
-        resolved.append((name, config_of(c)))
-    assert len({name for name, _ in resolved}) == 10
-    for _, c in resolved:
-        other = resolved[0][1]
-        assert {field for field in c if c[field] != other[field]} <= {"seed", "init.weights"}
-    assert {(c["seed"], c["init.weights"]) for _, c in resolved} == {
-        (seed, start) for seed in range(5) for start in ("", "imagenet")
-    }
+        config.check(c)
+        resolved.append(config_of(c))
+        names.append(name)
+    assert len(set(names)) == len(names)
+    free = ("seed", "init.weights", "data.label_fraction", "transfer.inits")
+    for c in resolved:
+        assert {field for field in c if c[field] != resolved[0][field]} <= set(free)
+    shares = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01) if "local" in argument else (1.0,)
+    assert [tuple(c[field] for field in free) for c in resolved] == [
+        cell
+        for seed in range(5)
+        for cell in (
+            *((seed, "", share, ()) for share in shares),
+            (seed, "imagenet", 1.0, ("imagenet+ssl", "imagenet")),
+        )
+    ]
+    # The fine-tuning has the same number of steps whatever the share of the labels.
+    if "local" in argument:
+        c = priors.get_config(argument).transfer
+        assert {config.steps_per_epoch(images, c, "transfer") for images in (40, 500, 5000)} == {20}
 
 
 def config_of(c):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from jaxssl import augment, checkpoint, experiment, export, metrics, preparation
+from jaxssl import augment, checkpoint, experiment, export, metrics, preparation, trained
 from jaxssl.data import source
 from jaxssl.errors import SickRun, UserError
 from tests import tiny_config
@@ -54,7 +54,7 @@ def test_results_hold_what_the_design_says(done):
     for e in results["evaluations"]:
         assert e["name"] == f"{e['protocol']}_{e['init']}" and e["split"] == "test" and e["fold"] is None
         assert e["images"] == dataset["splits"]["test"]["images"] == np.sum(e["confusion"])
-        assert set(e["metrics"]) == {"accuracy", "balanced_accuracy", "auc_macro", "f1_macro", "ece"}
+        assert set(e["metrics"]) == {"accuracy", "balanced_accuracy", "auc_macro", "f1_macro", "ece", "ece_calibrated"}
 
 
 def test_every_score_can_be_recomputed_from_predictions(done):
@@ -326,3 +326,104 @@ def test_pretraining_sees_images_without_labels_only_where_it_may(tmp_path, monk
     setup = preparation.prepare(c, tmp_path)
     np.testing.assert_array_equal(setup.seen, setup.splits["train"])
     assert (setup.source.labels[setup.labelled] >= 0).all() and set(range(60, 90)) <= set(setup.seen.tolist())
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("searched")
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 0
+    c.transfer.protocols = ("finetune",)
+    c.transfer.learning_rates = (0.0, 1e-2)
+    c.transfer.freeze_epochs = 0
+    return c, workdir, experiment.run(c, workdir)
+
+
+def test_the_learning_rate_is_that_which_is_best_on_validation(searched):
+    _, workdir, results = searched
+    (e,) = results["evaluations"]
+    assert e["name"] == "finetune_random"
+    assert [(t["phase"], t["learning_rate"]) for t in e["tried"]] == [
+        ("finetune_random_1", 0.0),
+        ("finetune_random_2", 1e-2),
+    ]
+    of_phase = []
+    for t in e["tried"]:
+        rows = metrics.read(workdir, t["phase"])
+        of_phase.append(max(r["validation"] for r in rows if r["step"] and "validation" in r))
+    assert [t["validation"] for t in e["tried"]] == of_phase
+    best = e["tried"][int(np.argmax(of_phase))]
+    assert (e["phase"], e["learning_rate"]) == (best["phase"], best["learning_rate"])
+    # At a rate of 0 the head stays as it was made.
+    heads = [restore(workdir / "checkpoints" / f"{t['phase']}_best")["params"]["head"] for t in e["tried"]]
+    assert not np.array_equal(heads[0]["linear"]["kernel"], heads[1]["linear"]["kernel"])
+    found = trained.load(workdir, "finetune_random").head
+    np.testing.assert_array_equal(found["linear"]["kernel"], heads[int(np.argmax(of_phase))]["linear"]["kernel"])
+    assert e["phase"].replace("_", "-") in (workdir / "report.html").read_text()
+
+
+def test_the_compute_of_an_arm_is_that_of_all_its_rates(searched):
+    c, workdir, results = searched
+    (e,) = results["evaluations"]
+    steps = [r for r in metrics.read(workdir) if "loss" in r]
+    assert {r["phase"] for r in steps} == {"finetune_random_1", "finetune_random_2"}
+    assert e["compute"]["images"] == len(steps) * c.transfer.batch_size
+    assert e["compute"]["seconds"] > sum(r["seconds"] for r in steps)
+
+
+def test_rates_that_are_done_are_not_trained_again(searched):
+    c, workdir, results = searched
+    before = {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
+    (workdir / "evaluations" / "finetune_random.json").unlink()
+    (e,) = experiment.run(c, workdir)["evaluations"]
+    assert e["tried"] == results["evaluations"][0]["tried"] and e["metrics"] == results["evaluations"][0]["metrics"]
+    assert before == {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
+
+
+def test_an_arm_is_evaluated_only_where_it_is_asked_for(tmp_path):
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 1
+    c.transfer.protocols = ("knn",)
+    c.transfer.inits = ("ssl",)
+    assert [e["name"] for e in experiment.run(c, tmp_path / "run")["evaluations"]] == ["knn_ssl"]
+    c.transfer.inits = ("ssl", "imagenet+ssl")
+    with pytest.raises(UserError, match=r"has no 'imagenet\+ssl', but ssl, random"):
+        preparation.prepare(c, tmp_path / "other")
+
+
+def test_thresholds_and_temperature_are_found_on_validation_alone(done):
+    workdir, results = done
+    for e in results["evaluations"]:
+        assert 0.05 <= e["temperature"] <= 20
+        bins = e["reliability"]
+        error = sum(b["images"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["images"]) / e["images"]
+        assert e["metrics"]["ece"]["value"] == pytest.approx(error, abs=1e-12)
+        assert [p["class"] for p in e["operating_point"]] == results["dataset"]["classes"]
+        p = np.array(
+            [
+                [float(r[f"p_{c}"]) for c in results["dataset"]["classes"]]
+                for r in table(workdir)
+                if r["evaluation"] == e["name"]
+            ]
+        )
+        labels = [r["label"] for r in table(workdir) if r["evaluation"] == e["name"]]
+        for k, point in enumerate(e["operating_point"]):
+            positive = np.array(labels) == point["class"]
+            called = p[:, k] > point["threshold"]
+            assert point["specificity_wanted"] == 0.9
+            assert point["sensitivity"]["value"] == pytest.approx(called[positive].mean())
+            assert point["specificity"]["value"] == pytest.approx(1 - called[~positive].mean())
+
+
+def test_few_images_fill_the_steps_that_an_epoch_has_at_least(tmp_path):
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 0
+    c.data.label_fraction = 0.05
+    c.transfer.protocols = ("finetune",)
+    with pytest.raises(UserError, match="is larger than"):
+        preparation.prepare(c, tmp_path)
+    c.transfer.least_steps = 3
+    setup = preparation.prepare(c, tmp_path)
+    assert len(setup.labelled) < c.transfer.batch_size
+    experiment.finetune(setup, "finetune_random", experiment.init_encoder(setup))
+    assert [r["step"] for r in metrics.read(tmp_path, "finetune_random") if "loss" in r] == [1, 2, 3, 4, 5, 6]

@@ -16,9 +16,13 @@ from jaxssl.data.source import Source
 _WORTH_PROCESSES = 64  # Batches; fewer are read by threads before processes have started.
 
 
-def order(indices: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The images of one epoch in their random order, a function of (seed, epoch) and of nothing else."""
-    return np.random.default_rng((seed, epoch)).permutation(indices)
+def order(indices: np.ndarray, seed: int, epoch: int, count: int = 0) -> np.ndarray:
+    """The images of one epoch in their random order, a function of (seed, epoch) and of nothing else.
+
+    Where there are fewer than `count`, they come again in another order, and again, until there are as many.
+    """
+    rng = np.random.default_rng((seed, epoch))
+    return np.concatenate([rng.permutation(indices) for _ in range(max(1, -(-count // len(indices))))])
 
 
 def gather(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,18 +101,20 @@ def training(
 ) -> Iterator[dict[str, jax.Array]]:
     """The first `steps` batches of one epoch but for `skip`; a short last one is left out, so nothing recompiles.
 
+    Where the images do not fill so many, they come several times.
+
     Args:
       source: of the images.
       indices: rows of it to train on.
       batch_size: images a batch.
-      steps: batches an epoch; there are images for so many.
+      steps: batches an epoch.
       seed: with `epoch`, of the order.
       epoch: from 0 on.
       skip: batches that are not even read.
       mesh: of the devices.
       workers: processes that read records; 0: threads of this one.
     """
-    rows = order(indices, seed, epoch)[skip * batch_size : steps * batch_size]
+    rows = order(indices, seed, epoch, steps * batch_size)[skip * batch_size : steps * batch_size]
     return batches(source, rows, batch_size=batch_size, real=len(rows), workers=workers, mesh=mesh)
 
 

@@ -28,7 +28,13 @@ _Measure = Callable[[np.ndarray], np.ndarray]
 
 
 def evaluate(
-    probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seed: int, resamples: int = 2000
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    seed: int,
+    resamples: int = 2000,
+    calibrated: np.ndarray | None = None,
 ) -> dict:
     """Scores predictions, with 95 % percentile bootstrap intervals over groups.
 
@@ -44,6 +50,7 @@ def evaluate(
       groups: [N] str, the patient, lesion or series of each image.
       seed: of the resamples.
       resamples: how many.
+      calibrated: [N, C] float, the probabilities after calibration, whose `ece` is added as "ece_calibrated".
 
     Returns:
       The fields of an evaluation in `results.json` that come from predictions: `images`, `metrics` as
@@ -64,6 +71,8 @@ def evaluate(
     np.add.at(confusion, (labels, predicted), 1)
 
     measures = {name: make(probabilities, labels) for name, make in METRICS.items()}
+    if calibrated is not None:
+        measures["ece_calibrated"] = METRICS["ece"](*checked(calibrated, labels))
     chunks = resample(group_of, len(names), seed, resamples) if len(names) > 1 else ()
     drawn = [{name: measure(weights) for name, measure in measures.items()} for weights in chunks]
     metrics = {}
@@ -251,12 +260,12 @@ def interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
 
 def _make_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    return lambda weights: _divide(weights @ correct, weights.sum(axis=1))
+    return lambda weights: divide(weights @ correct, weights.sum(axis=1))
 
 
 def _make_balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
     true, _, hits = _indicators(probabilities, labels)
-    return lambda weights: _mean_defined(_divide(weights @ hits, weights @ true))
+    return lambda weights: _mean_defined(divide(weights @ hits, weights @ true))
 
 
 def _make_f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
@@ -264,7 +273,7 @@ def _make_f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
 
     def measure(weights: np.ndarray) -> np.ndarray:
         positives = weights @ true
-        f1 = _divide(2 * (weights @ hits), positives + weights @ predicted)
+        f1 = divide(2 * (weights @ hits), positives + weights @ predicted)
         return _mean_defined(np.where(positives > 0, f1, np.nan))
 
     return measure
@@ -273,9 +282,13 @@ def _make_f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
 def _make_ece(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == labels) - confidence
-    bins = np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
-    gaps = np.eye(ECE_BINS)[bins] * gap[:, None]
-    return lambda weights: _divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
+    gaps = np.eye(ECE_BINS)[confidence_bins(confidence)] * gap[:, None]
+    return lambda weights: divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
+
+
+def confidence_bins(confidence: np.ndarray) -> np.ndarray:
+    """In which of the bins of the calibration error each confidence [N] lies."""
+    return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
 
 
 def _make_auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
@@ -297,7 +310,7 @@ def _make_auc(scores: np.ndarray, positive: np.ndarray) -> _Measure:
         np.cumsum(np.take(weights, negatives, axis=1), axis=1, out=negative[:, 1:])
         beaten = (np.take(negative, below, axis=1) + np.take(negative, up_to, axis=1)) / 2
         positive = np.take(weights, positives, axis=1)
-        return _divide((positive * beaten).sum(axis=1), positive.sum(axis=1) * negative[:, -1])
+        return divide((positive * beaten).sum(axis=1), positive.sum(axis=1) * negative[:, -1])
 
     return measure
 
@@ -309,14 +322,14 @@ def _indicators(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarr
     return true, predicted, true * predicted
 
 
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
 
 
 def _mean_defined(values: np.ndarray) -> np.ndarray:
     """The mean of each row over its entries that are not NaN; NaN where there is none."""
-    return _divide(np.nansum(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1))
+    return divide(np.nansum(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1))
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _Measure]] = {

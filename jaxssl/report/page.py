@@ -462,7 +462,8 @@ def learning_section(results: dict[str, Any], rows: list[dict[str, Any]]) -> str
             for field, title in PRETRAINING_CURVES.items()
         ]
         parts.append(f"<h3>Pretraining</h3><p>{escape(collapse_in_words(pretraining))}</p>{grid(panels)}")
-    fine = {phase.removeprefix("finetune_"): phase for phase in phases if phase.startswith("finetune_")}
+    tuned = {e["init"]: e.get("phase", e["name"]) for e in results["evaluations"] if e["protocol"] == "finetune"}
+    fine = {init: phase for init, phase in tuned.items() if phase in phases}
     if fine:
         panels = [learning_panel(results, rows, fine, field, title) for field, title in FINETUNING_CURVES.items()]
         chosen = any(row.get("validation") is not None for row in rows)

@@ -225,6 +225,17 @@ def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys, mo
     assert (parsed.pretrain.kw.hidden, parsed.pretrain.objective) == (32, "pairs")
 
 
+def test_a_field_can_be_set_for_all_cells(tmp_path, capsys):
+    flags = [f"--config={tiny(tmp_path)}", f"--workdir={tmp_path / 'S'}", "--list"]
+    assert sweep.main([*flags, "--config.data.dir=some where", "--config.data.label_fraction=0.2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all("'--config.data.dir=some where'" in line and "label_fraction=0.2" in line for line in lines)
+    assert sweep.main([*flags, "--config.data.dir"]) == 2
+    assert "fields are set as" in capsys.readouterr().err
+    assert sweep.main([*flags, "--seeds=3"]) == 2
+
+
 @pytest.mark.slow
 def test_a_real_sweep_pretrains_once_and_can_be_compared(tmp_path):
     command = [sys.executable, str(ROOT / "launch" / "sweep.py"), f"--config={tiny(tmp_path)}"]
