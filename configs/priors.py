@@ -59,7 +59,7 @@ def on_two_cores(c: ConfigDict) -> None:
     c.model.kw.momentum = 0.9
     c.pretrain.kw.hidden = 512
     c.pretrain.kw.temperature = 0.2
-    c.pretrain.epochs = 3
+    c.pretrain.epochs = 8
     c.pretrain.batch_size = 128
     c.pretrain.images_per_epoch = 4608
     c.pretrain.optimizer.name = "adamw"
