@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -197,6 +198,52 @@ def test_fingerprints_are_those_of_arrays(stored, monkeypatch):
     assert made[0].fingerprint == made[1].fingerprint
     other = source.make(255 - array, np.zeros(20), [f"{i}" for i in range(20)], ("a", "b"))
     assert other.fingerprint != made[0].fingerprint
+
+
+def fingerprint(images):
+    return source.make(images, np.zeros(len(images)), [f"{i}" for i in range(len(images))], ("a", "b")).fingerprint
+
+
+def test_the_digest_of_records_is_kept_beside_them(stored, monkeypatch):
+    array, lazy = stored
+    first = fingerprint(lazy)
+    read = []
+    monkeypatch.setattr(records, "chunks", lambda images: read.append(images) or [array])
+    assert fingerprint(lazy) == first and not read
+    assert fingerprint(array) == first and read
+
+
+@pytest.mark.parametrize("kept", ["", "{}", "[]", '{"bytes": 1, "modified_ns": 1, "shape": 1, "sha256": "x"}'])
+def test_a_kept_digest_that_is_damaged_is_made_again(stored, kept):
+    array, lazy = stored
+    for _ in range(2):
+        assert fingerprint(lazy) == fingerprint(array)
+        (beside,) = Path(lazy.file).parent.glob("*.json")
+        beside.write_text(kept)
+
+
+def test_a_file_that_changed_is_digested_again(tmp_path):
+    """Its size is the same: other images of the same dataset."""
+    one, other = (stack(noise(20, seed=seed), tmp_path / str(seed))[0] for seed in (0, 1))
+    before = [fingerprint(one), fingerprint(other)]
+    Path(one.file).write_bytes(Path(other.file).read_bytes())
+    records._reader.cache_clear()
+    assert os.path.getsize(one.file) == os.path.getsize(other.file)
+    assert before[0] != before[1] == fingerprint(one)
+
+
+def test_a_file_that_is_gone_is_one_line(stored):
+    os.unlink(stored[1].file)
+    with pytest.raises(UserError, match=f"^{stored[1].file} is damaged: .*: delete it, and it is made again$"):
+        fingerprint(stored[1])
+
+
+def test_a_cache_for_reading_only(stored, monkeypatch):
+    def refuse(path, value):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(records.files, "write_json", refuse)
+    assert fingerprint(stored[1]) == fingerprint(stored[0])
 
 
 @pytest.mark.parametrize("damage", ["cut", "head", "middle", "empty", "foreign"])
