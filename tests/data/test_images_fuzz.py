@@ -91,7 +91,11 @@ def empty(rng, image, array):
 def noise(rng, image, array):
     """Of the disk, or zeros as a download leaves them that was ended."""
     count = int(rng.integers(1, 500))
-    return rng.bytes(count) if rng.integers(2) else bytes(count), [".png", ".jpg", ".tif", ".npy"][rng.integers(4)], None
+    return (
+        rng.bytes(count) if rng.integers(2) else bytes(count),
+        [".png", ".jpg", ".tif", ".npy"][rng.integers(4)],
+        None,
+    )
 
 
 def magic_only(rng, image, array):
