@@ -209,7 +209,7 @@ def download(name: str, manual_dir: str, **kw: Any) -> Listing:
       **kw: what else `examples` of the builder takes.
 
     Raises:
-      UserError: a folder that holds nothing for the builder and no image either, an unknown keyword.
+      UserError: no such folder, or one that holds nothing for the builder and no image either, an unknown keyword.
     """
     # TFDS, which takes seconds to import, is needed for this alone.
     from jaxssl.data.builders import prepared
@@ -219,8 +219,8 @@ def download(name: str, manual_dir: str, **kw: Any) -> Listing:
     for key in kw:
         if key not in free:
             raise UserError(f"--kw={key}: {guess(key, free)}'{name}' takes {', '.join(free) or 'no keywords'}")
-    root = Path(manual_dir)
-    found = prepared.Download(builder.DATASET, root, images.find(root) if manual_dir and root.is_dir() else [])
+    found = prepared.look(builder.DATASET, manual_dir)
+    root = found.root
     try:
         examples = builder.examples(found, **kw)
     except KeyError as error:

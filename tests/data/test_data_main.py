@@ -27,6 +27,7 @@ def noise():
 def place(tmp_path, monkeypatch):
     """The current directory, with a folder of images of two classes with brackets in their names."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     copy = noise()
     for side in ("train", "test"):
         save(tmp_path / f"images/{side}/[bold]a/0.png", copy)
@@ -136,7 +137,8 @@ def test_prepare_counts_and_is_quick_the_second_time(moles, tmp_path, capsys):
     [
         (["audit", "ham1000"], "ham1000 is no folder, archive or dataset: did you mean 'ham10000'?"),
         (["audit", "ham10000"], "audit ham10000 needs --manual_dir"),
-        (["audit", "ham10000", "--manual_dir=nowhere"], "HAM10000_metadata.csv not found under"),
+        (["audit", "ham10000", "--manual_dir=nowhere"], "data.manual_dir=nowhere is not a folder: download HAM10000"),
+        (["audit", "ham10000", "--manual_dir=empty"], "HAM10000_metadata.csv not found under data.manual_dir=empty"),
         (["audit", "ham10000", "--manual_dir=x", "--kw=part=1"], "'ham10000' takes no keywords"),
         (["audit", "deeplense", "--manual_dir=images", "--kw=part=x"], "'deeplense' does not know 'x'"),
         (["audit", "nowhere/at/all"], "nowhere/at/all is no folder, archive or dataset: known are brain_tumor"),

@@ -158,6 +158,8 @@ def test_what_is_missing_or_wrong(download, tmp_path):
         load(tmp_path / "empty")
     with pytest.raises(UserError, match=r"data\.kw\.label=MA: microaneurysms are present in every image"):
         load(root, label="MA")
+    with pytest.raises(UserError, match=r"^data\.manual_dir=.*nowhere is not a folder: download 'A\. Segmentation'"):
+        idrid_segmentation.masks(tmp_path / "nowhere", "train/IDRiD_01")
     with pytest.raises(UserError, match=r"train/IDRiD_99 is none of the 12 images under"):
         idrid_segmentation.masks(root, "train/IDRiD_99")
     wide = next(root.rglob("IDRiD_02_SE.tif"))

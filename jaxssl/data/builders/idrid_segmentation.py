@@ -151,8 +151,7 @@ def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: no such image, or it or a mask of it is broken, or of another size.
     """
-    download = prepared.Download(DATASET, Path(manual_dir), images.find(Path(manual_dir)))
-    found = {example.id: example for example in mask_examples(download)}
+    found = {example.id: example for example in mask_examples(prepared.look(DATASET, manual_dir))}
     if image_id not in found:
         raise UserError(
             f"{image_id} is none of the {len(found)} images under {manual_dir}, such as {next(iter(found))}"

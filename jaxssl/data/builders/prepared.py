@@ -114,6 +114,15 @@ class Download(NamedTuple):
     files: Sequence[str]
 
 
+def look(dataset: Dataset, manual_dir: str | Path) -> Download:
+    """Lists the files of a download. UserError where there is no such folder."""
+    root = Path(manual_dir)
+    if not str(manual_dir) or not root.is_dir():
+        said = f"={manual_dir} is not a folder" if str(manual_dir) else " is empty"
+        raise UserError(f"data.manual_dir{said}: download {dataset.download}, unpack it, and set this to where it lies")
+    return Download(dataset, root, sorted(images.find(root), key=lambda file: (file.count("/"), file)))
+
+
 def missing(download: Download, what: str) -> UserError:
     """The one line for a file that is not there: which, where to get it, and where to put it."""
     root, place = download.root, download.dataset.download
@@ -225,11 +234,7 @@ def load(
       UserError: a file that is missing or not as published, a cache that cannot be written, or images that cannot be
         read or do not go together.
     """
-    root = Path(manual_dir)
-    if not manual_dir or not root.is_dir():
-        said = f"={manual_dir} is not a folder" if manual_dir else " is empty"
-        raise UserError(f"data.manual_dir{said}: download {dataset.download}, unpack it, and set this to where it lies")
-    download = Download(dataset, root, sorted(images.find(root), key=lambda file: (file.count("/"), file)))
+    download = look(dataset, manual_dir)
     found = _present(download, examples(download), on_bad_file)
     try:
         made = _prepare(download, found, cache_dir)
