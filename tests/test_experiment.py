@@ -314,6 +314,22 @@ def test_folds_are_runs_of_their_own_from_fresh_weights(tmp_path):
         experiment.run(c, tmp_path / "0")
 
 
+def test_a_fold_after_another_ends_as_it_does_alone(tmp_path):
+    """Nothing that one fold has trained is in the next."""
+    ended = []
+    for i, fold in enumerate((1, 0, 1)):
+        c = tiny_config.get_config()
+        c.data.folds, c.data.fold = 3, fold
+        c.pretrain.epochs = 1
+        c.transfer.protocols = ("probe",)
+        workdir = tmp_path / str(i)
+        experiment.run(c, workdir)
+        weights = jax.tree.leaves(checkpoint.read(workdir / "checkpoints" / "encoder"))
+        ended.append(([np.asarray(w).tobytes() for w in weights], (workdir / "predictions.csv").read_bytes()))
+    assert ended[0] == ended[2]
+    assert ended[0][0] != ended[1][0] and ended[0][1] != ended[1][1]
+
+
 def test_pretraining_sees_images_without_labels_only_where_it_may(tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(0, 256, (90, 16, 16, 1), np.uint8)
     labels = np.concatenate([np.arange(60) % 3, np.full(30, source.UNLABELLED)])

@@ -3,10 +3,12 @@
 import argparse
 import ast
 import importlib
+import inspect
 import logging
 import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,9 @@ def parser() -> argparse.ArgumentParser:
     look.add_argument("name", metavar="NAME_OR_FOLDER", help="A dataset of the list, a folder, or an .npz archive.")
     look.add_argument("--dir", default="", help="The folder or archive, where the name is folder or npz.")
     look.add_argument("--to", default="audit.json", help="Where the whole report is written; audit.json by default.")
-    look.add_argument("--group_pattern", default="", help="For a folder: a regular expression with one group.")
     for verb in (prepare, look):
         verb.add_argument("--manual_dir", default="", help="The folder that the download was unpacked into.")
-        verb.add_argument("--kw", action="append", default=[], metavar="KEY=VALUE", help="A keyword of the dataset.")
+        verb.add_argument("--kw", action="append", default=[], metavar="KEY=VALUE", help="As data.kw.KEY of a config.")
     for verb in (*verbs.choices.values(),):
         verb.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top
@@ -134,35 +135,50 @@ def listing(options: argparse.Namespace) -> audit.Listing:
         if not options.dir:
             raise UserError(f"audit {name} needs --dir: the {'folder' if name == 'folder' else 'archive'} to look at")
         place = Path(options.dir).expanduser()
+        if not place.exists():
+            raise UserError(f"--dir={options.dir} is not there: name the {'folder' if name == 'folder' else 'archive'}")
+    elif options.dir:
+        raise UserError(f"--dir={options.dir} is for the names folder and npz, not for {name}")
     elif name == "lenses":
         raise UserError("lenses are simulated: there is no file to audit")
     elif name in data.names():
-        if options.group_pattern:
-            raise UserError(f"--group_pattern is for folders: {name} tells its groups itself")
         if not options.manual_dir:
             raise UserError(f"audit {name} needs --manual_dir: the folder that its download was unpacked into")
         return audit.download(name, str(Path(options.manual_dir).expanduser()), **keywords(options.kw))
-    if options.kw:
-        raise UserError(f"--kw={options.kw[0]}: keywords are for the datasets of the list, not for a folder or archive")
+    if options.manual_dir:
+        raise UserError(f"--manual_dir={options.manual_dir} is for the datasets of the list, not for {name}")
     if place.is_dir():
-        return audit.folder(str(place), options.group_pattern)
+        kw = pairs(options.kw)
+        free = list(inspect.signature(audit.folder).parameters)[1:]
+        for key in kw:
+            if key not in free:
+                raise UserError(f"--kw={key}: {guess(key, free)}a folder takes {', '.join(free)}")
+        return audit.folder(str(place), **kw)
     if place.is_file():
+        if options.kw:
+            raise UserError(f"--kw={options.kw[0]}: an archive takes no keywords here")
         return audit.archive(str(place))
     known = data.names()
     raise UserError(f"{name} is no folder, archive or dataset: {guess(name, known)}known are {', '.join(known)}")
 
 
-def keywords(given: Iterable[str]) -> dict[str, Any]:
-    """{"bands": 3} of ["bands=3"]; what is no Python value is a string."""
+def pairs(given: Iterable[str]) -> dict[str, str]:
+    """{"bands": "3"} of ["bands=3"]."""
     found = {}
     for one in given:
         key, equals, value = one.partition("=")
         if not equals or not key.isidentifier():
             raise UserError(f"--kw={one} is not KEY=VALUE")
-        try:
+        found[key] = value
+    return found
+
+
+def keywords(given: Iterable[str]) -> dict[str, Any]:
+    """{"bands": 3} of ["bands=3"]; what is no Python value is a string."""
+    found: dict[str, Any] = pairs(given)
+    for key, value in found.items():
+        with suppress(ValueError, SyntaxError):
             found[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            found[key] = value
     return found
 
 
@@ -216,7 +232,7 @@ def facts(report: Mapping[str, Any]) -> Table:
         "channels": among(report["channels"]),
         "values": ", ".join(f"{low:g} to {high:g} ({kind})" for kind, (low, high) in report["values"].items()),
         "turned by EXIF": among({k: n for k, n in report["orientations"].items() if k not in ("none", "1")}),
-        "unused": f"{report['unused']:,} that the builder leaves out" if report["unused"] else "",
+        "unused": f"{report['unused']:,} that the builder or the table leaves out" if report["unused"] else "",
         "other files": among(report["ignored"]),
     }
     if sizes["distinct"]:

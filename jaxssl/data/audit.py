@@ -11,9 +11,9 @@ ignored: other files by extension.
 notes: lines on the layout, such as why a builder cannot use this download.
 classes*: names, sorted.
 counts*: images by split and class. A split is "train", "validation" or "test", "all" where there is none, or "unused"
-  for images outside the splits, and for files that a builder leaves out and whose folders name no split. Images without
-  a class are "unlabelled".
-unused: how many files a builder leaves out, of any split.
+  for images outside the splits, for files that a builder leaves out and whose folders name no split, and for those that
+  a table does not list. Images without a class are "unlabelled".
+unused: how many files a builder or table leaves out, of any split.
 majority*: by split, the most frequent `class`, its `images`, its share of the labelled ones, which is the `accuracy` of
   always naming it, and `imbalance`, how many times it has the images of the rarest.
 groups*: `known`, `count`, and `across_splits`: each `group` on several sides with its images by split, `counts`.
@@ -107,7 +107,7 @@ class Item(NamedTuple):
       split: "train", "validation", "test", `ALL` or `UNUSED`.
       label: name of its class, None without.
       group: None where groups are unknown.
-      used: whether a builder makes an example of it.
+      used: whether a builder makes an example of it, or a table lists it.
       read: makes its array; None for files of images.
     """
 
@@ -133,19 +133,32 @@ class Listing(NamedTuple):
 # Lists of images
 
 
-def folder(dir: str, group_pattern: str = "") -> Listing:
+def folder(
+    dir: str,
+    group_pattern: str = "",
+    table: str = "",
+    path_column: str = "path",
+    label_column: str = "label",
+    group_column: str = "group",
+    split_column: str = "split",
+) -> Listing:
     """The images in a folder, with splits, classes and groups as `jaxssl.data.folder` takes them.
 
-    Outer folders without a second one beside them are passed over. Where the loader would refuse the layout, a note
-    says so and the images have no class.
+    Without a table, outer folders without a second one beside them are passed over; where the loader would refuse the
+    layout, a note says so and the images have no class. With one, a note names the images that it lists without their
+    files, and those that it does not list are looked at as unused.
 
     Raises:
-      UserError: no such folder, no image in it, a pattern that does not fit.
+      UserError: no such folder, no image in it, a pattern that does not fit, or a table that the loader would refuse.
     """
     root = Path(dir)
     if not root.is_dir():
         raise UserError(f"{dir} is not a folder: name the one that holds the images")
     found = images.find(root)
+    columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
+    if table:
+        return _tabled(root, found, folders.from_table(root, table, columns, group_pattern))
+    folders.refuse_columns(columns)
     paths = [path for path in found if images.is_image(root / path)]
     if not paths:
         raise UserError(f"{dir} holds no image ({', '.join(images.EXTENSIONS)}): name another folder")
@@ -162,6 +175,28 @@ def folder(dir: str, group_pattern: str = "") -> Listing:
     return Listing(str(dir), str(root / outer), items, _ignored(set(found) - set(paths)), notes)
 
 
+def _tabled(root: Path, found: Sequence[str], listing: folders.Listing) -> Listing:
+    count = len(listing.paths)
+    columns = [column or [None] * count for column in (listing.official, listing.labels, listing.groups)]
+    items, absent = {}, []
+    for path, split, label, group in zip(listing.paths, *columns, strict=True):
+        if (root / path).is_file():
+            items[path] = Item(path, root / path, split or ALL, label or None, group or None)
+        else:
+            absent.append({"path": path})
+    if not items:
+        raise UserError(f"{root} holds none of the {count} images of the table, such as {listing.paths[0]}")
+    notes = [_line("images that the table lists without their files", absent, "path", count)] if absent else []
+    alone = [{"path": path} for path, item in items.items() if item.group is None]
+    if 0 < len(alone) < len(items):
+        notes.append(_line("images without a group, although others have one", alone, "path", len(items)))
+    for path in found:
+        if path not in items and images.is_image(root / path):
+            items[path] = Item(path, root / path, UNUSED, used=False)
+    others = _ignored(path for path in found if path not in items)
+    return Listing(str(root), str(root), [items[path] for path in sorted(items)], others, notes)
+
+
 def download(name: str, manual_dir: str, **kw: Any) -> Listing:
     """The images in the download of a builder: all of them, those too of which the builder makes no example.
 
@@ -174,7 +209,7 @@ def download(name: str, manual_dir: str, **kw: Any) -> Listing:
       **kw: what else `examples` of the builder takes.
 
     Raises:
-      UserError: a folder that holds nothing for the builder and no image either, an unknown keyword.
+      UserError: no such folder, or one that holds nothing for the builder and no image either, an unknown keyword.
     """
     # TFDS, which takes seconds to import, is needed for this alone.
     from jaxssl.data.builders import prepared
@@ -184,8 +219,8 @@ def download(name: str, manual_dir: str, **kw: Any) -> Listing:
     for key in kw:
         if key not in free:
             raise UserError(f"--kw={key}: {guess(key, free)}'{name}' takes {', '.join(free) or 'no keywords'}")
-    root = Path(manual_dir)
-    found = prepared.Download(builder.DATASET, root, images.find(root) if manual_dir and root.is_dir() else [])
+    found = prepared.look(builder.DATASET, manual_dir)
+    root = found.root
     try:
         examples = builder.examples(found, **kw)
     except KeyError as error:
@@ -300,7 +335,7 @@ def files(listing: Listing) -> dict[str, Any]:
         "ignored": listing.ignored,
         "notes": listing.notes,
         "unused": sum(not row["used"] for row in rows),
-        **_describe(rows, any(row["group"] is not None for row in rows)),
+        **_describe(rows, all(row["group"] is not None for row in rows if row["used"])),
         "formats": _counted(row["format"] for row in fine),
         "modes": _counted(row["mode"] for row in fine if row["mode"]),
         "orientations": _counted(row["orientation"] for row in fine),

@@ -27,7 +27,7 @@ SPLITS = {
 }
 
 
-class _Listing(NamedTuple):
+class Listing(NamedTuple):
     """What is known of images that are not read yet; None where nothing is.
 
     Attributes:
@@ -100,14 +100,7 @@ def load(
     if not root.is_dir():
         raise UserError(f"data.dir={dir} is not a folder: set it to the one that holds the class folders or the images")
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
-    listing = _from_table(root, table, columns) if table else _from_folders(root, columns)
-    if group_pattern:
-        if listing.groups:
-            raise UserError(
-                f"data.kw.group_pattern and the column '{group_column}' both give groups: set one of "
-                "data.kw.group_pattern and data.kw.group_column to ''"
-            )
-        listing = listing._replace(groups=match_groups(listing.paths, group_pattern))
+    listing = from_table(root, table, columns, group_pattern) if table else _from_folders(root, columns, group_pattern)
     pixels, kept = images.stack(
         lambda i: images.read(root / listing.paths[i], size),
         listing.paths,
@@ -152,15 +145,31 @@ def _state(root: Path, paths: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _from_folders(root: Path, columns: Mapping[str, str]) -> _Listing:
+def _from_folders(root: Path, columns: Mapping[str, str], group_pattern: str) -> Listing:
+    refuse_columns(columns)
+    paths = _image_paths(root)
+    return Listing(paths, *read_layout(root, paths), match_groups(paths, group_pattern) if group_pattern else None)
+
+
+def refuse_columns(columns: Mapping[str, str]) -> None:
+    """UserError at a column of a table, where there is none."""
     for what, name in columns.items():
         if name != what:
             raise UserError(f"data.kw.{what}_column={name!r} is of a table: set data.kw.table to its path")
-    paths = _image_paths(root)
-    return _Listing(paths, *read_layout(root, paths), None)
 
 
-def _from_table(root: Path, table: str, columns: Mapping[str, str]) -> _Listing:
+def from_table(root: Path, table: str, columns: Mapping[str, str], group_pattern: str = "") -> Listing:
+    """What a table says, and the pattern where it gives no groups.
+
+    Args:
+      root: the folder.
+      table: as of `load`.
+      columns: by "path", "label", "group" and "split", the names that these have in the table.
+      group_pattern: as of `load`.
+
+    Raises:
+      UserError: as `load` does for tables and patterns.
+    """
     place = root / Path(table).expanduser()
     if not place.is_file():
         raise UserError(f"data.kw.table={table}: there is no file {place}; name one, relative to data.dir or absolute")
@@ -181,7 +190,14 @@ def _from_table(root: Path, table: str, columns: Mapping[str, str]) -> _Listing:
     official, labels, groups = (known[what] if any(known[what]) else None for what in ("split", "label", "group"))
     if official:
         official = [_side(line, columns["split"], value) for line, value in zip(lines.values(), official, strict=True)]
-    return _Listing(list(lines), official, labels, groups)
+    if group_pattern:
+        if groups:
+            raise UserError(
+                f"data.kw.group_pattern and the column '{columns['group']}' both give groups: set one of "
+                "data.kw.group_pattern and data.kw.group_column to ''"
+            )
+        groups = match_groups(list(lines), group_pattern)
+    return Listing(list(lines), official, labels, groups)
 
 
 def _inside(root: Path, line: str, path: str) -> str:

@@ -15,7 +15,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from jaxssl import files
 from jaxssl.errors import UserError
 
 VERSION = 1  # Goes up when the same files give other records.
@@ -108,6 +109,42 @@ def chunks(images: np.ndarray | Images) -> Iterator[np.ndarray]:
 
 def _rows_at_once(images: np.ndarray | Images) -> int:
     return max(1, _CHUNK // max(1, images.nbytes // max(1, len(images))))
+
+
+def digest(images: np.ndarray | Images) -> str:
+    """sha256 of all values in order, which is that of an array where records hold the same.
+
+    That of records takes a pass through their file, and is then kept beside it for as long as the file has the size and
+    the time that it had then.
+
+    Raises:
+      UserError: the file is damaged, or gone.
+    """
+    if not isinstance(images, Images):
+        return _digest(images)
+    try:
+        seen = os.stat(images.file)
+    except OSError as error:
+        raise _damaged(images.file, error) from error
+    state = {"bytes": seen.st_size, "modified_ns": seen.st_mtime_ns, "shape": list(images.shape)}
+    beside = Path(images.file).with_suffix(".sha256.json")
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        kept = json.loads(beside.read_text())
+        found = kept.pop("sha256")
+        if kept == state:
+            return found
+    found = _digest(images)
+    # A cache that others have made may be for reading only.
+    with suppress(OSError):
+        files.write_json(beside, state | {"sha256": found})
+    return found
+
+
+def _digest(images: np.ndarray | Images) -> str:
+    made = hashlib.sha256()
+    for some in chunks(images):
+        made.update(np.ascontiguousarray(some))
+    return made.hexdigest()
 
 
 def write(file: Path, images: Iterable[np.ndarray], about: Callable[[], Mapping[str, Any]]) -> None:

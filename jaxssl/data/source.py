@@ -61,6 +61,5 @@ def make(
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), classes, groups_known)).encode())
     for column in columns:
         digest.update("\0".join(map(str, column)).encode())
-    for some in records.chunks(images):
-        digest.update(np.ascontiguousarray(some))
+    digest.update(records.digest(images).encode())
     return Source(images, labels, groups, ids, tuple(classes), groups_known, official, folds, digest.hexdigest())

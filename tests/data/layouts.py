@@ -3,7 +3,10 @@
 import csv
 from collections import Counter
 
+import numpy as np
 from PIL import Image
+
+from jaxssl.data import records
 
 
 def picture(path, shade=0, size=(8, 8), mode="RGB", **kw):
@@ -39,3 +42,12 @@ def counts(got, side=None):
     """Images of each class, on one side of the official split or altogether."""
     rows = range(len(got.ids)) if side is None else (got.official == side).nonzero()[0]
     return dict(Counter(got.classes[got.labels[i]] for i in rows))
+
+
+def check_streams(load, root, **kw):
+    """What is too much for the memory is the same in records, and other keywords or files are other records."""
+    held, stored = load(root, **kw), load(root, memory_mib=0, **kw)
+    assert isinstance(held.images, np.ndarray) and isinstance(stored.images, records.Images)
+    np.testing.assert_array_equal(stored.images[:], held.images)
+    assert stored.fingerprint == held.fingerprint
+    return stored

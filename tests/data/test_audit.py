@@ -235,6 +235,55 @@ def test_groups_on_two_sides(tmp_path):
     assert "groups are unknown" in look(tmp_path)["findings"][-1]
 
 
+def test_a_table_says_what_each_image_is(tmp_path):
+    """Labels, groups and splits come from the table alone, whatever the folders are called."""
+    for name in ("train/x/0", "train/x/1", "test/y/2", "test/y/3", "4", "5"):
+        save(tmp_path / f"{name}.png", noise(8, 8))
+    rows = ["path,label,group,split", "train/x/0.png,b,p1,test", "train/x/1.png,a,p1,train", "test/y/2.png,a,p2,train"]
+    rows += ["test/y/3.png,,p3,val", "4.png,b,p2,train", "gone.png,a,p4,train"]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    report = look(tmp_path, table="labels.csv")
+    assert report["counts"] == {
+        "train": {"a": 2, "b": 1},
+        "validation": {"unlabelled": 1},
+        "test": {"b": 1},
+        "unused": {"unlabelled": 1},
+    }
+    assert report["groups"]["known"] and report["groups"]["count"] == 3 and report["unused"] == 1
+    assert report["groups"]["across_splits"] == [{"group": "p1", "counts": {"test": 1, "train": 1}}]
+    assert report["findings"][:2] == [
+        "images that the table lists without their files: 1 of 6 (gone.png)",
+        "groups on two sides of the split: 1 (p1)",
+    ]
+    assert report["ignored"] == {".csv": 1} and report["place"] == str(tmp_path)
+    # Without its group column, the pattern tells the groups.
+    by_name = look(tmp_path, table="labels.csv", group_column="", group_pattern=r"(\d|gone)\.png")
+    assert by_name["groups"] == {"known": True, "count": 5, "across_splits": []}
+
+
+def test_groups_are_unknown_where_the_table_leaves_some_out(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"{i}.png", noise(8, 8))
+    (tmp_path / "labels.csv").write_text("path,group\n0.png,p\n1.png,p\n2.png,")
+    report = look(tmp_path, table="labels.csv")
+    assert report["groups"] == {"known": False, "count": None, "across_splits": []}
+    assert report["findings"] == ["images without a group, although others have one: 1 of 3 (2.png)"]
+
+
+def test_a_table_that_the_loader_would_refuse(tmp_path):
+    save(tmp_path / "0.png", noise(8, 8))
+    (tmp_path / "labels.csv").write_text("path,label\n1.png,a")
+    with pytest.raises(UserError, match=r"holds none of the 1 images of the table, such as 1\.png"):
+        look(tmp_path, table="labels.csv")
+    with pytest.raises(UserError, match=r"data\.kw\.group_column is 'lable': did you mean 'label'"):
+        look(tmp_path, table="labels.csv", group_column="lable")
+    with pytest.raises(UserError, match=r"data\.kw\.group_column='lable' is of a table"):
+        look(tmp_path, group_column="lable")
+    (tmp_path / "labels.csv").write_text("path,split\n0.png,tset")
+    with pytest.raises(UserError, match=r"split is 'tset': did you mean 'test'"):
+        look(tmp_path, table="labels.csv")
+
+
 def test_imbalance_and_majority(tmp_path):
     for i in range(24):
         save(tmp_path / ("a" if i < 22 else "b") / f"{i}.png", noise(8, 8))
@@ -276,7 +325,7 @@ def test_download_that_the_builder_cannot_use_is_still_looked_at(moles):
     report = audit.files(audit.download("ham10000", str(moles)))
     assert report["name"] == "ham10000" and report["images"] == 8
     assert report["findings"][0].startswith("the builder cannot use this download: HAM10000_metadata.csv not found")
-    with pytest.raises(UserError, match=r"HAM10000_metadata\.csv not found"):
+    with pytest.raises(UserError, match=r"nowhere is not a folder: download HAM10000"):
         audit.download("ham10000", str(moles / "nowhere"))
     with pytest.raises(UserError, match="'ham10000' takes no keywords"):
         audit.download("ham10000", str(moles), part=1)

@@ -9,6 +9,7 @@ from PIL import Image
 from jaxssl.data import splits
 from jaxssl.data.builders import brain_tumor
 from jaxssl.errors import UserError
+from tests.data import layouts
 
 RNG = np.random.default_rng(0)
 SLICES = [(n, 1 + n % 3, f"MR{n // 3:04d}", RNG.integers(-50, 5000, (16, 16), np.int16)) for n in range(1, 25)]
@@ -62,6 +63,17 @@ def test_tiny_download(download):
     assert got.labels.tolist() == [SLICES[i][1] - 1 for i in order]
     assert got.images.dtype == np.float32
     np.testing.assert_array_equal(got.images[..., 0], [SLICES[i][3] for i in order])
+
+
+def test_images_stream(download):
+    assert layouts.check_streams(load, download).folds is not None
+
+
+def test_one_patient_streams(tmp_path):
+    """Where all files have one PID, the dataset is made once more without groups."""
+    for n, label, _, image in SLICES:
+        mat(tmp_path / "download" / f"{n}.mat", label, "one", image)
+    assert not layouts.check_streams(load, tmp_path / "download").groups_known
 
 
 def test_parts_of_the_authors_are_the_folds(download):

@@ -27,6 +27,7 @@ def noise():
 def place(tmp_path, monkeypatch):
     """The current directory, with a folder of images of two classes with brackets in their names."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
     copy = noise()
     for side in ("train", "test"):
         save(tmp_path / f"images/{side}/[bold]a/0.png", copy)
@@ -83,8 +84,26 @@ def test_audit_of_an_archive_and_of_a_group_pattern(place, capsys):
     code, out, _ = run(capsys, "audit", "x.npz")
     assert code == 0 and "4 images" in out and "0.750" in out
     assert run(capsys, "audit", "npz", "--dir=x.npz")[1] == out
-    code, out, _ = run(capsys, "audit", "images", r"--group_pattern=/(\d)\.png")
+    code, out, _ = run(capsys, "audit", "images", r"--kw=group_pattern=/(\d)\.png")
     assert code == 0 and "groups on two sides of the split: 3 (0, 1, 2)" in out
+
+
+def test_audit_of_a_folder_with_a_table(place, capsys):
+    rows = ["file;kind;patient;side", ":b: [x]/1.png;bad;p1;train", "[bold]a/0.png;good;p2;train"]
+    rows += [":b: [x]/2.png;bad;p1;test", "gone.png;good;p3;test"]
+    (place / "images/train/labels.csv").write_text("\n".join(rows))
+    columns = [f"--kw={one}" for one in ("path_column=file", "label_column=kind", "group_column=patient")]
+    code, out, err = run(capsys, "audit", "images/train", "--kw=table=labels.csv", "--kw=split_column=side", *columns)
+    assert code == 0 and err == ""
+    report = json.loads((place / "audit.json").read_text())
+    assert report["counts"] == {"train": {"bad": 1, "good": 1}, "test": {"bad": 1}}
+    assert report["groups"] == {
+        "known": True,
+        "count": 2,
+        "across_splits": [{"group": "p1", "counts": {"test": 1, "train": 1}}],
+    }
+    for line in ("groups on two sides of the split: 1 (p1)", "without their files: 1 of 4 (gone.png)"):
+        assert line in " ".join(out.split()), line
 
 
 def test_audit_of_a_download(moles, capsys, monkeypatch):
@@ -118,18 +137,31 @@ def test_prepare_counts_and_is_quick_the_second_time(moles, tmp_path, capsys):
     [
         (["audit", "ham1000"], "ham1000 is no folder, archive or dataset: did you mean 'ham10000'?"),
         (["audit", "ham10000"], "audit ham10000 needs --manual_dir"),
-        (["audit", "ham10000", "--manual_dir=nowhere"], "HAM10000_metadata.csv not found under"),
+        (["audit", "ham10000", "--manual_dir=nowhere"], "data.manual_dir=nowhere is not a folder: download HAM10000"),
+        (["audit", "ham10000", "--manual_dir=empty"], "HAM10000_metadata.csv not found under data.manual_dir=empty"),
         (["audit", "ham10000", "--manual_dir=x", "--kw=part=1"], "'ham10000' takes no keywords"),
-        (["audit", "ham10000", "--manual_dir=x", "--group_pattern=x"], "--group_pattern is for folders"),
         (["audit", "deeplense", "--manual_dir=images", "--kw=part=x"], "'deeplense' does not know 'x'"),
-        (["audit", "images", "--kw=a=1"], "keywords are for the datasets"),
-        (["audit", "images", "--group_pattern=("], "not a regular expression"),
+        (["audit", "nowhere/at/all"], "nowhere/at/all is no folder, archive or dataset: known are brain_tumor"),
+        (["audit", "folder", "--dir=nowhere"], "--dir=nowhere is not there: name the folder"),
+        (["audit", "npz", "--dir=nowhere.npz"], "--dir=nowhere.npz is not there: name the archive"),
+        (["audit", "images", "--kw=tabel=1"], "--kw=tabel: did you mean 'table'? a folder takes group_pattern, table"),
+        (["audit", "images", "--kw=group_pattern=("], "not a regular expression"),
+        (["audit", "images", "--kw=table=labels.csv"], "there is no file images/labels.csv"),
+        (["audit", "images", "--kw=label_column=kind"], "is of a table"),
         (["audit", "ham10000", "--manual_dir=x", "--kw=part"], "--kw=part is not KEY=VALUE"),
         (["audit", "npz"], "audit npz needs --dir: the archive"),
+        (["audit", "images", "--dir=images"], "--dir=images is for the names folder and npz"),
+        (["audit", "images", "--manual_dir=images"], "--manual_dir=images is for the datasets of the list"),
         (["audit", "lenses"], "there is no file to audit"),
         (["prepare", "folder"], "folder needs no preparation"),
         (["prepare", "ham1000"], "did you mean 'ham10000'?"),
         (["prepare", "ham10000"], "data.manual_dir"),
+        (["prepare", "ham10000", "--manual_dir=nowhere"], "data.manual_dir=nowhere is not a folder: download HAM10000"),
+        (
+            ["prepare", "ham10000", "--manual_dir=images"],
+            "HAM10000_metadata.csv not found under data.manual_dir=images",
+        ),
+        (["prepare", "deeplense", "--manual_dir=images", "--kw=prat=1"], "data.kw.prat is not known: did you mean"),
         (["prepare", "ham10000", "--size=0"], "--size=0"),
     ],
 )

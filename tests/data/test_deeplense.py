@@ -10,6 +10,7 @@ from jaxssl import data
 from jaxssl.data import folder, splits
 from jaxssl.data.builders import deeplense
 from jaxssl.errors import UserError
+from tests.data import layouts
 
 RNG = np.random.default_rng(0)
 
@@ -78,6 +79,14 @@ def test_models(tmp_path, part, name):
     check(got, arrays[name])
     assert got.classes == ("axion", "cdm", "no_sub")
     assert (got.official == np.where(np.char.startswith(got.ids, f"{name}_test/"), "test", "train")).all()
+
+
+def test_each_part_streams_from_records_of_its_own(tmp_path):
+    root = tmp_path / "download"
+    arrays = {each: model(root, each) for each in ("Model_I", "Model_II", "Model_III")}
+    for part, name in (("model_i", "Model_I"), ("model_ii", "Model_II"), ("model_iii", "Model_III")):
+        check(layouts.check_streams(load, root, part=part), arrays[name])
+    assert len(list(tmp_path.glob("cache/records/*.array_record"))) == 3
 
 
 def test_model_without_its_test_images(tmp_path):

@@ -89,7 +89,13 @@ def empty(rng, image, array):
 
 
 def noise(rng, image, array):
-    return rng.bytes(int(rng.integers(1, 500))), [".png", ".jpg", ".tif", ".npy"][rng.integers(4)], None
+    """Of the disk, or zeros as a download leaves them that was ended."""
+    count = int(rng.integers(1, 500))
+    return (
+        rng.bytes(count) if rng.integers(2) else bytes(count),
+        [".png", ".jpg", ".tif", ".npy"][rng.integers(4)],
+        None,
+    )
 
 
 def magic_only(rng, image, array):

@@ -117,6 +117,20 @@ def test_other_classes_are_another_state_of_the_cache(tmp_path):
     assert [got.classes[label] for label in got.labels] == list("ababa")
 
 
+def test_other_keywords_of_read_are_another_state_of_the_cache(tmp_path):
+    """Nothing else tells two readers of the same files apart."""
+    arrays = write(tmp_path / "download", sizes=(9, 9))
+
+    def times(example, factor):
+        return factor * np.load(example.path)
+
+    for memory_mib in (1, 0):
+        for factor in (1, 2):
+            reader = functools.partial(times, factor=np.float32(factor))
+            got = load(tmp_path / "download", read=reader, memory_mib=memory_mib).images[:]
+            np.testing.assert_array_equal(got, factor * np.array(arrays))
+
+
 def test_archive_is_held_against_its_published_checksum(tmp_path):
     write(tmp_path / "download")
     (tmp_path / "download" / "part.zip").write_bytes(b"archive")
@@ -172,7 +186,9 @@ def test_every_builder_describes_itself(name):
     for field in ("title", "license", "homepage", "download", "citation"):
         assert getattr(described, field).strip(), field
     assert described.title == " ".join(described.title.split()) and described.citation.startswith("@")
-    assert set(inspect.signature(module.load).parameters) >= {"manual_dir", "cache_dir", "size", "on_bad_file"}
+    assert set(inspect.signature(module.load).parameters) >= {
+        *("manual_dir", "cache_dir", "size", "on_bad_file", "memory_mib")
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,6 +5,7 @@ import pytest
 
 from jaxssl.data.builders import real_lenses
 from jaxssl.errors import UserError
+from tests.data import layouts
 
 RNG = np.random.default_rng(0)
 
@@ -85,6 +86,15 @@ def test_both_downloads_in_one_folder(one_band):
     root, arrays = one_band
     colour = three_bands(root, [""])
     assert load(root).ids.tolist() == sorted(arrays) and load(root, bands=3).ids.tolist() == sorted(colour)
+
+
+def test_bands_stream_from_records_of_their_own(one_band):
+    root, arrays = one_band
+    colour = three_bands(root, [""])
+    for bands, of in ((1, arrays), (3, colour)):
+        got = layouts.check_streams(load, root, bands=bands)
+        assert got.ids.tolist() == sorted(of) and got.channels == bands
+    assert len(list(root.parent.glob("cache/records/*.array_record"))) == 2
 
 
 def test_what_is_missing_or_wrong(one_band):

@@ -1,5 +1,7 @@
 """Images in records: the same values, errors and batches as in memory, without the memory."""
 
+import io
+import json
 import multiprocessing
 import os
 import pickle
@@ -8,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -199,6 +202,52 @@ def test_fingerprints_are_those_of_arrays(stored, monkeypatch):
     assert other.fingerprint != made[0].fingerprint
 
 
+def fingerprint(images):
+    return source.make(images, np.zeros(len(images)), [f"{i}" for i in range(len(images))], ("a", "b")).fingerprint
+
+
+def test_the_digest_of_records_is_kept_beside_them(stored, monkeypatch):
+    array, lazy = stored
+    first = fingerprint(lazy)
+    read = []
+    monkeypatch.setattr(records, "chunks", lambda images: read.append(images) or [array])
+    assert fingerprint(lazy) == first and not read
+    assert fingerprint(array) == first and read
+
+
+@pytest.mark.parametrize("kept", ["", "{}", "[]", '{"bytes": 1, "modified_ns": 1, "shape": 1, "sha256": "x"}'])
+def test_a_kept_digest_that_is_damaged_is_made_again(stored, kept):
+    array, lazy = stored
+    for _ in range(2):
+        assert fingerprint(lazy) == fingerprint(array)
+        (beside,) = Path(lazy.file).parent.glob("*.json")
+        beside.write_text(kept)
+
+
+def test_a_file_that_changed_is_digested_again(tmp_path):
+    """Its size is the same: other images of the same dataset."""
+    one, other = (stack(noise(20, seed=seed), tmp_path / str(seed))[0] for seed in (0, 1))
+    before = [fingerprint(one), fingerprint(other)]
+    Path(one.file).write_bytes(Path(other.file).read_bytes())
+    records._reader.cache_clear()
+    assert os.path.getsize(one.file) == os.path.getsize(other.file)
+    assert before[0] != before[1] == fingerprint(one)
+
+
+def test_a_file_that_is_gone_is_one_line(stored):
+    os.unlink(stored[1].file)
+    with pytest.raises(UserError, match=f"^{stored[1].file} is damaged: .*: delete it, and it is made again$"):
+        fingerprint(stored[1])
+
+
+def test_a_cache_for_reading_only(stored, monkeypatch):
+    def refuse(path, value):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(records.files, "write_json", refuse)
+    assert fingerprint(stored[1]) == fingerprint(stored[0])
+
+
 @pytest.mark.parametrize("damage", ["cut", "head", "middle", "empty", "foreign"])
 def test_a_damaged_file_is_named(tmp_path, damage):
     arrays = noise(2000)
@@ -380,3 +429,51 @@ def test_an_experiment_on_records_ends_with_the_same_bytes(tmp_path):
             ([(workdir / name).read_bytes() for name in names], [np.asarray(w).tobytes() for w in weights], losses)
         )
     assert outcomes[0] == outcomes[1] and outcomes[0][2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux says how much memory was used at most")
+def test_200000_images_train_in_less_than_2_gib(tmp_path):
+    """By the command: a folder is prepared, audited, pretrained on and probed; as arrays it would be 586 MiB more."""
+    count, head = 200_000, io.BytesIO()
+    np.save(head, np.zeros((32, 32, 3), np.uint8))
+    head = head.getvalue()[: -32 * 32 * 3]
+    for name in "ab":
+        (tmp_path / "in" / name).mkdir(parents=True)
+    for start in range(0, count, 1000):
+        for i, image in enumerate(np.random.default_rng(start).integers(0, 256, (1000, 32, 32, 3), np.uint8), start):
+            # Of the second class, all are darker.
+            (tmp_path / "in" / "ab"[i % 2] / f"{i}.npy").write_bytes(head + (image >> i % 2).tobytes())
+    (tmp_path / "config.py").write_text(
+        f"""
+from ml_collections import ConfigDict
+from tests import tiny_config
+
+def get_config():
+    c = tiny_config.get_config()
+    c.data.name, c.data.kw, c.data.image_size = "folder", ConfigDict(), 32
+    c.data.dir, c.data.cache_dir, c.data.memory_mib = "{tmp_path / "in"}", "{tmp_path / "cache"}", 64
+    c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.images_per_epoch = 64, 2, 6400
+    c.transfer.protocols = ("probe",)
+    return c
+"""
+    )
+    code = """
+import atexit, re, runpy, sys
+from pathlib import Path
+
+peak = Path(sys.argv.pop(1))
+status = Path("/proc/self/status")
+atexit.register(lambda: peak.write_text(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]))
+runpy.run_module("jaxssl.main", run_name="__main__")
+"""
+    options = [f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'run'}"]
+    ended = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "peak"), *options], capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    (stored,) = tmp_path.glob("cache/records/*.array_record")
+    assert stored.stat().st_size > count * 32 * 32 * 3
+    split = json.loads((tmp_path / "run" / "splits.json").read_text())
+    assert sum(len(split[side]) for side in ("train", "validation", "test")) == count
+    assert int((tmp_path / "peak").read_text()) < 2 * 2**20

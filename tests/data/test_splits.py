@@ -203,6 +203,26 @@ def test_folds_are_disjoint_complete_by_group_and_the_same_in_any_order(one, fol
     assert set(other.ids[again["test"]]) == set(one.ids[tests[0]])
 
 
+@settings(max_examples=40, deadline=None)
+@given(structures(), st.integers(2, 4), st.integers(0, 9), st.floats(0.05, 0.3), st.randoms(use_true_random=False))
+def test_validation_of_a_fold_is_by_group_and_the_same_in_any_order(one, folds, seed, validation, random):
+    options = {"seed": seed, "folds": folds, "fold": folds - 1, "validation": validation}
+    try:
+        got = splits.cross_validation(one, **options)
+    except UserError as error:
+        assert "too few for" in str(error)
+        return
+    assert sorted(np.concatenate([got[side] for side in SIDES])) == list(range(len(one.ids)))
+    groups = [set(one.groups[got[side]]) for side in SIDES]
+    assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
+    assert set(one.labels[got["validation"]]) == set(one.labels)
+    whole = splits.cross_validation(one, **options | {"validation": 0.0})
+    np.testing.assert_array_equal(got["test"], whole["test"])
+    other = permuted(one, np.array(random.sample(range(len(one.ids)), len(one.ids))))
+    again = splits.cross_validation(other, **options)
+    assert all(set(other.ids[again[side]]) == set(one.ids[got[side]]) for side in SIDES)
+
+
 def test_folds_of_the_dataset_itself_are_kept():
     rng = np.random.default_rng(0)
     patients, labels = np.repeat(np.arange(30), 4), np.repeat(rng.permutation(np.arange(30) % 3), 4)
@@ -236,13 +256,16 @@ def test_images_without_a_label_are_trained_on_and_never_scored():
 
 
 @settings(max_examples=40, deadline=None)
-@given(structures(), st.integers(0, 9), st.integers(1, 20), st.integers(1, 20))
-def test_counts_a_class_are_nested_by_group_and_reached(one, seed, a, b):
+@given(structures(), st.integers(0, 9), st.integers(1, 20), st.integers(1, 20), st.randoms(use_true_random=False))
+def test_counts_a_class_are_nested_by_group_and_reached(one, seed, a, b, random):
     everything = np.arange(len(one.ids))
     small, large = (splits.labels_per_class(one, everything, n, seed=seed) for n in sorted((a, b)))
     assert set(small) <= set(large) and set(one.labels[small]) == set(one.labels)
     for chosen in (small, large):
         assert not set(one.groups[chosen]) & set(one.groups[np.setdiff1d(everything, chosen)])
+    other = permuted(one, np.array(random.sample(range(len(one.ids)), len(one.ids))))
+    again = splits.labels_per_class(other, everything, min(a, b), seed=seed)
+    assert set(other.ids[again]) == set(one.ids[small])
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,6 +10,7 @@ Copies as JPEG have lost the patient, and neighbouring slices of one patient are
 for the dataset `folder`, which takes the groups for unknown. So are they taken here where all files have the same PID.
 """
 
+import math
 from pathlib import Path
 
 import h5py
@@ -89,10 +90,18 @@ def _folds(download: prepared.Download) -> dict[str, int]:
     return {str(i): int(part) - 1 for i, part in enumerate(parts, 1)}
 
 
-def load(*, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop") -> source.Source:
+def load(
+    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
+) -> source.Source:
     """Loads the slices; ids are the numbers of their files. See `prepared.load`."""
     loaded = prepared.load(
-        DATASET, examples, manual_dir=manual_dir, cache_dir=cache_dir, size=size, on_bad_file=on_bad_file
+        DATASET,
+        examples,
+        manual_dir=manual_dir,
+        cache_dir=cache_dir,
+        size=size,
+        on_bad_file=on_bad_file,
+        memory_mib=memory_mib,
     )
     if len(np.unique(loaded.groups)) > 1:
         return loaded

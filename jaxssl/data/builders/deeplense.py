@@ -17,6 +17,7 @@ that each is a group of its own.
 """
 
 import functools
+import math
 
 import numpy as np
 
@@ -84,6 +85,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    memory_mib: float = math.inf,
     part: str = "common_test",
 ) -> source.Source:
     """Loads one part; ids are such as "train/no/1". See `prepared.load`."""
@@ -97,4 +99,5 @@ def load(
         size=size,
         on_bad_file=on_bad_file,
         nan=nan,
+        memory_mib=memory_mib,
     )

@@ -22,6 +22,10 @@ DATASET = prepared.Dataset(
     lesions},
   journal = {Scientific Data}, volume = {5}, pages = {180161}, year = {2018}, doi = {10.1038/sdata.2018.161}
 }""",
+    checksums=(
+        ("HAM10000_images_part_1.zip", "4639bfa73ab251610530a97c898e6e46"),
+        ("HAM10000_images_part_2.zip", "da43d6cc50f6613013be07e8986b384b"),
+    ),
 )
 
 

@@ -6,12 +6,18 @@ where an image has no such lesion, it has no such file. The grading part, `B. Di
 numbers have three digits.
 
 jaxssl classifies images, so that the images come without labels, for pretraining, unless `data.kw.label` names a kind:
-then the two classes are whether the mask of that kind has any pixel. Kinds that all images have are refused. `masks`
-gives the masks themselves. The official split is kept; which images show the same patient is not published.
+then the two classes are whether the mask of that kind has any pixel. Kinds that all images have are refused. The
+official split is kept; which images show the same patient is not published.
+
+The masks themselves are prepared and kept as images are: `load_masks` gives those of all images at the size of these,
+from the memory or from records, and `masks` those of one image at the size of its file.
 """
 
+import contextlib
 import functools
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +65,15 @@ def examples(download: prepared.Download, label: str = "") -> list[prepared.Exam
     return [prepared.Example(name, path, labels.get(name), split=name.split("/")[0]) for name, path in found.items()]
 
 
-def load(*, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", label: str = "") -> source.Source:
+def load(
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    memory_mib: float = math.inf,
+    label: str = "",
+) -> source.Source:
     """Loads the images, without labels or with those of one kind of `KINDS`; ids are such as "train/IDRiD_01".
 
     See `prepared.load`.
@@ -73,7 +87,55 @@ def load(*, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop
         cache_dir=cache_dir,
         size=size,
         on_bad_file=on_bad_file,
+        memory_mib=memory_mib,
     )
+
+
+def load_masks(
+    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
+) -> source.Source:
+    """Loads the masks of all images, as a dataset of their own.
+
+    Its ids are those of `load`, in the same order; but where `on_bad_file` is "skip", either may lack other ones. Its
+    images are [N, size, size, 5] uint8, a channel for each of `KINDS`, cut and resampled as the images are: 255 where
+    the lesion fills the pixel, 0 where there is none, and its share between. `mask >= 128` is the nearest mask of two
+    values; small lesions have lower values only, and vanish from it. See `prepared.load`.
+    """
+    return prepared.load(
+        DATASET._replace(title="masks of the lesions of diabetic retinopathy", read=read_masks),
+        mask_examples,
+        manual_dir=manual_dir,
+        cache_dir=cache_dir,
+        size=size,
+        on_bad_file=on_bad_file,
+        memory_mib=memory_mib,
+    )
+
+
+def mask_examples(download: prepared.Download) -> list[prepared.Example]:
+    """Those of `examples`, with the files of their masks."""
+    of: dict[str, tuple[Path, ...]] = {}
+    for (name, _), path in sorted(_mask_paths(download).items()):
+        of[name] = (*of.get(name, ()), path)
+    if not of:
+        raise prepared.missing(download, "2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_*.tif")
+    return [example._replace(extra=of.get(example.id, ())) for example in examples(download)]
+
+
+def read_masks(example: prepared.Example) -> np.ndarray:
+    """[H, W, 5] uint8 at the size of the image, 0 or 255, a channel for each of `KINDS`; 0 where there is no file.
+
+    Raises:
+      ValueError: a mask that is broken or of another size; besides, what `images.read` raises at the image.
+    """
+    shape = images.read(example.path).shape[:2]
+    found = np.zeros((*shape, len(KINDS)), np.uint8)
+    for path in example.extra:
+        mask = _mask(path)
+        if mask.shape != shape:
+            raise ValueError(f"{path.name} is {mask.shape}, and its image {shape}")
+        found[mask, list(KINDS).index(path.stem[-2:].upper())] = 255
+    return found
 
 
 def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
@@ -87,21 +149,16 @@ def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
       A mask for each of `KINDS`, [H, W] bool at the size of the file, all False where there is no such file.
 
     Raises:
-      UserError: no such image, or a mask that is broken or of another size.
+      UserError: no such image, or it or a mask of it is broken, or of another size.
     """
-    download = prepared.Download(DATASET, Path(manual_dir), images.find(Path(manual_dir)))
-    found = _images(download)
+    found = {example.id: example for example in mask_examples(prepared.look(DATASET, manual_dir))}
     if image_id not in found:
         raise UserError(
             f"{image_id} is none of the {len(found)} images under {manual_dir}, such as {next(iter(found))}"
         )
-    paths = _mask_paths(download)
-    shape = images.read(found[image_id]).shape[:2]
-    read = {kind: _mask(paths[image_id, kind]) for kind in KINDS if (image_id, kind) in paths}
-    for kind, mask in read.items():
-        if mask.shape != shape:
-            raise UserError(f"{paths[image_id, kind]} is {mask.shape}, and its image {shape}: download it again")
-    return {kind: read.get(kind, np.zeros(shape, bool)) for kind in KINDS}
+    with _to_mend(manual_dir):
+        read = read_masks(found[image_id]) > 0
+    return dict(zip(KINDS, np.moveaxis(read, -1, 0), strict=True))
 
 
 def _images(download: prepared.Download) -> dict[str, Path]:
@@ -123,14 +180,16 @@ def _id(named: re.Match) -> str:
 def _mask_paths(download: prepared.Download) -> dict[tuple[str, str], Path]:
     """By image id and kind."""
     named = [(_MASK.search(file), file) for file in download.files]
-    return {(_id(match), match["kind"].upper()): download.root / file for match, file in named if match}
+    found = {(_id(match), match["kind"].upper()): download.root / file for match, file in named if match}
+    return {(name, kind): path for (name, kind), path in found.items() if kind in KINDS}
 
 
 def _labels(download: prepared.Download, names: list[str], kind: str) -> dict[str, str]:
     paths = _mask_paths(download)
     if all((name, kind) not in paths for name in names):
         raise prepared.missing(download, f"2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_{kind}.tif")
-    present = {name: (name, kind) in paths and bool(_mask(paths[name, kind]).any()) for name in names}
+    with _to_mend(download.root):
+        present = {name: (name, kind) in paths and bool(_mask(paths[name, kind]).any()) for name in names}
     labels = {name: CLASSES[there] for name, there in present.items()}
     if len(set(labels.values())) == 1:
         raise UserError(
@@ -140,9 +199,17 @@ def _labels(download: prepared.Download, names: list[str], kind: str) -> dict[st
 
 
 def _mask(path: Path) -> np.ndarray:
+    # As in reading images: decoders raise nearly anything at a broken file.
     try:
         return images.read(path).any(-1)
     except Exception as error:
-        raise UserError(
-            f"{path} cannot be read as a mask: {' '.join(str(error).split())}: download it again"
-        ) from error
+        raise ValueError(f"{path.name} cannot be read as a mask: {images.reason(error)}") from error
+
+
+@contextlib.contextmanager
+def _to_mend(root: str | Path) -> Iterator[None]:
+    """A file that cannot be read is the user's to mend."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{root}: {images.reason(error)}: download it again") from error

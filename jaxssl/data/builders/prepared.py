@@ -28,6 +28,7 @@ where `data.on_bad_file` is "skip".
 import contextlib
 import hashlib
 import io
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,6 +54,7 @@ class Example(NamedTuple):
       group: the patient, lesion or series; not looked at where `Dataset.group` is empty.
       split: "train", "validation" or "test"; a dataset all of whose examples are "train" has no official split.
       fold: from 0 on, its part of the cross-validation that the dataset gives; every example has one, or none has.
+      extra: what else `Dataset.read` reads for it, such as masks.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Example(NamedTuple):
     group: str = ""
     split: str = "train"
     fold: int | None = None
+    extra: tuple[Path, ...] = ()
 
 
 class Dataset(NamedTuple):
@@ -75,7 +78,8 @@ class Dataset(NamedTuple):
       homepage: where it is published.
       download: what to download from where, to follow the word "download".
       citation: BibTeX.
-      read: makes [H, W, C], or what `images.as_image` takes for it, of an example; None for files of images.
+      read: makes [H, W, C], or what `images.as_image` takes for it, of an example; None for files of images. Where it
+        depends on keywords, it is a `functools.partial` with these, which the cache then tells apart.
       dtype: "uint8", "uint16" or "float32", of what `read` makes.
       checksums: file name and md5 of the archives, where published.
       version: goes up when the same download gives other examples, or `read` other arrays.
@@ -108,6 +112,15 @@ class Download(NamedTuple):
     dataset: Dataset
     root: Path
     files: Sequence[str]
+
+
+def look(dataset: Dataset, manual_dir: str | Path) -> Download:
+    """Lists the files of a download. UserError where there is no such folder."""
+    root = Path(manual_dir)
+    if not str(manual_dir) or not root.is_dir():
+        said = f"={manual_dir} is not a folder" if str(manual_dir) else " is empty"
+        raise UserError(f"data.manual_dir{said}: download {dataset.download}, unpack it, and set this to where it lies")
+    return Download(dataset, root, sorted(images.find(root), key=lambda file: (file.count("/"), file)))
 
 
 def missing(download: Download, what: str) -> UserError:
@@ -221,11 +234,7 @@ def load(
       UserError: a file that is missing or not as published, a cache that cannot be written, or images that cannot be
         read or do not go together.
     """
-    root = Path(manual_dir)
-    if not manual_dir or not root.is_dir():
-        said = f"={manual_dir} is not a folder" if manual_dir else " is empty"
-        raise UserError(f"data.manual_dir{said}: download {dataset.download}, unpack it, and set this to where it lies")
-    download = Download(dataset, root, sorted(images.find(root), key=lambda file: (file.count("/"), file)))
+    download = look(dataset, manual_dir)
     found = _present(download, examples(download), on_bad_file)
     try:
         made = _prepare(download, found, cache_dir)
@@ -325,10 +334,13 @@ def _array(dataset: Dataset, example: Example) -> np.ndarray:
 
 
 def _digest(download: Download, examples: Sequence[Example]) -> str:
-    digest = hashlib.sha256(repr((download.dataset.classes, download.dataset.dtype)).encode())
+    dataset = download.dataset
+    reader = dataset.read and sorted(getattr(dataset.read, "keywords", {}).items())
+    told = (dataset.classes, dataset.dtype, reader)
+    digest = hashlib.sha256(repr(told).encode())
     for example in sorted(examples):
-        path = example.path.relative_to(download.root)
-        seen = (*example._replace(path=path), example.path.stat().st_size)
+        files = [(path.relative_to(download.root), path.stat().st_size) for path in (example.path, *example.extra)]
+        seen = (example.id, example.label, example.group, example.split, example.fold, *itertools.chain(*files))
         digest.update("\0".join(map(str, seen)).encode() + b"\n")
     return digest.hexdigest()[:12]
 

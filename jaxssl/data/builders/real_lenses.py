@@ -13,6 +13,7 @@ to put there. The downloads do not tell which images show the same object.
 """
 
 import functools
+import math
 import re
 
 import numpy as np
@@ -72,7 +73,14 @@ def examples(download: prepared.Download, bands: int = 1) -> list[prepared.Examp
 
 
 def load(
-    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", nan: str = "refuse", bands: int = 1
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    nan: str = "refuse",
+    memory_mib: float = math.inf,
+    bands: int = 1,
 ) -> source.Source:
     """Loads the images in one band or three; ids are such as "12_hst" or "lenses/12". See `prepared.load`."""
     if bands not in _FILES:
@@ -85,4 +93,5 @@ def load(
         size=size,
         on_bad_file=on_bad_file,
         nan=nan,
+        memory_mib=memory_mib,
     )
