@@ -230,7 +230,8 @@ def claim(setup: Setup) -> None:
         raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
     if not file.exists():
         pixels = setup.pixels._asdict()
-        files.write_json(workdir / "config.json", {"config": plain(setup.config), "pixels": pixels, **provenance()})
+        stored = {"pixels": pixels, "dtype": str(source.images.dtype)}
+        files.write_json(workdir / "config.json", {"config": plain(setup.config), **stored, **provenance()})
         files.write_json(file, split)
 
 
