@@ -18,18 +18,8 @@ from tests import tiny_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return tiny_run.of_folder(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
 def network(run):
     return jaxssl.load(run.workdir)
-
-
-@pytest.fixture
-def copy(run, tmp_path):
-    return shutil.copytree(run.workdir, tmp_path / "copy")
 
 
 def test_to_import_it_starts_no_backend():
@@ -188,7 +178,7 @@ def test_without_a_temperature_nothing_is_calibrated(copy, temperature):
             e.update({} if temperature else {"temperature": None})
 
     rewrite(copy / "results.json", change)
-    with pytest.raises(UserError, match="finetune_ssl has no temperature in results.json"):
+    with pytest.raises(UserError, match=r"finetune_ssl has no temperature in results.json"):
         jaxssl.load(copy).predict(image()[None], calibrated=True)
 
 
@@ -196,7 +186,7 @@ def test_a_run_without_a_trained_head_encodes_and_refuses_to_predict(copy):
     rewrite(copy / "results.json", lambda r: r.update(evaluations=r["evaluations"][:1]))
     network = jaxssl.load(copy)
     assert len(network.encode(image()[None])) == 1
-    with pytest.raises(UserError, match="no network with a trained head .* 'finetune' among transfer.protocols"):
+    with pytest.raises(UserError, match=r"no network with a trained head .* 'finetune' among transfer.protocols"):
         network.predict(image()[None])
 
 
