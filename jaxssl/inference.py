@@ -138,6 +138,12 @@ class Network:
             )
         return self.encoder if self.encoder.head is not None else trained.load(self.workdir, self.evaluation)
 
+    @functools.cached_property
+    def width(self) -> int:
+        """D of `encode`."""
+        image = jax.ShapeDtypeStruct((1, self.size, self.size, self.channels), np.uint8)
+        return jax.eval_shape(self.features, image).shape[-1]
+
     # Programs: a batch on the devices -> what it gives. Compiled once each.
 
     @functools.cached_property
