@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MEASURED = 2000  # Images from which the scaling of the stored values is found, at most,
 MEASURED_VALUES = 25_000_000  # and so many values of them, which take 200 MB.
 ELSEWHERE = (
+    "logger",
     "mesh.data",
     "mesh.fsdp",
     "data.dir",
