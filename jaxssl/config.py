@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl import augment, models, objectives, optim
+from jaxssl import augment, models, objectives, optim, trackers
 from jaxssl.errors import UserError, guess
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ def base() -> ConfigDict:
     """The configuration that every file of `configs/` starts from."""
     c = ConfigDict()
     c.seed = 0  # Of the split, the weights, the order of the images and the augmentation.
+    c.logger = ""  # "wandb" or "mlflow": metrics go there, too, where the package is installed.
     c.on_collapse = "warn"  # "warn" or "stop" (exit code 3) when pretraining collapses.
 
     c.data = ConfigDict()
@@ -125,6 +126,8 @@ def check(c: ConfigDict) -> None:
         )
     among("data.on_bad_file", c.data.on_bad_file, ("stop", "skip"))
     among("data.nan", c.data.nan, ("refuse", "zero", "median"))
+    among("logger", c.logger, trackers.NAMES)
+    trackers.package(c.logger)
     among("on_collapse", c.on_collapse, ("warn", "stop"))
     among("pretrain.on", c.pretrain.on, ("train", "train+unlabelled"))
     among("pretrain.objective", c.pretrain.objective, [o for o in objectives.available() if o != "supervised"])

@@ -51,6 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         results = run_phases(setup)
         found = page.differences(results, page.read_predictions(setup.workdir, results))
         page.write(setup.workdir, found)
+        metrics.conclude(setup.workdir, preparation.plain(config), results)
         metrics.console.print(table.summary(results, setup.workdir, found))
         return results
 
@@ -196,8 +197,9 @@ def fit(
         objective = objective_of(0 if frozen else freeze_epochs)
         return train.jit_step(setup.mesh, shapes, objective, view, tx, c.accumulate)
 
+    settings, first_loss = preparation.plain(setup.config), expected_first_loss(objective, c)
     with metrics.Writer(
-        setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every, expected_first_loss(objective, c)
+        setup.workdir, phase, start, c.epochs, per_epoch, c.batch_size, c.log_every, first_loss, settings
     ) as writer:
         if start == 0:
             writer.row(0, 0, measure(0, state))

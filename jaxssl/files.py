@@ -1,22 +1,33 @@
 """Files that are whole or not there: written aside, then renamed."""
 
+import contextlib
 import json
 import math
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one move, so that a crash leaves the old file or the new one."""
+@contextlib.contextmanager
+def aside(path: Path) -> Iterator[Path]:
+    """A place beside `path` to write to, which takes its place at the end, and is gone where the writing fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(aside, "w", encoding="utf-8", newline="") as stream:
+    place = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield place
+        os.replace(place, path)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces `path` by `text` in one move, so that a crash leaves the old file or the new one."""
+    with aside(path) as place, open(place, "w", encoding="utf-8", newline="") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    os.replace(aside, path)
 
 
 def finite(value: Any) -> Any:
@@ -26,6 +37,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """("pretrain.epochs", 2), ... of dictionaries in dictionaries."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,8 +4,9 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import jax
@@ -13,8 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from jaxssl import trackers
 from jaxssl.errors import SickRun
-from jaxssl.files import finite, write_text
+from jaxssl.files import finite, flat, write_text
 
 console = Console()
 log = logging.getLogger(__name__)
@@ -55,12 +57,14 @@ class Writer:
         batch_size: int,
         log_every: int,
         first_loss: float | None = None,
+        settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
         self.main = jax.process_index() == 0
         if self.main:
+            self.tracker = trackers.begin(settings.get("logger", ""), self.workdir, settings)
             kept = [r for r in read(workdir) if r["phase"] != phase or 0 < start >= r["step"]]
             write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
             self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
@@ -86,6 +90,7 @@ class Writer:
         if self.main:
             self.file.close()
             self.tensorboard.close()
+            self.tracker.end()
 
     def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Notes the metrics of this step and looks at those of the one before."""
@@ -146,3 +151,26 @@ class Writer:
         for name, value in values.items():
             if isinstance(value, int | float):
                 self.tensorboard.add_scalar(f"{self.phase}/{name}", value, step)
+        self.tracker.row(self.phase, step, trackers.numbers(values))
+
+
+def conclude(workdir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    """Writes the scores beside the config, for TensorBoard's table of hyper-parameters and for the logger.
+
+    Args:
+      workdir: of the run.
+      settings: its config, as JSON has it.
+      results: the content of results.json.
+    """
+    found = {
+        f"{e['name']}/{metric}": of["value"] for e in results["evaluations"] for metric, of in e["metrics"].items()
+    }
+    scores, folder = trackers.numbers(found), workdir / "tensorboard" / "results"
+    if jax.process_index() or folder.exists():
+        return
+    with SummaryWriter(str(folder)) as tensorboard:
+        options = {name: v if isinstance(v, int | float | str) else str(v) for name, v in flat(settings)}
+        tensorboard.add_hparams(options, {f"results/{name}": v for name, v in scores.items()}, "hparams")
+    tracker = trackers.begin(settings.get("logger", ""), workdir, settings)
+    tracker.row("results", 0, scores)
+    tracker.end()

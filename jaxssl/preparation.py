@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 MEASURED = 2000  # Images from which the scaling of the stored values is found, at most,
 MEASURED_VALUES = 25_000_000  # and so many values of them, which take 200 MB.
 ELSEWHERE = (
+    "logger",
     "mesh.data",
     "mesh.fsdp",
     "data.dir",
@@ -246,7 +247,8 @@ def claim(setup: Setup) -> None:
         raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")
     if not file.exists():
         pixels = setup.pixels._asdict()
-        files.write_json(workdir / "config.json", {"config": plain(setup.config), "pixels": pixels, **provenance()})
+        stored = {"pixels": pixels, "dtype": str(source.images.dtype)}
+        files.write_json(workdir / "config.json", {"config": plain(setup.config), **stored, **provenance()})
         files.write_json(file, split)
 
 

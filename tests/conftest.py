@@ -1,6 +1,7 @@
 """Eight fake CPU devices, one compilation cache for all tests, and the real images where they are at hand."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
 
+from tests import tiny_run
+
 
 @pytest.fixture
 def shared_data() -> Path:
@@ -21,3 +24,15 @@ def shared_data() -> Path:
     if not place.is_dir():
         pytest.skip(f"the real images are not at {place}")
     return place
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> tiny_run.Run:
+    """A finished run on a folder of images, to be read and not to be changed."""
+    return tiny_run.of_folder(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """Its workdir again, to be spoilt."""
+    return shutil.copytree(run.workdir, tmp_path / "copy")

@@ -2,9 +2,11 @@
 
 import json
 import math
+import struct
 
 import jax.numpy as jnp
 import pytest
+from tensorboardX.proto import event_pb2, plugin_hparams_pb2
 
 from jaxssl import metrics
 from jaxssl.errors import SickRun
@@ -101,3 +103,30 @@ def test_a_first_loss_is_held_against_theory(tmp_path, caplog, capsys, first, fa
         w.flush()
     assert f"pretrain: the first loss is {first:.4g}; theory expects 4" in capsys.readouterr().out
     assert ("far from the 4" in caplog.text) == far == metrics.is_far(first, 4.0)
+
+
+def summaries(folder):
+    """Those of all TensorBoard files below a folder: records of length, its checksum, bytes, their checksum."""
+    for file in folder.rglob("events.*"):
+        data, place = file.read_bytes(), 0
+        while place < len(data):
+            (length,) = struct.unpack_from("<Q", data, place)
+            yield from event_pb2.Event.FromString(data[place + 12 : place + 12 + length]).summary.value
+            place += length + 16
+
+
+def test_scores_stand_beside_the_config_in_tensorboard_once(tmp_path):
+    settings = {"seed": 3, "data": {"name": "npz", "percentiles": [0.1, 99.9]}, "transfer": {"epochs": 2}}
+    of = {"auc_macro": {"value": 0.75, "low": None, "high": None}, "ece": {"value": None}}
+    results = {"evaluations": [{"name": "probe_ssl", "metrics": of}]}
+    for _ in range(2):
+        metrics.conclude(tmp_path, settings, results)
+    found = list(summaries(tmp_path / "tensorboard"))
+    assert [(v.tag, v.simple_value) for v in found if v.WhichOneof("value") == "simple_value"] == [
+        ("results/probe_ssl/auc_macro", 0.75)
+    ]
+    plugins = [plugin_hparams_pb2.HParamsPluginData.FromString(v.metadata.plugin_data.content) for v in found]
+    (started,) = [p.session_start_info for p in plugins if p.HasField("session_start_info")]
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
+    expected = {"seed": 3, "data.name": "npz", "data.percentiles": "[0.1, 99.9]", "transfer.epochs": 2}
+    assert values == expected

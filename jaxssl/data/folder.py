@@ -247,20 +247,18 @@ def read_layout(root: Path, paths: list[str]) -> tuple[list[str] | None, list[st
     return official, [part[0] for part in parts]
 
 
-def match_groups(paths: list[str], pattern: str) -> list[str]:
-    """What the one group of the pattern matches in each path. UserError where it does not fit."""
+def match_groups(paths: list[str], pattern: str, field: str = "data.kw.group_pattern") -> list[str]:
+    """What the one group of the pattern matches in each path. UserError, naming the field, where it does not fit."""
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise UserError(f"data.kw.group_pattern={pattern!r} is not a regular expression: {error}") from error
+        raise UserError(f"{field}={pattern!r} is not a regular expression: {error}") from error
     if compiled.groups != 1:
-        raise UserError(f"data.kw.group_pattern={pattern!r} has {compiled.groups} groups in brackets: give it one")
+        raise UserError(f"{field}={pattern!r} has {compiled.groups} groups in brackets: give it one")
     found = [compiled.search(path) for path in paths]
     missed = [path for path, match in zip(paths, found, strict=True) if not match or not match.group(1)]
     if missed:
-        raise UserError(
-            f"data.kw.group_pattern={pattern!r} does not match {len(missed)} of {len(paths)} paths, such as {missed[0]}"
-        )
+        raise UserError(f"{field}={pattern!r} does not match {len(missed)} of {len(paths)} paths, such as {missed[0]}")
     return [match.group(1) for match in found]
 
 

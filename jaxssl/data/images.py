@@ -233,7 +233,7 @@ def stack(
         _check_together(kinds, names)
 
     def decoded() -> Iterator[np.ndarray]:
-        for i, (image, count, why) in enumerate(_decode(read_one, len(names), size, nan)):
+        for i, (image, count, why) in enumerate(decode(read_one, len(names), size, nan)):
             if count:
                 holed.append((i, count))
             if why:
@@ -256,10 +256,13 @@ def stack(
     return held, _others(bad, len(names))
 
 
-def _decode(
+def decode(
     read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str
 ) -> Iterator[tuple[np.ndarray | None, int, str]]:
-    """Of each image its square, how many values were not finite, and why it cannot be read; in order, in threads."""
+    """Of each image its square, how many values were not finite, and why it cannot be read; in order, in threads.
+
+    The arguments are those of `stack`, but that "refuse" is for the caller to do.
+    """
 
     def one(i: int) -> tuple[np.ndarray | None, int, str]:
         # Decoders raise nearly anything at a broken file, and one file must not hide what is wrong with the others.

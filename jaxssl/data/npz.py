@@ -33,19 +33,16 @@ def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | N
     if not dir or not path.is_file():
         raise UserError(f"data.dir={dir!r} is not a file: set it to the .npz archive")
     arrays = read_arrays(path)
-    sides = [side for side in SPLITS if f"{side}_images" in arrays]
-    if not sides and "images" not in arrays:
-        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: 'train_images' or 'images' is missing")
-    if not sides:
-        labels = read_labels(path, arrays, "labels", len(arrays["images"])) if "labels" in arrays else None
-        pixels, ids, official = [("images", arrays["images"])], make_ids("images", len(arrays["images"])), None
+    stacks = image_arrays(path, arrays)
+    counts = {side: len(stack) for side, stack in stacks.items()}
+    if "images" in stacks:
+        labels = read_labels(path, arrays, "labels", counts["images"]) if "labels" in arrays else None
+        official = None
     else:
-        counts = {side: len(arrays[f"{side}_images"]) for side in sides}
         labels = np.concatenate([read_labels(path, arrays, f"{side}_labels", n) for side, n in counts.items()])
-        pixels = [(side, arrays[f"{side}_images"]) for side in sides]
-        ids = [name for side, n in counts.items() for name in make_ids(side, n)]
-        official = np.repeat([SPLITS[side] for side in sides], list(counts.values()))
-    rows = [image for _, array in pixels for image in array]
+        official = np.repeat([SPLITS[side] for side in stacks], list(counts.values()))
+    ids = [name for side, n in counts.items() for name in make_ids(side, n)]
+    rows = [image for stack in stacks.values() for image in stack]
     if not rows:
         raise UserError(f"{path} holds no image: set data.dir to another archive")
     held, _ = images.stack(lambda i: images.as_image(rows[i]), [f"{path}: {name}" for name in ids], size, nan=nan)
@@ -66,6 +63,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         if "Object arrays" in str(error):
             raise UserError(f"{path} holds an object array, which would run code: save plain numbers") from error
         raise UserError(f"{path} is not an npz archive, or is broken: {' '.join(str(error).split())}") from error
+
+
+def image_arrays(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Images by the side of the split, or by "images" where there is none. UserError where the archive has neither."""
+    sides = {side: arrays[f"{side}_images"] for side in SPLITS if f"{side}_images" in arrays}
+    if not sides and "images" not in arrays:
+        raise UserError(f"{path} holds {', '.join(arrays) or 'nothing'}: 'train_images' or 'images' is missing")
+    return sides or {"images": arrays["images"]}
 
 
 def make_ids(side: str, count: int) -> list[str]:
