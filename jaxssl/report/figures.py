@@ -62,6 +62,7 @@ class Line(NamedTuple):
     init: str  # Gives colour and stroke.
     x: np.ndarray
     y: np.ndarray
+    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # Its own x, then low and high.
 
 
 @mpl.rc_context(RC)
@@ -98,12 +99,28 @@ def roc(name: str, label: str, lines: Sequence[Line]) -> str:
     """True against false positive rate."""
     figure, axes = _panel(220, 220)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
-    for line in lines:
-        colour, stroke = _style(line.init)
-        at = np.unique(np.linspace(0, len(line.x) - 1, MOST_POINTS).round().astype(int))
-        axes.plot(line.x[at], line.y[at], color=colour, linestyle=stroke, linewidth=1.6)
+    _banded(axes, lines)
     _unit_square(axes, "false positives", "true positives")
     return svg(figure, name, label)
+
+
+@mpl.rc_context(RC)
+def precision_recall(name: str, label: str, lines: Sequence[Line], share: float) -> str:
+    """Precision against recall, and a thin line at the `share` of the class, which guessing has."""
+    figure, axes = _panel(220, 220)
+    axes.axhline(share, color=MUTED, linewidth=0.8)
+    _banded(axes, lines)
+    _unit_square(axes, "recall", "precision")
+    return svg(figure, name, label)
+
+
+def _banded(axes: Axes, lines: Sequence[Line]) -> None:
+    for line in lines:
+        colour, stroke = _style(line.init)
+        if line.band is not None and not np.isnan(line.band[1]).any():
+            axes.fill_between(*line.band, color=colour, alpha=0.14, linewidth=0)
+        at = np.unique(np.linspace(0, len(line.x) - 1, MOST_POINTS).round().astype(int))
+        axes.plot(line.x[at], line.y[at], color=colour, linestyle=stroke, linewidth=1.6)
 
 
 @mpl.rc_context(RC)

@@ -147,12 +147,19 @@ def test_page_is_whole_and_in_order(tmp_path):
     results = make(tmp_path)
     found = report(tmp_path)
     check(found)
-    titles = ["Scores on the test", "Against random", "ROC by class", "taken for what", "probabilities mean"]
+    titles = [
+        "Scores on the test",
+        "Against random",
+        "ROC by class",
+        "Precision and recall",
+        "taken for what",
+        "probabilities mean",
+    ]
     titles += ["Learning", "Where this comes from"]
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
-    # ROC: 2 protocols x 2 classes; reliability: 3; curves: 5 of pretraining, 3 of fine-tuning; differences: 1.
-    assert len(found.all("svg")) == 4 + 3 + 5 + 3 + 1
+    # ROC, precision: 2 protocols x 2 classes; reliability: 3; learning: 5 and 3; differences: 1.
+    assert len(found.all("svg")) == 2 * 4 + 3 + 5 + 3 + 1
     for e in results["evaluations"]:
         assert words.number(e["metrics"]["auc_macro"]["value"]) in found.words
     assert "always the commonest class" in found.words and "expected at first" in found.words
