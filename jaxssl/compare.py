@@ -5,8 +5,8 @@ of one method from config.json where it is there, and every score from predictio
 
 An arm is a method with an initialisation, a protocol and a share of the labels; its runs differ in seed or fold. Arms
 are compared run by run, on the same test images, within a protocol and a share of the labels. Written to --to (S, the
-first, by default): compare.json, compare_arms.csv, compare_differences.csv, compare.tex (booktabs) and, where there are
-several shares of the labels, label_efficiency.svg.
+first, by default): report.html, compare.json, compare_arms.csv, compare_differences.csv, compare.tex (booktabs) and,
+where there are several shares of the labels, label_efficiency.svg.
 
 compare.json (a number that is undefined is null):
   dataset: {name, classes, fingerprints, groups_known}
@@ -58,7 +58,7 @@ from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS
 from jaxssl.report import page, words
-from jaxssl.report.study import TOO_FEW, cautions, p_in_words, verdict
+from jaxssl.report.study import TOO_FEW, cautions, document, p_in_words, verdict
 
 METRICS = page.COMPARED
 TESTED = ("auc_macro", "accuracy")
@@ -552,8 +552,8 @@ def shown(study: dict[str, Any]) -> Table:
 # Files.
 
 
-def write(to: Path, study: dict[str, Any]) -> list[Path]:
-    """Writes all files of the study into `to` and returns them. UserError where it cannot be written."""
+def write(to: Path, study: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+    """Writes all files of the study of these runs into `to` and returns them. UserError where it cannot be written."""
     texts = {
         "compare.json": json.dumps(files.finite(study), indent=1, allow_nan=False) + "\n",
         "compare_arms.csv": table_of_arms(study),
@@ -562,6 +562,8 @@ def write(to: Path, study: dict[str, Any]) -> list[Path]:
     }
     if study["curves"]:
         texts["label_efficiency.svg"] = figure(study["curves"])
+    if not (to / "results.json").exists():  # There it is the page of that run.
+        texts["report.html"] = document(study, to, [(run.folder, run.results) for run in runs])
     try:
         for name, text in texts.items():
             files.write_text(to / name, text)
@@ -720,8 +722,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     console = Console(markup=False, emoji=False, highlight=False)
     try:
-        found = study(*find(options.folders), options.against)
-        written = write(options.to or options.folders[0], found)
+        runs, unfinished = find(options.folders)
+        found = study(runs, unfinished, options.against)
+        written = write(options.to or options.folders[0], found, runs)
     except UserError as error:
         return tell(error, options.debug)
     console.print(shown(found))

@@ -40,7 +40,8 @@ Tree = Any
 log = logging.getLogger(__name__)
 MAPPED = 256  # Test images on the map.
 SEARCHED = 1024  # Training images among which neighbours are looked for.
-FEW = 5  # Images in a row of examples,
+FEW = 6  # Examples of most kinds,
+NEAREST = 5  # training images of each,
 MANY = 8  # mistakes and rotated images.
 SIDE, SMALL = 96, 40  # Of a picture and of one of the map, in pixels.
 BATCH = 64
@@ -241,7 +242,7 @@ def neighbours(setup: Setup, see: Callable, variables: Tree, shown: np.ndarray) 
     """The training images next to each of these, by cosine."""
     rows = every_nth(setup.splits["train"], SEARCHED)
     cosine = unit(see(variables, shown)) @ unit(see(variables, rows)).T
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :FEW]
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAREST]
     table = np.column_stack([shown, rows[nearest]])
     images = np.asarray(plain(setup, table.ravel()))
     return {

@@ -6,7 +6,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from jaxssl.report import figures
+from jaxssl.report.style import STYLE
 from jaxssl.report.words import clean, initialisation
+
+GLYPHS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖⬟", strict=True))
+
+
+def whole(title: str, header: str, sections: Iterable[tuple[str, str]]) -> str:
+    """A page of these (title, HTML); sections without HTML are left out."""
+    main = "\n".join(
+        f'<section aria-labelledby="s{i}"><h2 id="s{i}">{escape(name)}</h2>\n{body}</section>'
+        for i, (name, body) in enumerate(sections)
+        if body
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(title)} – jaxssl</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<header>
+{header}
+</header>
+<main>
+{main}
+</main>
+</body>
+</html>
+"""
 
 
 def panel(caption: str, drawn: str, *, escaped: bool = False) -> str:
@@ -46,6 +77,12 @@ def swatch(init: str) -> str:
     """A short stroke in the colour and the pattern of this initialisation."""
     known = re.sub("[^a-z]", "-", init) if init in figures.STYLES else "other"
     return f'<span class="swatch {known}" aria-hidden="true"></span>'
+
+
+def glyph(kind: int) -> str:
+    """The mark of a kind, as `figures.kind_style` draws it."""
+    colour, marker = figures.kind_style(kind)
+    return f'<span aria-hidden="true" style="color:{figures.VARIABLES[colour]}">{GLYPHS[marker]}</span>'
 
 
 def escape(value: Any) -> str:

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from jaxssl import files, metrics
 from jaxssl.errors import UserError
 from jaxssl.evaluate import curves, scores
-from jaxssl.report import figures
+from jaxssl.report import audited, figures, pictures
 from jaxssl.report.figures import Line
 from jaxssl.report.markup import (
     bdi,
@@ -28,8 +28,8 @@ from jaxssl.report.markup import (
     swatch,
     table_head,
     table_row,
+    whole,
 )
-from jaxssl.report.style import STYLE
 from jaxssl.report.words import (
     CHANCE_AUC,
     METRICS,
@@ -109,7 +109,9 @@ def write(workdir: Path, found: Differences | None = None) -> Path:
     predictions = read_predictions(workdir, results)
     found = differences(results, predictions) if found is None else found
     file = workdir / "report.html"
-    files.write_text(file, document(results, config, splits, metrics.read(workdir), predictions, found))
+    audit = read_json(workdir, "audit.json") if (workdir / "audit.json").exists() else {}
+    rows, gallery = metrics.read(workdir), pictures.read(workdir)
+    files.write_text(file, document(results, config, splits, rows, predictions, found, gallery, audit))
     return file
 
 
@@ -191,8 +193,10 @@ def document(
     rows: list[dict[str, Any]],
     predictions: dict[str, Predictions],
     found: Differences,
+    gallery: pictures.Gallery,
+    audit: audited.Audit,
 ) -> str:
-    """The page from the contents of results.json, config.json, splits.json, metrics.jsonl and predictions.csv."""
+    """The page from the contents of the files of a workdir; `gallery` and `audit` may be empty."""
     dataset, pretraining = results["dataset"], results["pretrain"]
     subject = f"{pretraining['objective'] if pretraining else 'No pretraining'} on {dataset['name']}"
     sections = [
@@ -203,36 +207,47 @@ def document(
         ("What is taken for what", confusion_section(results)),
         ("Do the probabilities mean what they say?", reliability_section(results, predictions)),
         ("Learning", learning_section(results, rows)),
+        *picture_sections(results, predictions, gallery),
+        ("The images", audited.section(dataset, audit)),
         ("Where this comes from", provenance_section(results, config, splits, rows)),
     ]
     said, _, rest = answer(results, found).partition(f" {ONE_RUN}")
     limits = "".join(f"<li>{escape(text)}</li>" for text in cautions(results))
-    main = "\n".join(
-        f'<section aria-labelledby="s{i}"><h2 id="s{i}">{escape(title)}</h2>\n{body}</section>'
-        for i, (title, body) in enumerate(sections)
-        if body
+    header = f'<h1>{bdi(subject)}</h1><p class="answer">{escape(said + rest)}</p>' + (
+        f'<h2 class="minor">What may not be concluded</h2><ul class="limits">{limits}</ul>' if limits else ""
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(subject)} – jaxssl</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{bdi(subject)}</h1>
-<p class="answer">{escape(said + rest)}</p>
-{f'<h2 class="minor">What may not be concluded</h2><ul class="limits">{limits}</ul>' if limits else ""}
-</header>
-<main>
-{main}
-</main>
-</body>
-</html>
-"""
+    return whole(subject, header, sections)
+
+
+def picture_sections(
+    results: dict[str, Any], predictions: dict[str, Predictions], gallery: pictures.Gallery
+) -> list[tuple[str, str]]:
+    if not gallery:
+        return []
+    init = pictures.about(gallery)["init"]
+    # Of the features themselves, where it can be.
+    evaluation = next((p for p in ("probe", "knn", "finetune") if f"{p}_{init}" in predictions), "")
+    judged = judgements(results, predictions, f"{evaluation}_{init}")
+    wrong = judgements(results, predictions, str(gallery.get("wrong_evaluation", "")))
+    return [
+        ("A map of the features", pictures.embedding(gallery, results, evaluation, judged)),
+        ("What pretraining saw", pictures.pretraining(gallery)),
+        ("Nearest neighbours", pictures.neighbours(gallery, results)),
+        ("The surest mistakes", pictures.mistakes(gallery, wrong)),
+        ("Where the network looks", pictures.heat(gallery)),
+    ]
+
+
+def judgements(results: dict[str, Any], predictions: dict[str, Predictions], evaluation: str) -> pictures.Judged:
+    """What one evaluation says of each of its images; nothing where it is not there."""
+    if evaluation not in predictions:
+        return {}
+    classes, of = results["dataset"]["classes"], predictions[evaluation]
+    said, sure = of.probabilities.argmax(axis=1), of.probabilities.max(axis=1)
+    return {
+        image: (classes[truth], classes[predicted], float(p))
+        for image, truth, predicted, p in zip(of.ids, of.labels, said, sure, strict=True)
+    }
 
 
 def score_table(results: dict[str, Any]) -> str:
@@ -565,7 +580,7 @@ def provenance_section(
         else "<p>The command was not recorded; every field of its config is below.</p>"
     )
     return (
-        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}{audit_findings(dataset)}"
+        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}"
         f"<h3>To repeat it</h3>{repeat}"
         f"<details><summary>The whole config</summary>{definitions(flat(settings), 'facts config')}</details>"
     )
@@ -584,13 +599,6 @@ def split_table(dataset: dict[str, Any]) -> str:
         f"<table><caption>{escape(groups)} Their names are in splits.json.</caption>"
         f"{table_head('Split', ['images', 'groups'])}<tbody>{''.join(lines)}</tbody></table>"
     )
-
-
-def audit_findings(dataset: dict[str, Any]) -> str:
-    if not dataset["findings"]:
-        return "<p>The audit of the images found nothing wrong.</p>"
-    items = "".join(f"<li>{bdi(line)}</li>" for line in dataset["findings"])
-    return f"<p>The audit of the images found, in audit.json:</p><ul>{items}</ul>"
 
 
 def times(results: dict[str, Any], rows: list[dict[str, Any]]) -> str:
