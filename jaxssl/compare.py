@@ -5,8 +5,8 @@ of one method from config.json where it is there, and every score from predictio
 
 An arm is a method with an initialisation, a protocol and a share of the labels; its runs differ in seed or fold. Arms
 are compared run by run, on the same test images, within a protocol and a share of the labels. Written to --to (S, the
-first, by default): compare.json, compare_arms.csv, compare_differences.csv, compare.tex (booktabs) and, where there are
-several shares of the labels, label_efficiency.svg.
+first, by default): report.html, compare.json, compare_arms.csv, compare_differences.csv, compare.tex (booktabs) and,
+where there are several shares of the labels, label_efficiency.svg.
 
 compare.json (a number that is undefined is null):
   dataset: {name, classes, fingerprints, groups_known}
@@ -59,8 +59,9 @@ from jaxssl import files, preparation
 from jaxssl.config import INITS
 from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
-from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
+from jaxssl.evaluate.compare import LEAST_SEEDS
 from jaxssl.report import page, words
+from jaxssl.report.study import TOO_FEW, cautions, document, p_in_words, verdict
 
 METRICS = page.COMPARED
 TESTED = ("auc_macro", "accuracy")
@@ -76,7 +77,6 @@ METHOD = ("pretrain.kw.", "init.")
 # Resamples of the groups cost so many images x classes x resamples; larger studies take fewer.
 MOST_WORK = 4 * page.MOST_WORK
 COMPUTE = ("pretrain_seconds", "transfer_seconds", "trained_images")
-TOO_FEW = f"fewer than {LEAST_SEEDS} seeds"
 
 
 class Run(NamedTuple):
@@ -547,121 +547,7 @@ def curves(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-# In words.
-
-
-def verdict(d: dict[str, Any]) -> tuple[str, str]:
-    """The verdict on one difference and the sentence that says it.
-
-    "higher" and "lower" need both kinds of chance: p over seeds below 5 % after Holm's correction, and an interval over
-    the test groups on the same side of 0.
-    """
-    groups, mean, p = d["over_groups"], d["mean"], d["over_runs"]["p_holm"]
-    where = f"in {words.METRICS[d['metric']]} by {words.protocol_name(d['protocol'])} with {budget(d['labels'])}"
-    if mean is None:
-        return "open", f"{d['a']} and {d['b']} cannot be compared {where}: it is undefined."
-    sided = words.bounded(groups) and (groups["low"] > 0 or groups["high"] < 0)
-    found = f"{words.signed(mean)} ({evidence(d)})"
-    if sided and p is not None and p < LEVEL and (groups["low"] > 0) == (mean > 0):
-        kind, said = ("higher", "better") if mean > 0 else ("lower", "worse")
-        return kind, f"{d['a']} is {said} than {d['b']} {where}: {found}."
-    if sided:
-        above = "above" if groups["low"] > 0 else "below"
-        limit = "for other seeds that is open" if p is not None else f"of other seeds that says nothing: {untested(d)}"
-        return (
-            "these runs",
-            f"The networks trained here score {above} with {d['a']} than with {d['b']} {where}: {found}; {limit}.",
-        )
-    return (
-        "open",
-        f"{d['a']} and {d['b']} cannot be told apart {where}: {found}, which does not say that they are alike.",
-    )
-
-
-def untested(d: dict[str, Any]) -> str:
-    """Why a difference has no p-value over seeds."""
-    if d["seeds"] < LEAST_SEEDS:
-        return f"a p-value needs {LEAST_SEEDS} seeds and there {'is' if d['seeds'] == 1 else 'are'} {d['seeds']}"
-    return "all of them gave the same difference"
-
-
-def evidence(d: dict[str, Any]) -> str:
-    runs, groups = d["over_runs"], d["over_groups"]
-    said = [f"95 % over {counted(d['runs'], 'run')} {span(runs)}" if words.bounded(runs) else counted(d["runs"], "run")]
-    if words.bounded(groups):
-        said.append(f"over test groups {span(groups)}")
-    if runs["p_holm"] is not None:
-        said.append(f"{p_in_words(runs['p_holm'])} after Holm's correction")
-    if d["mcnemar"] and d["mcnemar"]["p_holm"] is not None:
-        said.append(f"by McNemar's test of these networks {p_in_words(d['mcnemar']['p_holm'])}")
-    return "; ".join(said)
-
-
-def span(ends: dict[str, float | None]) -> str:
-    return f"{words.signed(ends['low'])} to {words.signed(ends['high'])}"
-
-
-def p_in_words(p: float) -> str:
-    return "p < .001" if p < 0.001 else f"p = {words.number(p)}"
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def budget(labels: str) -> str:
-    return f"{labels} of the labels" if labels.endswith("%") else f"labels of {labels.replace(' a class', '')} a class"
-
-
-def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str]) -> list[str]:
-    """What may not be concluded from the whole study, a sentence each."""
-    found, said = study["differences"], []
-    if not found:
-        said.append("No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared.")
-    if found and min(d["seeds"] for d in found) < LEAST_SEEDS:
-        said.append(
-            f"Where there are {TOO_FEW}, no p-value is given, and the interval over runs, if any, is rough: a "
-            "difference there may be one of seeds."
-        )
-    if found:
-        said.append(
-            f"{counted(len(found), 'difference')} were looked at; p-values are corrected for that by Holm's method, "
-            "intervals are not: each has its own 95 %."
-        )
-    if study["split"] == "fixed":
-        said.append("All runs have the same test images: another split may rank the arms otherwise.")
-    if study["split"] == "resplit":
-        said.append(
-            "The runs divide the same images in different ways. Their intervals and p-values are corrected for the "
-            "training images that they share (Nadeau and Bengio), which is an approximation."
-        )
-    if not study["dataset"]["groups_known"]:
-        said.append(
-            "It is not known which images are of the same patient, object or series: grouping unknown is not no "
-            "leakage, and intervals over the test groups may be too narrow."
-        )
-    if groups < words.FEW_GROUPS:
-        said.append(f"The test images are of {counted(groups, 'group')}: intervals from so few are rough.")
-    if any(d["mcnemar"] and d["mcnemar"]["without"] not in (None, TOO_FEW) for d in found):
-        said.append(
-            "Groups hold several test images, which are not independent: McNemar's test is left out, and the interval "
-            "over test groups stands in its place."
-        )
-    if len({(tuple(arm["seeds"]), tuple(arm["folds"])) for arm in study["arms"]}) > 1:
-        said.append(
-            "Not all arms have the same seeds and folds: means of arms are of other runs, differences of those alone "
-            "that both have."
-        )
-    if study["unfinished"]:
-        said.append(f"{counted(study['unfinished'], 'run')} had not ended and is missing here.")
-    if repeated:
-        said.append(
-            f"{counted(repeated, 'evaluation')} of an arm, seed and fold that another run has too found something "
-            "else: the first counts, the other is left out."
-        )
-    if fields:
-        said.append(f"Arms differ in {words.listed(fields)} too: a difference between them may come from that.")
-    return said
+# The terminal.
 
 
 def shown(study: dict[str, Any]) -> Table:
@@ -695,8 +581,8 @@ def shown_compute(study: dict[str, Any]) -> Table:
 # Files.
 
 
-def write(to: Path, study: dict[str, Any]) -> list[Path]:
-    """Writes all files of the study into `to` and returns them. UserError where it cannot be written."""
+def write(to: Path, study: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
+    """Writes all files of the study of these runs into `to` and returns them. UserError where it cannot be written."""
     texts = {
         "compare.json": json.dumps(files.finite(study), indent=1, allow_nan=False) + "\n",
         "compare_arms.csv": table_of_arms(study),
@@ -705,6 +591,8 @@ def write(to: Path, study: dict[str, Any]) -> list[Path]:
     }
     if study["curves"]:
         texts["label_efficiency.svg"] = figure(study["curves"])
+    if not (to / "results.json").exists():  # There it is the page of that run.
+        texts["report.html"] = document(study, to, [(run.folder, run.results) for run in runs])
     try:
         for name, text in texts.items():
             files.write_text(to / name, text)
@@ -864,8 +752,9 @@ def main(arguments: Sequence[str]) -> int:
     options = parser().parse_args(arguments)
     console = Console(markup=False, emoji=False, highlight=False)
     try:
-        found = study(*find(options.folders), options.against)
-        written = write(options.to or options.folders[0], found)
+        runs, unfinished = find(options.folders)
+        found = study(runs, unfinished, options.against)
+        written = write(options.to or options.folders[0], found, runs)
     except UserError as error:
         return tell(error, options.debug)
     console.print(shown(found))

@@ -27,7 +27,7 @@ from jaxssl.errors import SickRun, UserError
 from jaxssl.evaluate import calibration, collapse, knn, probe, scores
 from jaxssl.objectives import Objective, supervised, with_online_probe
 from jaxssl.preparation import Setup
-from jaxssl.report import page, table
+from jaxssl.report import gallery, page, table
 from jaxssl.train import TrainState
 
 Tree = Any
@@ -49,6 +49,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
         preparation.claim(setup)
         preparation.audit_images(setup)
         results = run_phases(setup)
+        gallery.collect(setup)
         found = page.differences(results, page.read_predictions(setup.workdir, results))
         page.write(setup.workdir, found)
         metrics.conclude(setup.workdir, preparation.plain(config), results)

@@ -23,9 +23,14 @@ def aside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces `path` by `text` in one move, so that a crash leaves the old file or the new one."""
-    with aside(path) as place, open(place, "w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
+    """`write_bytes` of text in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces `path` by `content` in one move, so that a crash leaves the old file or the new one."""
+    with aside(path) as place, open(place, "wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 

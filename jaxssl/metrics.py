@@ -3,13 +3,15 @@
 import json
 import logging
 import math
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
@@ -38,6 +40,31 @@ def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return [row for row in rows if phase in (None, row["phase"])]
+
+
+def write_pictures(
+    workdir: Path, pictures: dict[str, np.ndarray], features: np.ndarray, labels: Sequence[str], images: np.ndarray
+) -> None:
+    """Writes tensorboard/gallery anew: pictures by name, and the features of some images for the projector.
+
+    Args:
+      workdir: of the run.
+      pictures: [H, W, 3] uint8.
+      features: [N, D] float, or none.
+      labels: N texts.
+      images: [N, S, S, 1 or 3] uint8.
+    """
+    folder = Path(workdir) / "tensorboard" / "gallery"
+    shutil.rmtree(folder, ignore_errors=True)  # tensorboardX would add to what is there.
+    with SummaryWriter(str(folder)) as writer:
+        for name, picture in pictures.items():
+            writer.add_image(name, picture, dataformats="HWC")
+        # tensorboardX leaves the rest of a square of images as memory holds it: a whole square has no rest.
+        whole = math.isqrt(len(features)) ** 2
+        if whole:
+            shown = np.broadcast_to(images[:whole], (*images[:whole].shape[:3], 3)) / 255
+            texts = [" ".join(label.split()) for label in labels[:whole]]
+            writer.add_embedding(features[:whole], texts, shown.transpose(0, 3, 1, 2), tag="features")
 
 
 class Writer:

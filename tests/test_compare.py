@@ -339,7 +339,7 @@ def test_runs_without_labels_leave_nothing_to_compare(tmp_path):
     found = study(tmp_path)
     assert (found["arms"], found["differences"], found["conclusion"]["may"]) == ([], [], [])
     assert any("nothing was compared" in text for text in found["conclusion"]["may_not"])
-    assert len(compare.write(tmp_path / "to", found)) == 4
+    assert len(compare.write(tmp_path / "to", found, [])) == 5
 
 
 def damaged(folder, file, change):
@@ -389,7 +389,8 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "What may not be concluded" in printed and "compare.json" in printed
     assert sorted(file.name for file in (tmp_path / "to").iterdir()) == [
-        *("compare.json", "compare.tex", "compare_arms.csv", "compare_differences.csv", "label_efficiency.svg")
+        *("compare.json", "compare.tex", "compare_arms.csv", "compare_differences.csv", "label_efficiency.svg"),
+        "report.html",
     ]
 
     def refuse(constant):

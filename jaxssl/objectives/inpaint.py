@@ -116,3 +116,40 @@ def fill(
     seen = jnp.where(hole, 0, image)
     out, state = apply_network(encoder, params["encoder"], model_state["encoder"], seen, train=train)
     return decoder.apply({"params": params["decoder"]}, out["map"], image.shape[1:]), out["pooled"], state
+
+
+def reconstruct(
+    encoder: nn.Module,
+    params: Tree,
+    model_state: Tree,
+    image: jax.Array,
+    key: jax.Array,
+    *,
+    sides: tuple[float, float] = (5 / 96, 29 / 96),
+    holes: int = 1,
+    on: str = "hole",
+    decoder_width: int = 32,
+) -> dict[str, jax.Array]:
+    """What there is to draw of a network that `make` trained with the same options.
+
+    Args:
+      encoder: as for `make`.
+      params: trained.
+      model_state: trained.
+      image: [B, H, W, C] float32, standardised as in training.
+      key: chooses the holes.
+      sides: as for `make`, or others.
+      holes: as for `make`, or another number.
+      on: unused.
+      decoder_width: as for `make`.
+
+    Returns:
+      "image": [B, H, W, C] in the scale of `image`: the prediction in the holes, the image itself elsewhere.
+      "masked": [B, H, W, C], the image with 0, its mean colour, in the holes.
+      "mask": [B, H, W, 1] bool, true in the holes.
+    """
+    del on
+    hole = random_holes(key, image.shape, sides, holes)
+    decoder = Decoder(decoder_width, encoder.dtype)
+    filled, _, _ = fill(encoder, decoder, params, model_state, image, hole, train=False)
+    return {"image": jnp.where(hole, filled, image), "masked": jnp.where(hole, 0, image), "mask": hole}

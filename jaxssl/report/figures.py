@@ -27,8 +27,10 @@ VARIABLES = {
     "#000012": "var(--random)",
     "#000013": "var(--imagenet)",
     "#000014": "var(--both)",
+    **{f"#00002{i}": f"var(--kind{i})" for i in range(8)},
 }
-INK, MUTED, RULE, PAGE, SSL, RANDOM, IMAGENET, BOTH = VARIABLES
+INK, MUTED, RULE, PAGE, SSL, RANDOM, IMAGENET, BOTH, *KINDS = VARIABLES
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # Beside the colours of the kinds.
 # Each initialisation has a colour and a stroke, so that no one needs to see the colour.
 STYLES = {
     "ssl": (SSL, "solid"),
@@ -62,6 +64,7 @@ class Line(NamedTuple):
     init: str  # Gives colour and stroke.
     x: np.ndarray
     y: np.ndarray
+    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # Its own x, then low and high.
 
 
 @mpl.rc_context(RC)
@@ -98,12 +101,28 @@ def roc(name: str, label: str, lines: Sequence[Line]) -> str:
     """True against false positive rate."""
     figure, axes = _panel(220, 220)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
-    for line in lines:
-        colour, stroke = _style(line.init)
-        at = np.unique(np.linspace(0, len(line.x) - 1, MOST_POINTS).round().astype(int))
-        axes.plot(line.x[at], line.y[at], color=colour, linestyle=stroke, linewidth=1.6)
+    _banded(axes, lines)
     _unit_square(axes, "false positives", "true positives")
     return svg(figure, name, label)
+
+
+@mpl.rc_context(RC)
+def precision_recall(name: str, label: str, lines: Sequence[Line], share: float) -> str:
+    """Precision against recall, and a thin line at the `share` of the class, which guessing has."""
+    figure, axes = _panel(220, 220)
+    axes.axhline(share, color=MUTED, linewidth=0.8)
+    _banded(axes, lines)
+    _unit_square(axes, "recall", "precision")
+    return svg(figure, name, label)
+
+
+def _banded(axes: Axes, lines: Sequence[Line]) -> None:
+    for line in lines:
+        colour, stroke = _style(line.init)
+        if line.band is not None and not np.isnan(line.band[1]).any():
+            axes.fill_between(*line.band, color=colour, alpha=0.14, linewidth=0)
+        at = np.unique(np.linspace(0, len(line.x) - 1, MOST_POINTS).round().astype(int))
+        axes.plot(line.x[at], line.y[at], color=colour, linestyle=stroke, linewidth=1.6)
 
 
 @mpl.rc_context(RC)
@@ -149,6 +168,64 @@ def intervals(
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     return svg(figure, name, label)
+
+
+@mpl.rc_context(RC)
+def efficiency(name: str, label: str, lines: Sequence[tuple[int, Line]], ticks: dict[float, str]) -> str:
+    """Scores over the share of the labels, each line of a kind; `ticks` says what the shares are called."""
+    figure, axes = _panel(320, 240)
+    for kind, line in lines:
+        colour, marker = kind_style(kind)
+        if line.band is not None:
+            axes.fill_between(*line.band, color=colour, alpha=0.14, linewidth=0)
+        axes.plot(line.x, line.y, color=colour, linewidth=1.6, marker=marker, markersize=5)
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.margins(x=0.06, y=0.1)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel("labels", loc="right", color=MUTED)
+    return svg(figure, name, label)
+
+
+def interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> str:
+    """A dot on a line from -reach to reach with a mark at 0, and two intervals about it; ends may be None."""
+    width, height = 150, 18
+
+    def at(x: float) -> str:
+        return f"{width / 2 + (width / 2 - 6) * np.clip(x / reach, -1, 1):.1f}"
+
+    drawn = [f'<path d="M{at(0)} 0V{height}" stroke="var(--muted)"/>']
+    for ends, stroke in ((thin, 1.5), (thick, 5)):
+        if None not in ends:
+            path = f"M{at(ends[0])} {height / 2}H{at(ends[1])}"
+            opacity = "" if stroke < 5 else ' stroke-opacity=".45"'
+            drawn.append(f'<path d="{path}" stroke="var(--ssl)" stroke-width="{stroke}"{opacity}/>')
+    drawn.append(f'<circle cx="{at(value)}" cy="{height / 2}" r="4" fill="var(--ssl)"/>')
+    head = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+    return f'<svg class="interval" role="img" aria-label="{html.escape(label)}" {head}>{"".join(drawn)}</svg>'
+
+
+@mpl.rc_context(RC)
+def scatter(name: str, label: str, points: np.ndarray, kinds: np.ndarray, aspect: float) -> str:
+    """Points [N, 2] in percent from the upper left corner, each of a kind [N]; -1 is none, and lies below.
+
+    `aspect` is the height of the figure over its width.
+    """
+    figure = Figure(figsize=(240 / 72, 240 * aspect / 72))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(100, 0))
+    axes.set_axis_off()
+    area = float(np.clip(5000 / len(points), 16, 40))
+    for kind in np.unique(kinds).tolist():
+        colour, marker = kind_style(kind) if kind >= 0 else (MUTED, "o")
+        look = {"s": area, "alpha": 0.85} if kind >= 0 else {"s": area / 2, "alpha": 0.5}
+        axes.scatter(*points[kinds == kind].T, color=colour, marker=marker, linewidths=0, clip_on=False, **look)
+    return svg(figure, name, label)
+
+
+def kind_style(kind: int) -> tuple[str, str]:
+    """Colour and marker of one of several kinds, which the page's legend has too."""
+    return KINDS[kind % len(KINDS)], MARKERS[(kind + kind // len(KINDS)) % len(MARKERS)]
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

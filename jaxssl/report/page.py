@@ -4,22 +4,32 @@ The page is a function of the files in the workdir: written again, it has the sa
 """
 
 import csv
-import html
 import json
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxssl import files, metrics
 from jaxssl.errors import UserError
-from jaxssl.evaluate import scores
-from jaxssl.report import figures
+from jaxssl.evaluate import curves, scores
+from jaxssl.report import audited, figures, pictures
 from jaxssl.report.figures import Line
-from jaxssl.report.style import STYLE
+from jaxssl.report.markup import (
+    bdi,
+    definitions,
+    escape,
+    grid,
+    legend,
+    panel,
+    scrolling,
+    swatch,
+    table_head,
+    table_row,
+    whole,
+)
 from jaxssl.report.words import (
     CHANCE_AUC,
     METRICS,
@@ -62,6 +72,12 @@ FINETUNING_CURVES = {
     "accuracy": "Accuracy on training batches",
     "validation": "Score on validation",
 }
+BANDS = "Bands hold 95 % of the curves when the groups of the test images are drawn anew."
+ROC = f"Each class against all others; on the diagonal, guessing. {BANDS}"
+PRECISION = (
+    "Of the images that are called a class at some threshold, the share that are of it (precision), over the share of "
+    f"the class that is found (recall); the thin line is guessing. {BANDS}"
+)
 # A bootstrap of so many images x classes x resamples takes about a second; larger tests take fewer resamples.
 MOST_WORK = 10**9
 
@@ -93,7 +109,9 @@ def write(workdir: Path, found: Differences | None = None) -> Path:
     predictions = read_predictions(workdir, results)
     found = differences(results, predictions) if found is None else found
     file = workdir / "report.html"
-    files.write_text(file, document(results, config, splits, metrics.read(workdir), predictions, found))
+    audit = read_json(workdir, "audit.json") if (workdir / "audit.json").exists() else {}
+    rows, gallery = metrics.read(workdir), pictures.read(workdir)
+    files.write_text(file, document(results, config, splits, rows, predictions, found, gallery, audit))
     return file
 
 
@@ -175,47 +193,61 @@ def document(
     rows: list[dict[str, Any]],
     predictions: dict[str, Predictions],
     found: Differences,
+    gallery: pictures.Gallery,
+    audit: audited.Audit,
 ) -> str:
-    """The page from the contents of results.json, config.json, splits.json, metrics.jsonl and predictions.csv."""
+    """The page from the contents of the files of a workdir; `gallery` and `audit` may be empty."""
     dataset, pretraining = results["dataset"], results["pretrain"]
     subject = f"{pretraining['objective'] if pretraining else 'No pretraining'} on {dataset['name']}"
     sections = [
         ("Scores on the test images", score_table(results)),
         ("Against random weights, image by image", difference_section(results, found)),
-        ("ROC by class", roc_section(results, predictions)),
+        ("ROC by class", curve_section(results, predictions, roc_panel, ROC)),
+        ("Precision and recall by class", curve_section(results, predictions, precision_panel, PRECISION)),
         ("What is taken for what", confusion_section(results)),
         ("Do the probabilities mean what they say?", reliability_section(results, predictions)),
         ("Learning", learning_section(results, rows)),
+        *picture_sections(results, predictions, gallery),
+        ("The images", audited.section(dataset, audit)),
         ("Where this comes from", provenance_section(results, config, splits, rows)),
     ]
     said, _, rest = answer(results, found).partition(f" {ONE_RUN}")
     limits = "".join(f"<li>{escape(text)}</li>" for text in cautions(results))
-    main = "\n".join(
-        f'<section aria-labelledby="s{i}"><h2 id="s{i}">{escape(title)}</h2>\n{body}</section>'
-        for i, (title, body) in enumerate(sections)
-        if body
+    header = f'<h1>{bdi(subject)}</h1><p class="answer">{escape(said + rest)}</p>' + (
+        f'<h2 class="minor">What may not be concluded</h2><ul class="limits">{limits}</ul>' if limits else ""
     )
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(subject)} – jaxssl</title>
-<style>{STYLE}</style>
-</head>
-<body>
-<header>
-<h1>{bdi(subject)}</h1>
-<p class="answer">{escape(said + rest)}</p>
-{f'<h2 class="minor">What may not be concluded</h2><ul class="limits">{limits}</ul>' if limits else ""}
-</header>
-<main>
-{main}
-</main>
-</body>
-</html>
-"""
+    return whole(subject, header, sections)
+
+
+def picture_sections(
+    results: dict[str, Any], predictions: dict[str, Predictions], gallery: pictures.Gallery
+) -> list[tuple[str, str]]:
+    if not gallery:
+        return []
+    init = pictures.about(gallery)["init"]
+    # Of the features themselves, where it can be.
+    evaluation = next((p for p in ("probe", "knn", "finetune") if f"{p}_{init}" in predictions), "")
+    judged = judgements(results, predictions, f"{evaluation}_{init}")
+    wrong = judgements(results, predictions, str(gallery.get("wrong_evaluation", "")))
+    return [
+        ("A map of the features", pictures.embedding(gallery, results, evaluation, judged)),
+        ("What pretraining saw", pictures.pretraining(gallery)),
+        ("Nearest neighbours", pictures.neighbours(gallery, results)),
+        ("The surest mistakes", pictures.mistakes(gallery, wrong)),
+        ("Where the network looks", pictures.heat(gallery)),
+    ]
+
+
+def judgements(results: dict[str, Any], predictions: dict[str, Predictions], evaluation: str) -> pictures.Judged:
+    """What one evaluation says of each of its images; nothing where it is not there."""
+    if evaluation not in predictions:
+        return {}
+    classes, of = results["dataset"]["classes"], predictions[evaluation]
+    said, sure = of.probabilities.argmax(axis=1), of.probabilities.max(axis=1)
+    return {
+        image: (classes[truth], classes[predicted], float(p))
+        for image, truth, predicted, p in zip(of.ids, of.labels, said, sure, strict=True)
+    }
 
 
 def score_table(results: dict[str, Any]) -> str:
@@ -319,7 +351,10 @@ def predicted(
             yield protocol, of
 
 
-def roc_section(results: dict[str, Any], predictions: dict[str, Predictions]) -> str:
+def curve_section(
+    results: dict[str, Any], predictions: dict[str, Predictions], draw: Callable[..., str], text: str
+) -> str:
+    """A panel for each protocol and class, as `draw` makes it of (protocol, class, its name, predictions)."""
     classes = results["dataset"]["classes"]
     parts, inits = [], {}
     for protocol, of in predicted(results, predictions):
@@ -328,12 +363,12 @@ def roc_section(results: dict[str, Any], predictions: dict[str, Predictions]) ->
         inits |= of
         labels = next(iter(of.values())).labels
         shown = [c for c in commonest(labels, len(classes)) if not (labels == c).all()]
-        panels = [roc_panel(protocol, c, classes[c], of) for c in shown]
+        panels = [draw(protocol, c, classes[c], of) for c in shown]
         if panels:
             parts.append(f"<h3>{escape(protocol_name(protocol).capitalize())}</h3>{grid(panels, 'square')}")
     if not parts:
         return ""
-    return legend(results, inits) + only_commonest(classes) + "".join(parts)
+    return f"<p>{text}</p>{legend(results, inits)}{only_commonest(classes)}{''.join(parts)}"
 
 
 def roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> str:
@@ -341,13 +376,30 @@ def roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> s
     lines, areas = [], {}
     for init, p in of.items():
         truth, scored = p.labels == c, p.probabilities[:, c]
-        x, y, _ = roc_curve(truth, scored)
-        lines.append(Line(init, x, y))
+        curve = curves.roc(truth, scored, p.groups)
+        lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
         areas[init] = number(float(roc_auc_score(truth, scored)))
-    images = f"{np.count_nonzero(truth):,} of {len(truth):,} images"
     label = f"ROC of {short(name)}, {protocol}: AUC {spoken(areas)}"
-    caption = f"{bdi(short(name))} <small>{images}<br>AUC {'  '.join(keyed(areas))}</small>"
+    caption = f"{bdi(short(name))} <small>{of_class(truth)}<br>AUC {'  '.join(keyed(areas))}</small>"
     return panel(caption, figures.roc(f"roc-{protocol}-{c}", clean(label), lines), escaped=True)
+
+
+def precision_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> str:
+    """Precision and recall of class `c` against all others, one curve an initialisation."""
+    lines, areas = [], {}
+    for init, p in of.items():
+        truth, scored = p.labels == c, p.probabilities[:, c]
+        curve = curves.precision_recall(truth, scored, p.groups)
+        lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
+        areas[init] = number(float(average_precision_score(truth, scored)))
+    label = f"Precision and recall of {short(name)}, {protocol}: average precision {spoken(areas)}"
+    caption = f"{bdi(short(name))} <small>{of_class(truth)}<br>average precision {'  '.join(keyed(areas))}</small>"
+    drawn = figures.precision_recall(f"precision-{protocol}-{c}", clean(label), lines, float(truth.mean()))
+    return panel(caption, drawn, escaped=True)
+
+
+def of_class(truth: np.ndarray) -> str:
+    return f"{np.count_nonzero(truth):,} of {len(truth):,} images"
 
 
 def spoken(values: dict[str, str]) -> str:
@@ -529,7 +581,7 @@ def provenance_section(
         else "<p>The command was not recorded; every field of its config is below.</p>"
     )
     return (
-        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}{audit_findings(dataset)}"
+        f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}"
         f"<h3>To repeat it</h3>{repeat}"
         f"<details><summary>The whole config</summary>{definitions(flat(settings), 'facts config')}</details>"
     )
@@ -548,13 +600,6 @@ def split_table(dataset: dict[str, Any]) -> str:
         f"<table><caption>{escape(groups)} Their names are in splits.json.</caption>"
         f"{table_head('Split', ['images', 'groups'])}<tbody>{''.join(lines)}</tbody></table>"
     )
-
-
-def audit_findings(dataset: dict[str, Any]) -> str:
-    if not dataset["findings"]:
-        return "<p>The audit of the images found nothing wrong.</p>"
-    items = "".join(f"<li>{bdi(line)}</li>" for line in dataset["findings"])
-    return f"<p>The audit of the images found, in audit.json:</p><ul>{items}</ul>"
 
 
 def times(results: dict[str, Any], rows: list[dict[str, Any]]) -> str:
@@ -578,54 +623,3 @@ def flat(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
 def duration(seconds: float) -> str:
     minutes, hours = seconds / 60, seconds / 3600
     return f"{hours:.1f} h" if hours >= 1 else f"{minutes:.1f} min" if minutes >= 1 else f"{seconds:.1f} s"
-
-
-# HTML.
-
-
-def panel(caption: str, drawn: str, *, escaped: bool = False) -> str:
-    return f"<figure><figcaption>{caption if escaped else escape(caption)}</figcaption>{drawn}</figure>"
-
-
-def table_head(first: str, names: Iterable[str]) -> str:
-    cells = "".join(f'<th scope="col">{escape(name)}</th>' for name in (first, *names))
-    return f"<thead><tr>{cells}</tr></thead>"
-
-
-def table_row(name: str, cells: Iterable[str]) -> str:
-    """A line of a table, of HTML."""
-    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def definitions(pairs: Iterable[tuple[str, Any]], kind: str) -> str:
-    items = "".join(f"<div><dt>{escape(name)}</dt><dd>{bdi(value)}</dd></div>" for name, value in pairs)
-    return f'<dl class="{kind}">{items}</dl>'
-
-
-def grid(panels: Iterable[str], kind: str = "") -> str:
-    return f'<div class="grid {kind}">{"".join(panels)}</div>'
-
-
-def scrolling(table: str, label: str) -> str:
-    """A table in a box of its own that scrolls, by keyboard too, where the page is narrow."""
-    return f'<div class="scroll" role="region" aria-label="{escape(label)}" tabindex="0">{table}</div>'
-
-
-def legend(results: dict[str, Any], inits: Iterable[str]) -> str:
-    items = "".join(f"<li>{swatch(init)}{escape(initialisation(init, results))}</li>" for init in inits)
-    return f'<ul class="legend">{items}</ul>'
-
-
-def swatch(init: str) -> str:
-    """A short stroke in the colour and the pattern of this initialisation."""
-    known = re.sub("[^a-z]", "-", init) if init in figures.STYLES else "other"
-    return f'<span class="swatch {known}" aria-hidden="true"></span>'
-
-
-def escape(value: Any) -> str:
-    return html.escape(clean(value))
-
-
-def bdi(value: Any) -> str:
-    """Text of the user's, whose direction does not spread to what is around it."""
-    return f"<bdi>{escape(value)}</bdi>"

@@ -10,11 +10,15 @@ STYLE = """
   color-scheme: light dark;
   --page: #fdfdfb; --ink: #1c2126; --muted: #5b636c; --rule: #dcdfe2; --soft: #f3f4f2;
   --ssl: #0b5cad; --random: #b04a00; --imagenet: #19734f; --both: #96286f;
+  --kind0: #0b5cad; --kind1: #b04a00; --kind2: #19734f; --kind3: #96286f;
+  --kind4: #7a6200; --kind5: #00727d; --kind6: #b3263a; --kind7: #4c4aa8;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --page: #15181b; --ink: #e6e4df; --muted: #a2a7ad; --rule: #363b41; --soft: #1e2226;
     --ssl: #74b4f5; --random: #f0a060; --imagenet: #5fcba2; --both: #e48cc8;
+    --kind0: #74b4f5; --kind1: #f0a060; --kind2: #5fcba2; --kind3: #e48cc8;
+    --kind4: #d8be55; --kind5: #5cc5d3; --kind6: #f58a8f; --kind7: #a9a6f5;
   }
 }
 * { box-sizing: border-box; }
@@ -77,6 +81,57 @@ svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; 
 .swatch.random { border-top-style: dashed; border-color: var(--random); }
 .swatch.imagenet { border-top-style: dotted; border-color: var(--imagenet); }
 .swatch.imagenet-ssl, .swatch.imagenet-supervised { border-top-style: double; border-color: var(--both); }
+svg.interval { display: inline-block; width: 150px; height: 18px; vertical-align: middle; }
+.differences { margin-bottom: 2rem; }
+.differences caption { color: var(--ink); font-size: 1rem; font-weight: 600; }
+.differences th small { display: block; color: var(--muted); font-size: .8125rem; }
+.differences td:last-child, .differences th:last-child { text-align: left; }
+.runs th, .runs td { text-align: left; }
+.runs td { padding-right: 1.5rem; }
+a { color: var(--ssl); }
+a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
+.key { gap: .15rem 1.1rem; margin-bottom: .35rem; font-size: .875rem; }
+.key li:first-child { color: var(--muted); }
+.key .rest { color: var(--muted); }
+.plot { position: relative; max-width: 17rem; background: var(--soft); touch-action: pan-y; }
+.here {
+  position: absolute; width: 18px; height: 18px; margin: -9px 0 0 -9px; border: 2px solid var(--ink);
+  border-radius: 50%; pointer-events: none;
+}
+.explore {
+  position: sticky; top: 0; z-index: 1; display: flex; gap: 1rem; align-items: center; margin-bottom: 1rem;
+  padding: .6rem 0; background: var(--page); border-bottom: 1px solid var(--rule); font-size: .875rem;
+}
+.explore[hidden] { display: none; }
+.explore > div { min-width: 0; flex: 1; max-width: 44rem; }
+.explore .thumb { --tile: 5rem; flex: none; }
+.explore label { display: block; font-weight: 600; }
+.explore input { width: 100%; max-width: 24rem; margin: .2rem 0; accent-color: var(--ssl); }
+.explore input:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
+.explore p { margin: 0; min-height: 1.5em; color: var(--muted); }
+.explore bdi { margin-right: .6em; color: var(--ink); }
+.thumb {
+  --tile: 2.5rem; display: inline-block; width: var(--tile); height: var(--tile); background-image: var(--sprite);
+  background-size: calc(var(--across) * var(--tile)) auto; print-color-adjust: exact;
+  background-position: calc(-1 * var(--x) * var(--tile)) calc(-1 * var(--y) * var(--tile));
+}
+.mapped .thumb { margin-right: .75rem; vertical-align: middle; }
+.mapped td { text-align: left; vertical-align: middle; }
+.mapped thead th { text-align: left; }
+.row { display: flex; gap: .5rem; }
+.row div { flex: 0 1 6rem; min-width: 0; }
+.row img { display: block; width: 100%; height: auto; background: var(--soft); }
+.row small {
+  display: block; margin-top: .25rem; font-size: .75rem; line-height: 1.35; color: var(--muted);
+  overflow: hidden; text-overflow: ellipsis;
+}
+.row small bdi { white-space: nowrap; }
+.row strong { color: var(--random); font-weight: 600; }
+.strip { justify-content: flex-start; }
+.strip figcaption { font-size: .8125rem; font-weight: 400; color: var(--muted); }
+.strip figcaption small { display: inline; }
+.grid.small { grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 1.25rem 1rem; }
+.grid.pair { grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); }
 .nowrap { white-space: nowrap; margin-right: .6em; }
 .confusion th, .confusion td { padding: .35rem .6rem; }
 .confusion caption { color: var(--ink); font-weight: 600; }
@@ -110,5 +165,6 @@ pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-
   tr, figure, .confusion { break-inside: avoid; }
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
+  .explore, .here { display: none; }
 }
 """

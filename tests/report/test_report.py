@@ -1,17 +1,20 @@
 """The report of runs made up here: true words, a whole page, and names that would like to be markup."""
 
+import base64
 import copy
 import csv
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from jaxssl.evaluate import scores
-from jaxssl.report import figures, page, table, words
+from jaxssl.report import figures, page, pictures, table, words
 from jaxssl.report.__main__ import main
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
@@ -90,7 +93,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.tags, self.ids, self.words, self.style = [], [], [], "", ""
+        self.open, self.tags, self.ids, self.words, self.style, self.script = [], [], [], "", "", ""
         self.feed(text)
         self.close()
         assert not self.open
@@ -112,11 +115,68 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] == "style":
             self.style += data
+        elif self.open and self.open[-1] == "script":
+            self.script += data
         else:
             self.words += data
 
     def all(self, tag):
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def add_gallery(workdir, results, channels=3, side=24, images=30, **change):
+    """Pictures and an audit as a run leaves them, of noise."""
+    rng = np.random.default_rng(1)
+    classes, depth = results["dataset"]["classes"], channels if channels in (1, 3) else 1
+
+    def noise(*shape):
+        return rng.integers(0, 256, (*shape, side, side, depth), np.uint8)
+
+    ids = np.array([f"image{i}" for i in range(images)])
+    labels = np.arange(images) % len(classes) if classes else np.full(images, -1)
+    about = {"objective": "byol", "init": "ssl", "channels": channels, "heat": "class"}
+    gallery = {
+        "about": np.array(json.dumps(about)),
+        "views_ids": ids[:3],
+        "views_images": noise(3, 3),
+        "filled_ids": ids[:2],
+        "filled_images": noise(2, 3),
+        "turned_ids": ids[:4],
+        "turned_images": noise(4),
+        "turned_true": np.arange(4),
+        "turned_said": np.array([0, 1, 1, 3]),
+        "map_ids": ids,
+        "map_groups": np.array([f"patient{i // 2}" for i in range(images)]),
+        "map_labels": labels,
+        "map_images": noise(images),
+        "map_pca": rng.normal(size=(images, 2)),
+        "map_share": np.array([0.5, 0.25]),
+        "map_tsne": rng.normal(size=(images, 2)),
+        "near_ids": ids[:12].reshape(2, 6),
+        "near_labels": labels[:12].reshape(2, 6),
+        "near_cosine": np.full((2, 5), 0.9),
+        "near_images": noise(2, 6),
+        "heat_ids": ids[:2],
+        "heat_images": noise(2),
+        "heat": rng.integers(0, 256, (2, 4, 4), np.uint8),
+    }
+    if classes:
+        gallery |= {"wrong_ids": ids[:4], "wrong_images": noise(4), "wrong_evaluation": np.array("probe_ssl")}
+    np.savez(workdir / "gallery.npz", **gallery | change)
+    rows = {"images": images, "classes": sorted(classes), "findings": ["<b>bold</b> has no images"]}
+    none = {"across_splits": 0, "extra": 3, "leaked": {"validation": 0, "test": 2}, "clusters": []}
+    counts = {split: dict.fromkeys(classes or ["unlabelled"], 5) for split in ("train", "test")}
+    most = {
+        split: {"class": name, "images": 5, "accuracy": 0.5, "imbalance": 1.0} for split in counts for name in classes
+    }
+    (workdir / "audit.json").write_text(
+        json.dumps(
+            rows
+            | {"counts": counts, "majority": most, "groups": {"known": True, "count": 9, "across_splits": []}}
+            | {"channels": {"3": images}, "dtypes": {"uint8": images}, "values": {"uint8": [0, 255]}, "exact": none}
+            | {"sizes": {"commonest": [[24, 24, images]]}, "nonfinite": [], "constant": []}
+        )
+    )
 
 
 def report(workdir):
@@ -128,13 +188,19 @@ def check(found):
     assert len(found.ids) == len(set(found.ids))
     used = [a[k][1:] for _, a in found.tags for k in ("href", "xlink:href") if k in a]
     used += [m for _, a in found.tags for v in a.values() for m in re.findall(r"url\(#([^)]+)\)", v or "")]
+    used += [a["for"] for _, a in found.tags if "for" in a]
     assert set(used) <= set(found.ids)
-    assert not {"script", "link", "iframe", "object", "img"} & {tag for tag, _ in found.tags}
-    for _, attributes in found.tags:
-        assert not {"src", "srcset", "data", "action"} & attributes.keys()
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in found.tags}
+    assert [a for a in found.all("script")] in ([], [{}]) and found.script in ("", pictures.SCRIPT)
+    for image in found.all("img"):
+        assert image["src"].startswith("data:image/jpeg;base64,") and image["alt"] and int(image["width"]) > 0
+    for tag, attributes in found.tags:
+        assert not {"srcset", "data", "action"} & attributes.keys()
+        assert "src" not in attributes or tag == "img"
         assert not any(key.startswith("on") for key in attributes)
         for key, value in attributes.items():
-            assert "//" not in (value or "") or key.startswith("xmlns"), (key, value)
+            inline = re.sub(r"data:image/jpeg;base64,[A-Za-z0-9+/=]+", "", value or "")
+            assert "//" not in inline or key.startswith("xmlns"), (key, value)
     assert "url(" not in found.style and "@import" not in found.style
     assert all(a["role"] == "img" and a["aria-label"] and float(a["width"]) > 0 for a in found.all("svg"))
     assert found.words.count("undefined undefined") == 0 and "nan" not in found.words.lower().split()
@@ -147,12 +213,19 @@ def test_page_is_whole_and_in_order(tmp_path):
     results = make(tmp_path)
     found = report(tmp_path)
     check(found)
-    titles = ["Scores on the test", "Against random", "ROC by class", "taken for what", "probabilities mean"]
+    titles = [
+        "Scores on the test",
+        "Against random",
+        "ROC by class",
+        "Precision and recall",
+        "taken for what",
+        "probabilities mean",
+    ]
     titles += ["Learning", "Where this comes from"]
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
-    # ROC: 2 protocols x 2 classes; reliability: 3; curves: 5 of pretraining, 3 of fine-tuning; differences: 1.
-    assert len(found.all("svg")) == 4 + 3 + 5 + 3 + 1
+    # ROC, precision: 2 protocols x 2 classes; reliability: 3; learning: 5 and 3; differences: 1.
+    assert len(found.all("svg")) == 2 * 4 + 3 + 5 + 3 + 1
     for e in results["evaluations"]:
         assert words.number(e["metrics"]["auc_macro"]["value"]) in found.words
     assert "always the commonest class" in found.words and "expected at first" in found.words
@@ -160,14 +233,79 @@ def test_page_is_whole_and_in_order(tmp_path):
 
 
 def test_page_is_a_function_of_the_workdir(tmp_path):
-    make(tmp_path / "a")
-    make(tmp_path / "b")
+    for name in ("a", "b"):
+        add_gallery(tmp_path / name, make(tmp_path / name))
     first = page.write(tmp_path / "a").read_bytes()
     assert page.write(tmp_path / "a").read_bytes() == first == page.write(tmp_path / "b").read_bytes()
 
 
+def test_pictures_are_on_the_page_in_order(tmp_path):
+    results = make(tmp_path)
+    plain = set(report(tmp_path).all("svg")[0])
+    add_gallery(tmp_path, results)
+    found = report(tmp_path)
+    check(found)
+    titles = ["Learning", "A map of the features", "What pretraining saw", "Augmented views", "Masked and filled in"]
+    titles += ["Turned", "Nearest neighbours", "The surest mistakes", "Where the network looks", "The images"]
+    places = [found.words.rindex(title) for title in [*titles, "Where this comes from"]]
+    assert places == sorted(places) and plain
+    # Views 3 x 3, filled 2 x 3, turned 4, neighbours 2 x 6, mistakes 4, heat 2 x 2.
+    assert len(found.all("img")) == 9 + 6 + 4 + 12 + 4 + 4
+    assert [a["max"] for a in found.all("input")] == ["29"]
+    # Two maps, by class, by group and by error, know where each image is.
+    points = [a["data-points"].split() for a in found.all("div") if "data-points" in a]
+    assert len(points) == 6 and {len(of) for of in points} == {30}
+    assert all(0 <= float(number) <= 100 for of in points for pair in of for number in pair.split(","))
+    assert len([a for a in found.all("span") if a.get("class") == "thumb"]) == 31
+    assert "Test images copied in train" in found.words and "<b>bold</b> has no images" in found.words
+    assert "predicted 90°" in found.words
+
+
+def test_the_mistakes_are_said_as_predictions_csv_has_them(tmp_path):
+    results = make(tmp_path)
+    of = page.read_predictions(tmp_path, results)["probe_ssl"]
+    add_gallery(tmp_path, results, wrong_ids=np.array(["image5"]), wrong_images=np.zeros((1, 8, 8, 1), np.uint8))
+    (alt,) = [a["alt"] for a in report(tmp_path).all("img") if " with ." in a["alt"]]
+    row, classes = of.probabilities[5], results["dataset"]["classes"]
+    assert alt == f"image5: {classes[row.argmax()]} with {words.number(row.max())}, is {classes[of.labels[5]]}"
+
+
+def test_a_sprite_has_each_image_in_its_place():
+    shades = np.arange(10, 210, 20, dtype=np.uint8)
+    images = np.broadcast_to(shades[:, None, None, None], (10, 20, 20, 1))
+    sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures.sprite(images).split(",")[1]))))
+    assert sheet.shape == (96, 96) and pictures.across(10) == 4
+    for i, shade in enumerate(shades):
+        y, x = divmod(i, 4)
+        tile = sheet[24 * y : 24 * (y + 1), 24 * x : 24 * (x + 1)].astype(int)
+        assert abs(tile - shade).max() <= 2
+    assert f"--x:{9 % 4};--y:{9 // 4}" in pictures.thumb(9, 10)
+
+
+@pytest.mark.parametrize("points", [[[0, 0], [4, 2], [2, 1]], [[0, 0], [0, 9]], [[1, 1], [1, 1]], [[0, 0], [9, 0]]])
+def test_a_map_keeps_directions_and_stays_inside(points):
+    points = np.array(points, float)
+    placed, aspect = pictures.placed(points)
+    assert (placed >= 0).all() and (placed <= 100).all() and 0.5 <= aspect <= 1.25
+    # One scale for both directions, and up is up.
+    scaled = placed * (1, aspect)
+    step, drawn = points[1] - points[0], scaled[1] - scaled[0]
+    np.testing.assert_allclose(step[0] * -drawn[1], step[1] * drawn[0], atol=1e-9)
+    assert (drawn * (1, -1) * step >= 0).all()
+
+
+def test_a_damaged_gallery_is_refused_and_a_missing_one_is_not(tmp_path, capsys):
+    make(tmp_path, protocols=("probe",))
+    (tmp_path / "gallery.npz").write_bytes(b"PK\x03\x04 and nothing more")
+    assert main([str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "gallery.npz cannot be read" in error and error.count("\n") == 1
+    (tmp_path / "gallery.npz").unlink()
+    assert main([str(tmp_path)]) == 0 and "map of the features" not in (tmp_path / "report.html").read_text()
+
+
 def test_figures_take_every_colour_from_the_style_sheet(tmp_path):
-    make(tmp_path)
+    add_gallery(tmp_path, make(tmp_path))
     found = report(tmp_path)
     drawn = [value for tag, a in found.tags for value in a.values() if tag in ("path", "text", "use", "g") and value]
     assert not [value for value in drawn if re.search(r"#[0-9a-f]{6}\b", value)]
@@ -188,6 +326,7 @@ def test_names_stay_text(tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     config["config"]["data"] = {"dir": "/tmp/\udcff<b>&'\x1b"}
     (tmp_path / "config.json").write_text(json.dumps(config))
+    add_gallery(tmp_path, results, near_ids=np.array([HOSTILE[:3] * 2, ["n" * 1000] * 6]))
     found = report(tmp_path)
     check(found)
     assert HOSTILE[0] in found.words and HOSTILE[1] in found.words
@@ -197,22 +336,24 @@ def test_names_stay_text(tmp_path):
 
 def test_one_class(tmp_path):
     results = make(tmp_path, classes=("only",))
+    add_gallery(tmp_path, results, channels=5)
     found = report(tmp_path)
     check(found)
     assert "macro AUC is undefined" in found.words and "always one class" in found.words
-    assert "ROC by class" not in found.words
+    assert "ROC by class" not in found.words and "mean of 5 channels" in found.words
     assert "* predicts one class" in shown(results, tmp_path)
 
 
 def test_a_name_without_end_is_cut(tmp_path):
-    make(tmp_path, classes=("n" * 1000, "other"), protocols=("probe",))
+    add_gallery(tmp_path, make(tmp_path, classes=("n" * 1000, "other"), protocols=("probe",)))
     found = report(tmp_path)
     check(found)
     assert "n" * (words.LONGEST_NAME - 1) + "…" in found.words and "n" * words.LONGEST_NAME not in found.words
 
 
 def test_two_hundred_classes(tmp_path):
-    make(tmp_path, classes=tuple(f"class {i}" for i in range(200)), protocols=("probe",), images=400)
+    results = make(tmp_path, classes=tuple(f"class {i}" for i in range(200)), protocols=("probe",), images=400)
+    add_gallery(tmp_path, results, images=256, side=40)
     found = report(tmp_path)
     check(found)
     assert "188 others" in found.words and "12 commonest of 200" in found.words
@@ -227,6 +368,7 @@ def test_pooled_confusion_loses_no_image(tmp_path):
 
 def test_no_labels(tmp_path):
     results = make(tmp_path, classes=())
+    add_gallery(tmp_path, results)
     found = report(tmp_path)
     check(found)
     assert "the images have no labels" in found.words and "nothing was evaluated" in found.words
