@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxssl import processes
 from jaxssl.errors import UserError
 from jaxssl.files import write_text
 
@@ -27,11 +28,10 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / str(step)
-    if jax.process_index() == 0:
-        remove(place)
+    processes.from_main(lambda: remove(place))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place, tree)
-    if jax.process_index() == 0:
+    if processes.is_main():
         write_text(checksums_of(place), json.dumps(measure(place), indent=1))
         for old in steps(folder)[keep:]:
             remove(folder / str(old))
@@ -46,11 +46,13 @@ def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
       folder: what `save` was given.
       like: a tree of `jax.ShapeDtypeStruct` with shardings, or of arrays: what comes back has these places.
     """
-    place = newest(folder)
-    if place is None:
+    # Process 0 alone reads all of it for the checksums.
+    step = processes.from_main(lambda: (place := newest(folder)) and int(place.name))
+    if step is None:
         return None
+    place = Path(folder).absolute() / str(step)
     with ocp.StandardCheckpointer() as checkpointer:
-        return int(place.name), checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        return step, checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
 
 def read(folder: Path) -> Tree | None:

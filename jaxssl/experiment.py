@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import augment, checkpoint, files, metrics, optim, preparation, sharding, train
+from jaxssl import augment, checkpoint, files, metrics, optim, preparation, processes, sharding, train
 from jaxssl import config as configuration
 from jaxssl.data import pipeline
 from jaxssl.data.source import UNLABELLED
@@ -44,13 +44,21 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     setup = preparation.prepare(config, Path(workdir))
     with alone_in(setup.workdir):
-        preparation.claim(setup)
-        preparation.audit_images(setup)
+        processes.from_main(lambda: begin(setup))
         results = run_phases(setup)
-        found = page.differences(results, page.read_predictions(setup.workdir, results))
-        page.write(setup.workdir, found)
-        metrics.console.print(table.summary(results, setup.workdir, found))
+        processes.from_main(lambda: report(setup, results))
         return results
+
+
+def begin(setup: Setup) -> None:
+    preparation.claim(setup)
+    preparation.audit_images(setup)
+
+
+def report(setup: Setup, results: dict[str, Any]) -> None:
+    found = page.differences(results, page.read_predictions(setup.workdir, results))
+    page.write(setup.workdir, found)
+    metrics.console.print(table.summary(results, setup.workdir, found))
 
 
 @contextlib.contextmanager
@@ -83,7 +91,7 @@ def run_phases(setup: Setup) -> dict[str, Any]:
     if setup.source.classes:
         for init, variables in encoders.items():
             evaluations += evaluate_encoder(setup, init, variables)
-    return write_results(setup, evaluations)
+    return processes.from_main(lambda: write_results(setup, evaluations))
 
 
 # Encoders.
@@ -135,7 +143,7 @@ def over(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) 
     parts = []
     size, workers = evaluation_batch(setup), setup.config.data.workers
     for batch in pipeline.evaluation(setup.source, rows, batch_size=size, mesh=setup.mesh, workers=workers):
-        parts.append(np.asarray(function(batch)))
+        parts.append(processes.gather(function(batch)))
     return np.concatenate(parts)[: len(rows)]
 
 
@@ -233,7 +241,7 @@ def pretrain(setup: Setup, start: Tree) -> Tree:
     """Variables of the pretrained encoder, from its checkpoint; pretrains first where there is none."""
     c = setup.config.pretrain
     folder = setup.workdir / "checkpoints" / "encoder"
-    if not checkpoint.steps(folder):
+    if not processes.from_main(lambda: checkpoint.steps(folder)):
         watched = preparation.every_nth(setup.splits["train"], DIAGNOSED)
 
         def objective_of(epoch: int) -> Objective:
@@ -242,7 +250,7 @@ def pretrain(setup: Setup, start: Tree) -> Tree:
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(features(setup, encoder_of(state), watched))
-            if epoch and setup.config.on_collapse == "stop":
+            if epoch and setup.config.on_collapse == "stop" and processes.is_main():
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
@@ -313,11 +321,11 @@ def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str,
     for protocol in setup.config.transfer.protocols:
         name = f"{protocol}_{init}"
         file = setup.workdir / "evaluations" / f"{name}.json"
-        if not file.exists():
+        if not processes.from_main(file.exists):
             predict = {"probe": predict_by_probe, "knn": predict_by_knn}.get(protocol)
             found = predict(setup, taken()) if predict else finetune(setup, name, variables)
-            write_evaluation(setup, name, protocol, init, found)
-        done.append(json.loads(file.read_text()))
+            processes.from_main(lambda: write_evaluation(setup, name, protocol, init, found))
+        done.append(processes.from_main(lambda: json.loads(file.read_text())))
     return done
 
 
@@ -394,8 +402,12 @@ def finetune(setup: Setup, phase: str, variables: Tree) -> np.ndarray:
 
 def best_validation(workdir: Path, phase: str) -> float:
     """The best validation score of the epochs that metrics.jsonl holds; -inf where there is none."""
-    found = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
-    return max((score for score in found if score is not None), default=-math.inf)
+
+    def best() -> float:
+        found = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
+        return max((score for score in found if score is not None), default=-math.inf)
+
+    return processes.from_main(best)
 
 
 # Results.

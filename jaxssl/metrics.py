@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from jaxssl import processes
 from jaxssl.errors import SickRun
 from jaxssl.files import finite, write_text
 
@@ -59,7 +60,7 @@ class Writer:
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
-        self.main = jax.process_index() == 0
+        self.main = processes.is_main()
         if self.main:
             kept = [r for r in read(workdir) if r["phase"] != phase or 0 < start >= r["step"]]
             write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))

@@ -12,12 +12,6 @@ Tree = Any
 SMALLEST_SHARDED = 2**16  # Elements; below this, gathering a parameter costs more than holding it everywhere.
 
 
-def connect(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes of this run, if there are any. Call it before anything else of JAX."""
-    if coordinator:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
-
-
 def make_mesh(data: int, fsdp: int) -> Mesh:
     """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError if there are fewer."""
     devices = jax.device_count()
