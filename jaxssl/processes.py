@@ -31,6 +31,7 @@ from jaxssl.errors import Preempted, UserError
 
 T = TypeVar("T")
 JOIN_SECONDS = 300  # How long a process waits for the others to start.
+LOST_SECONDS = 300  # So long without a sign of life, it counts as lost: schedulers suspend some for a while.
 LEAVE_SECONDS = 10  # How long process 0 stays for the others to hear of the end.
 POLL_MS = 500  # Signals are answered between two questions to the coordinator.
 ENDED = "jaxssl/ended"
@@ -65,7 +66,14 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
 
     def join() -> None:
         try:
-            jax.distributed.initialize(coordinator, count, process_id, local, initialization_timeout=JOIN_SECONDS + 60)
+            jax.distributed.initialize(
+                coordinator,
+                count,
+                process_id,
+                local,
+                initialization_timeout=JOIN_SECONDS + 60,
+                heartbeat_timeout_seconds=LOST_SECONDS,
+            )
         except Exception as error:
             failed.append(error)
 
@@ -77,7 +85,7 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
         why = " ".join(str(failed[0]).split())[:200] if failed else f"after {JOIN_SECONDS} s"
         where = coordinator or global_state.coordinator_address or "the place that the cluster names"
         raise UserError(
-            f"the {count or 'many'} processes of this run did not all meet at {where} ({why}): start every one of them, "
+            f"the {count or 'many'} processes of this run did not meet at {where} ({why}): start every one of them, "
             "or name another place by --coordinator=host:port, --num_processes and --process_id; --num_processes=1 "
             "waits for no others"
         )
