@@ -4,10 +4,12 @@ A folder holds one subfolder a step and, beside it, `<step>.sha256.json`. The ch
 them was never finished, and one that disagrees with them was damaged since. Orbax itself reads flipped bits as values.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,32 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / str(step)
-    processes.from_main(lambda: remove(place))
-    with ocp.StandardCheckpointer() as checkpointer:
+    processes.from_main(lambda: clear(place))
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place, tree)
     if processes.is_main():
         write_text(checksums_of(place), json.dumps(measure(place), indent=1))
         for old in steps(folder)[keep:]:
             remove(folder / str(old))
-        for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def clear(place: Path) -> None:
+    """Makes room for a checkpoint: what is left of this one goes, and of all that a crash or a full disk ended."""
+    remove(place)
+    for unfinished in place.parent.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Of an error that it raises, orbax prints the traceback as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:

@@ -51,6 +51,7 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
 
 
 def begin(setup: Setup) -> None:
+    files.remove_unfinished(setup.workdir)
     preparation.claim(setup)
     preparation.audit_images(setup)
 
@@ -72,7 +73,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
         lock = open(workdir / f".lock{jax.process_index()}", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    with lock:
+    with lock, files.writing(workdir):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -12,10 +12,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
-from jaxssl import experiment, processes, train
+from jaxssl import experiment, processes, settings, train
 from jaxssl.errors import Preempted, SickRun, UserError, tell
-
-COMPILATION_CACHE = "~/.cache/jaxssl/xla"  # JAX_COMPILATION_CACHE_DIR says otherwise.
 
 
 def define() -> flags.FlagValues:
@@ -77,8 +75,7 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         config = parse(values, arguments)
-        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILATION_CACHE)
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache).expanduser()))
+        settings.apply()
         configuration.check(config)
         for number in train.SIGNALS:
             signal.signal(number, preempt)

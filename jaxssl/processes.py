@@ -59,9 +59,6 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
     process_id = known_id if process_id is None else process_id
     if coordinator and (process_id is None or count == 1):
         raise UserError(f"--coordinator={coordinator} needs --num_processes of 2 or more, and --process_id, beside it")
-    # What processes on CPUs talk by. Signals are agreed upon in jaxssl.train, which JAX would take for itself.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.config.update("jax_enable_preemption_service", False)
     failed: list[Exception] = []
 
     def join() -> None:

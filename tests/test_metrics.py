@@ -2,9 +2,11 @@
 
 import json
 import math
+import struct
 
 import jax.numpy as jnp
 import pytest
+from tensorboardX.proto import event_pb2
 
 from jaxssl import metrics
 from jaxssl.errors import SickRun
@@ -101,3 +103,25 @@ def test_a_first_loss_is_held_against_theory(tmp_path, caplog, capsys, first, fa
         w.flush()
     assert f"pretrain: the first loss is {first:.4g}; theory expects 4" in capsys.readouterr().out
     assert ("far from the 4" in caplog.text) == far == metrics.is_far(first, 4.0)
+
+
+def events(workdir):
+    """Of TensorBoard's files: 8 bytes of length, 4 of checksum, the event, 4 of checksum."""
+    for file in sorted((workdir / "tensorboard" / "pretrain").iterdir()):
+        data = file.read_bytes()
+        while data:
+            size = struct.unpack("<Q", data[:8])[0]
+            yield event_pb2.Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+
+
+def test_tensorboard_has_the_same_numbers_and_is_told_where_a_run_went_on(tmp_path):
+    for start in (0, 1):
+        with writer(tmp_path, start=start) as w:
+            w.row(start + 1, 1, {"loss": 3.0, "verdict": "healthy"})
+            w.row(start + 2, 1, {"loss": 2.0})
+    found = [(e.step, [(v.tag, v.simple_value) for v in e.summary.value]) for e in events(tmp_path)]
+    assert [e.session_log.status for e in events(tmp_path) if e.HasField("session_log")] == [event_pb2.SessionLog.START]
+    assert [pair for pair in found if pair[1]] == [
+        (step, [("pretrain/loss", loss)]) for step, loss in ((1, 3.0), (2, 2.0), (2, 3.0), (3, 2.0))
+    ]
