@@ -4,10 +4,12 @@ A folder holds one subfolder a step and, beside it, `<step>.sha256.json`. The ch
 them was never finished, and one that disagrees with them was damaged since. Orbax itself reads flipped bits as values.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxssl import processes
 from jaxssl.errors import UserError
 from jaxssl.files import write_text
 
@@ -27,16 +30,32 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / str(step)
-    if jax.process_index() == 0:
-        remove(place)
-    with ocp.StandardCheckpointer() as checkpointer:
+    processes.from_main(lambda: clear(place))
+    with quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place, tree)
-    if jax.process_index() == 0:
+    if processes.is_main():
         write_text(checksums_of(place), json.dumps(measure(place), indent=1))
         for old in steps(folder)[keep:]:
             remove(folder / str(old))
-        for unfinished in folder.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def clear(place: Path) -> None:
+    """Makes room for a checkpoint: what is left of this one goes, and of all that a crash or a full disk ended."""
+    remove(place)
+    for unfinished in place.parent.glob("*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Of an error that it raises, orbax prints the traceback as well."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
@@ -46,11 +65,13 @@ def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
       folder: what `save` was given.
       like: a tree of `jax.ShapeDtypeStruct` with shardings, or of arrays: what comes back has these places.
     """
-    place = newest(folder)
-    if place is None:
+    # Process 0 alone reads all of it for the checksums.
+    step = processes.from_main(lambda: (place := newest(folder)) and int(place.name))
+    if step is None:
         return None
+    place = Path(folder).absolute() / str(step)
     with ocp.StandardCheckpointer() as checkpointer:
-        return int(place.name), checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        return step, checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
 
 def read(folder: Path) -> Tree | None:

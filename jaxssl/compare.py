@@ -42,7 +42,7 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -175,18 +175,10 @@ def read(folder: Path) -> Run:
             raise UserError(f"{folder / 'predictions.csv'}: {name} has an image twice")
     config = page.read_json(folder, "config.json") if (folder / "config.json").exists() else {"config": {}}
     try:
-        settings = dict(flat(config["config"]))
+        settings = dict(files.flat(config["config"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'} is not of a jaxssl run, or damaged: {error!r}") from error
     return Run(folder, results, settings, predictions)
-
-
-def flat(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
 
 
 def same_data(runs: Sequence[Run]) -> None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import augment, checkpoint, files, metrics, optim, preparation, sharding, train
+from jaxssl import augment, checkpoint, files, metrics, optim, preparation, processes, sharding, train
 from jaxssl import config as configuration
 from jaxssl.data import pipeline
 from jaxssl.data.source import UNLABELLED
@@ -46,15 +46,26 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
     """
     setup = preparation.prepare(config, Path(workdir))
     with alone_in(setup.workdir):
-        preparation.claim(setup)
-        preparation.audit_images(setup)
+        processes.from_main(lambda: begin(setup))
         results = run_phases(setup)
-        gallery.collect(setup)
-        found = page.differences(results, page.read_predictions(setup.workdir, results))
-        page.write(setup.workdir, found)
-        metrics.conclude(setup.workdir, preparation.plain(config), results)
-        metrics.console.print(table.summary(results, setup.workdir, found))
+        # What it draws is on the devices of one process.
+        if jax.process_count() == 1:
+            gallery.collect(setup)
+        processes.from_main(lambda: report(setup, results))
         return results
+
+
+def begin(setup: Setup) -> None:
+    files.remove_unfinished(setup.workdir)
+    preparation.claim(setup)
+    preparation.audit_images(setup)
+
+
+def report(setup: Setup, results: dict[str, Any]) -> None:
+    found = page.differences(results, page.read_predictions(setup.workdir, results))
+    page.write(setup.workdir, found)
+    metrics.conclude(setup.workdir, preparation.plain(setup.config), results)
+    metrics.console.print(table.summary(results, setup.workdir, found))
 
 
 @contextlib.contextmanager
@@ -68,7 +79,7 @@ def alone_in(workdir: Path) -> Iterator[None]:
         lock = open(workdir / f".lock{jax.process_index()}", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    with lock:
+    with lock, files.writing(workdir):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -87,7 +98,7 @@ def run_phases(setup: Setup) -> dict[str, Any]:
         for init, variables in zip(names, encoders, strict=True):
             if init in (setup.config.transfer.inits or names):
                 evaluations += evaluate_encoder(setup, init, variables)
-    return write_results(setup, evaluations)
+    return processes.from_main(lambda: write_results(setup, evaluations))
 
 
 # Encoders.
@@ -139,7 +150,7 @@ def over(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) 
     parts = []
     size, workers = evaluation_batch(setup), setup.config.data.workers
     for batch in pipeline.evaluation(setup.source, rows, batch_size=size, mesh=setup.mesh, workers=workers):
-        parts.append(np.asarray(function(batch)))
+        parts.append(processes.gather(function(batch)))
     return np.concatenate(parts)[: len(rows)]
 
 
@@ -238,7 +249,7 @@ def pretrain(setup: Setup, start: Tree) -> Tree:
     """Variables of the pretrained encoder, from its checkpoint; pretrains first where there is none."""
     c = setup.config.pretrain
     folder = setup.workdir / "checkpoints" / "encoder"
-    if not checkpoint.steps(folder):
+    if not processes.from_main(lambda: checkpoint.steps(folder)):
         watched = preparation.every_nth(setup.splits["train"], DIAGNOSED)
 
         def objective_of(epoch: int) -> Objective:
@@ -247,7 +258,7 @@ def pretrain(setup: Setup, start: Tree) -> Tree:
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(features(setup, encoder_of(state), watched))
-            if epoch and setup.config.on_collapse == "stop":
+            if epoch and setup.config.on_collapse == "stop" and processes.is_main():
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
@@ -337,11 +348,11 @@ def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str,
     for protocol in setup.config.transfer.protocols:
         name = f"{protocol}_{init}"
         file = setup.workdir / "evaluations" / f"{name}.json"
-        if not file.exists():
+        if not processes.from_main(file.exists):
             predict = {"probe": predict_by_probe, "knn": predict_by_knn}.get(protocol)
             found = from_features(setup, predict, *taken()) if predict else finetune(setup, name, variables)
-            write_evaluation(setup, name, protocol, init, found)
-        done.append(json.loads(file.read_text()))
+            processes.from_main(lambda: write_evaluation(setup, name, protocol, init, found))
+        done.append(processes.from_main(lambda: json.loads(file.read_text())))
     return done
 
 
@@ -460,14 +471,22 @@ def finetune_once(
 
 def best_validation(workdir: Path, phase: str) -> float:
     """The best validation score of the epochs that metrics.jsonl holds; -inf where there is none."""
-    found = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
-    return max((score for score in found if score is not None), default=-math.inf)
+
+    def best() -> float:
+        found = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
+        return max((score for score in found if score is not None), default=-math.inf)
+
+    return processes.from_main(best)
 
 
 def seconds_of(workdir: Path, phase: str) -> float:
     """What its training steps and its looks at validation took, in all of its starts."""
-    rows = metrics.read(workdir, phase)
-    return sum(row.get("seconds", 0.0) + row.get("validation_seconds", 0.0) for row in rows)
+
+    def seconds() -> float:
+        rows = metrics.read(workdir, phase)
+        return sum(row.get("seconds", 0.0) + row.get("validation_seconds", 0.0) for row in rows)
+
+    return processes.from_main(seconds)
 
 
 # Results.

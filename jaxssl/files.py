@@ -1,12 +1,20 @@
-"""Files that are whole or not there: written aside, then renamed."""
+"""Files that are whole or not there: written aside, then renamed; and what is said where none can be written."""
 
 import contextlib
+import errno
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from jaxssl.errors import UserError
+
+# What a full or forbidden disk says; anything else that goes wrong with a file is not the user's to mend.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @contextlib.contextmanager
@@ -19,7 +27,9 @@ def aside(path: Path) -> Iterator[Path]:
         yield place
         os.replace(place, path)
     finally:
-        place.unlink(missing_ok=True)
+        # On a disk that forbids it, the first error says more.
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,6 +43,31 @@ def write_bytes(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Takes away what `aside` left below `folder` when it was killed; nobody else may be writing there."""
+    for aside in folder.rglob(".*.part"):
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Around what writes below `folder`: UserError where the disk is full, or does not allow it."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        # TensorStore, below orbax, raises ValueErrors.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        number = int(code[1]) if code else getattr(error, "errno", None)
+        if number not in FULL + FORBIDDEN:
+            raise
+        mend = "make room there" if number in FULL else "allow it"
+        name = getattr(error, "filename", None)
+        raise UserError(
+            f"{name or folder} cannot be written: {os.strerror(number)}: {mend}, and the same command goes on from "
+            f"what {folder} holds"
+        ) from error
 
 
 def finite(value: Any) -> Any:

@@ -15,17 +15,16 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from scipy.special import softmax
 
 from jaxssl import augment, sharding, trained
 from jaxssl.data import images as pictures
 from jaxssl.errors import UserError
+from jaxssl.evaluate import calibration
 from jaxssl.objectives import supervised
 from jaxssl.trained import Trained
 
 Tree = Any
 BATCH = 64
-_SMALLEST = 1e-12  # Probabilities below it count as this when they are calibrated.
 _TWELVE_BITS = 4096
 _LISTED = 5
 
@@ -121,12 +120,7 @@ class Network:
         if calibrated and self.temperature is None:
             raise UserError(f"{self.workdir}: {self.evaluation} has no temperature in results.json to calibrate with")
         found = together(run, self, images)
-        return self.calibrate(found) if calibrated else found
-
-    def calibrate(self, probabilities: np.ndarray) -> np.ndarray:
-        """Those of `predict` [N, classes] by its temperature, float32."""
-        logs = np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
-        return softmax(logs / self.temperature, axis=1).astype(np.float32)
+        return calibration.scaled(found, self.temperature).astype(np.float32) if calibrated else found
 
     @functools.cached_property
     def classifier(self) -> Trained:

@@ -12,10 +12,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
-from jaxssl import experiment, sharding, train
+from jaxssl import experiment, processes, settings, train
 from jaxssl.errors import Preempted, SickRun, UserError, tell
-
-COMPILATION_CACHE = "~/.cache/jaxssl/xla"  # JAX_COMPILATION_CACHE_DIR says otherwise.
 
 
 def define() -> flags.FlagValues:
@@ -65,6 +63,7 @@ def preempt(number: int, frame: FrameType | None) -> None:
     """
     message = "jaxssl: stopped between two phases, all before is saved; the same command goes on from there\n"
     os.write(2, message.encode())
+    processes.end(Preempted.exit_code)
     os._exit(Preempted.exit_code)
 
 
@@ -76,20 +75,23 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         config = parse(values, arguments)
-        cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", COMPILATION_CACHE)
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache).expanduser()))
+        settings.apply()
         configuration.check(config)
         for number in train.SIGNALS:
             signal.signal(number, preempt)
-        sharding.connect(values.coordinator, values.num_processes, values.process_id)
+        processes.connect(values.coordinator, values.num_processes, values.process_id)
         workdir = values.workdir or default_workdir(config_flags.get_config_filename(values["config"]))
         experiment.run(config, Path(workdir).expanduser())
+        return 0
     except (UserError, SickRun, Preempted) as error:
-        return tell(error, values.is_parsed() and values.debug)
+        code = tell(error, values.is_parsed() and values.debug)
+    except jax.errors.JaxRuntimeError as error:
+        code = tell(processes.lost(error), values.debug)
     except KeyboardInterrupt:
         print("jaxssl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
+        code = 128 + signal.SIGINT
+    processes.end(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a run says while it runs: metrics.jsonl, TensorBoard files, and the progress bar in the terminal."""
 
+import contextlib
 import json
 import logging
 import math
@@ -14,9 +15,11 @@ import jax
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from tensorboardX import SummaryWriter
+from tensorboardX import SummaryWriter, summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from jaxssl import trackers
+from jaxssl import processes, trackers
 from jaxssl.errors import SickRun
 from jaxssl.files import finite, flat, write_text
 
@@ -89,13 +92,18 @@ class Writer:
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
-        self.main = jax.process_index() == 0
+        self.main = processes.is_main()
         if self.main:
             self.tracker = trackers.begin(settings.get("logger", ""), self.workdir, settings)
             kept = [r for r in read(workdir) if r["phase"] != phase or 0 < start >= r["step"]]
             write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
             self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-            self.tensorboard = SummaryWriter(str(self.workdir / "tensorboard" / phase), purge_step=start or None)
+            # The writer without a thread: where the disk is full, what goes through a queue is waited for in vain.
+            folder = self.workdir / "tensorboard" / phase
+            folder.mkdir(parents=True, exist_ok=True)
+            self.tensorboard = EventsWriter(str(folder / "events"), f".{start}")
+            if start:
+                self.event(start, session_log=SessionLog(status=SessionLog.START))
         columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]")
         texts = [TextColumn(f"{{task.{column}}}") for column in columns]
         self.progress = Progress(
@@ -115,8 +123,10 @@ class Writer:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
         if self.main:
-            self.file.close()
-            self.tensorboard.close()
+            # A second error of a full disk says no more than the first.
+            with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+                self.file.close()
+                self.tensorboard.close()
             self.tracker.end()
 
     def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -166,7 +176,12 @@ class Writer:
 
     def resume(self) -> None:
         """Starts the clock again after something that is not training, such as an evaluation or a checkpoint."""
+        if self.main:
+            self.tensorboard.flush()
         self.clock = time.perf_counter()
+
+    def event(self, step: int, **content: Any) -> None:
+        self.tensorboard.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:
         """Writes a row at once, whatever the step; epochs count from 1, and 0 is before training."""
@@ -177,7 +192,7 @@ class Writer:
         self.file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
-                self.tensorboard.add_scalar(f"{self.phase}/{name}", value, step)
+                self.event(step, summary=summary.scalar(f"{self.phase}/{name}", value))
         self.tracker.row(self.phase, step, trackers.numbers(values))
 
 
@@ -193,7 +208,7 @@ def conclude(workdir: Path, settings: Mapping[str, Any], results: Mapping[str, A
         f"{e['name']}/{metric}": of["value"] for e in results["evaluations"] for metric, of in e["metrics"].items()
     }
     scores, folder = trackers.numbers(found), workdir / "tensorboard" / "results"
-    if jax.process_index() or folder.exists():
+    if folder.exists():
         return
     with SummaryWriter(str(folder)) as tensorboard:
         options = {name: v if isinstance(v, int | float | str) else str(v) for name, v in flat(settings)}

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxssl import files, inference, inputs
 from jaxssl.errors import UserError
+from jaxssl.evaluate import calibration
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -64,7 +65,7 @@ def columns(network: inference.Network) -> list[str]:
 
 def numbers(network: inference.Network, p: np.ndarray) -> list[float]:
     """The probabilities of one image [classes], then the calibrated ones if there are any."""
-    calibrated = network.calibrate(p[None])[0] if network.temperature else []
+    calibrated = calibration.scaled(p[None], network.temperature)[0].astype(np.float32) if network.temperature else []
     return [float(value) for value in (*p, *calibrated)]
 
 

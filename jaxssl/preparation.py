@@ -1,5 +1,6 @@
 """Before the first phase: data loaded, split and scaled, the config held against them, the workdir claimed."""
 
+import functools
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from jaxssl import augment, data, files, objectives, sharding, trained, weights
+from jaxssl import augment, data, files, objectives, processes, sharding, trained, weights
 from jaxssl import config as configuration
 from jaxssl.data import audit, splits
 from jaxssl.data.source import UNLABELLED, Source
@@ -72,7 +73,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         supervised = make_objective(config, encoder, classes=0, steps=1).supervised
     check_inits(config, supervised)
     d = config.data
-    source = data.load(
+    load = functools.partial(
+        data.load,
         d.name,
         seed=config.seed,
         dir=d.dir,
@@ -84,6 +86,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         kw=dict(d.kw),
         memory_mib=d.memory_mib,
     )
+    source = processes.main_first(load)
     rows = split(source, config)
     if d.labels_per_class:
         labelled = splits.labels_per_class(source, rows["train"], d.labels_per_class, seed=config.seed)

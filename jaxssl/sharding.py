@@ -4,18 +4,13 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jaxssl.errors import UserError
 
 Tree = Any
 SMALLEST_SHARDED = 2**16  # Elements; below this, gathering a parameter costs more than holding it everywhere.
-
-
-def connect(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Joins the other processes of this run, if there are any. Call it before anything else of JAX."""
-    if coordinator:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
 
 
 def make_mesh(data: int, fsdp: int) -> Mesh:
@@ -25,7 +20,28 @@ def make_mesh(data: int, fsdp: int) -> Mesh:
     if not 0 < data * fsdp <= devices or (jax.process_count() > 1 and data * fsdp < devices):
         raise UserError(f"mesh.data={data} and mesh.fsdp={fsdp} do not fit the {devices} devices here")
     axes = (AxisType.Auto, AxisType.Auto)
-    return jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=axes, devices=jax.devices()[: data * fsdp])
+    mesh = jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=axes, devices=jax.devices()[: data * fsdp])
+    if jax.process_count() > 1:
+        meet(mesh)
+    return mesh
+
+
+def meet(mesh: Mesh) -> None:
+    """Lets the devices of all processes meet along each axis, while the processes are still at the same point.
+
+    On CPUs they wait half a minute for one another the first time, and as long as it takes ever after: compiling the
+    first step may well take one process longer than another.
+    """
+
+    def sums(x: jax.Array) -> tuple[jax.Array, ...]:
+        return x.sum(), x.sum(0), x.sum(1)
+
+    places = tuple(NamedSharding(mesh, PartitionSpec(*axes)) for axes in ((), ("fsdp",), ("data",)))
+    x = jax.make_array_from_callback(
+        mesh.devices.shape, NamedSharding(mesh, PartitionSpec("data", "fsdp")), lambda _: np.ones((1, 1), np.float32)
+    )
+    jax.block_until_ready(jax.jit(sums, out_shardings=places)(x))
+    multihost_utils.sync_global_devices("jaxssl")  # Along the processes, as JAX and orbax do it.
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

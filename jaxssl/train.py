@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxssl import checkpoint, sharding
+from jaxssl import checkpoint, processes, sharding
 from jaxssl.errors import Preempted
 from jaxssl.metrics import Writer
 from jaxssl.objectives import Objective
@@ -135,7 +135,7 @@ def epochs(
 
     step = int(state.step)
     writer.resume()
-    with Preemption() as preempted:
+    with Preemption() as preemption:
         while step < epochs * steps_per_epoch:
             epoch = step // steps_per_epoch
             train = step_of(epoch)
@@ -144,33 +144,48 @@ def epochs(
                 step += 1
                 writer.step(step, metrics)
                 ended = step % steps_per_epoch == 0
-                if not ended and (preempted() or (save_every and step % save_every == 0)):
+                preempted = preemption.agreed()
+                if not ended and (preempted or (save_every and step % save_every == 0)):
                     writer.flush()
                     save()
-                    if preempted():
+                    if preempted:
                         raise Preempted(f"saved at step {step}; the same command goes on from there")
             writer.flush()
             yield epoch + 1, state
             save()
             writer.resume()
-            if preempted():
+            if preemption.agreed():
                 raise Preempted(f"saved after epoch {epoch + 1}; the same command goes on from there")
 
 
 class Preemption:
     """While it is entered, SIGTERM and SIGUSR1 are noted instead of ending the process; a second one ends it."""
 
-    def __enter__(self) -> Callable[[], bool]:
-        self.seen = False
+    def __enter__(self) -> "Preemption":
+        self.seen, self.asked = False, None
         self.before = {s: signal.signal(s, self.note) for s in SIGNALS}
-        return lambda: self.seen
+        return self
+
+    def agreed(self) -> bool:
+        """Whether a signal came, to any process; asked by all of them after the same steps, it says the same to all.
+
+        With several of them it tells what was known when it was asked before: none waits for the devices because of it.
+        """
+        if jax.process_count() == 1:
+            return self.seen
+        before, self.asked = self.asked, processes.any_of_all(self.seen)
+        return before is not None and bool(before)
 
     def note(self, number: int, frame: Any) -> None:
         if self.seen:
             # An exception could wait for a lock of whatever it interrupts; every file is whole at any moment.
+            processes.end(Preempted.exit_code)
             os._exit(Preempted.exit_code)
         self.seen = True
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+        if self.seen and error[0] is None:
+            # It came after the last question, and is for whoever answers signals now.
+            signal.raise_signal(signal.SIGTERM)

@@ -105,14 +105,14 @@ def test_a_first_loss_is_held_against_theory(tmp_path, caplog, capsys, first, fa
     assert ("far from the 4" in caplog.text) == far == metrics.is_far(first, 4.0)
 
 
-def summaries(folder):
-    """Those of all TensorBoard files below a folder: records of length, its checksum, bytes, their checksum."""
-    for file in folder.rglob("events.*"):
-        data, place = file.read_bytes(), 0
-        while place < len(data):
-            (length,) = struct.unpack_from("<Q", data, place)
-            yield from event_pb2.Event.FromString(data[place + 12 : place + 12 + length]).summary.value
-            place += length + 16
+def events(folder):
+    """Of all TensorBoard files below a folder: 8 bytes of length, 4 of checksum, the event, 4 of checksum."""
+    for file in sorted(folder.rglob("events*")):
+        data = file.read_bytes() if file.is_file() else b""
+        while data:
+            size = struct.unpack("<Q", data[:8])[0]
+            yield event_pb2.Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
 
 
 def test_scores_stand_beside_the_config_in_tensorboard_once(tmp_path):
@@ -121,7 +121,7 @@ def test_scores_stand_beside_the_config_in_tensorboard_once(tmp_path):
     results = {"evaluations": [{"name": "probe_ssl", "metrics": of}]}
     for _ in range(2):
         metrics.conclude(tmp_path, settings, results)
-    found = list(summaries(tmp_path / "tensorboard"))
+    found = [value for event in events(tmp_path) for value in event.summary.value]
     assert [(v.tag, v.simple_value) for v in found if v.WhichOneof("value") == "simple_value"] == [
         ("results/probe_ssl/auc_macro", 0.75)
     ]
@@ -130,3 +130,15 @@ def test_scores_stand_beside_the_config_in_tensorboard_once(tmp_path):
     values = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
     expected = {"seed": 3, "data.name": "npz", "data.percentiles": "[0.1, 99.9]", "transfer.epochs": 2}
     assert values == expected
+
+
+def test_tensorboard_has_the_same_numbers_and_is_told_where_a_run_went_on(tmp_path):
+    for start in (0, 1):
+        with writer(tmp_path, start=start) as w:
+            w.row(start + 1, 1, {"loss": 3.0, "verdict": "healthy"})
+            w.row(start + 2, 1, {"loss": 2.0})
+    found = [(e.step, [(v.tag, v.simple_value) for v in e.summary.value]) for e in events(tmp_path)]
+    assert [e.session_log.status for e in events(tmp_path) if e.HasField("session_log")] == [event_pb2.SessionLog.START]
+    assert [pair for pair in found if pair[1]] == [
+        (step, [("pretrain/loss", loss)]) for step, loss in ((1, 3.0), (2, 2.0), (2, 3.0), (3, 2.0))
+    ]

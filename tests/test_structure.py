@@ -43,6 +43,7 @@ def test_the_loop_knows_no_method_dataset_or_model_by_name():
         assert name not in text, name
     assert set(imported(PACKAGE / "train.py")) == {
         "jaxssl.checkpoint",
+        "jaxssl.processes",
         "jaxssl.sharding",
         "jaxssl.errors.Preempted",
         "jaxssl.metrics.Writer",

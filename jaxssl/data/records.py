@@ -5,6 +5,7 @@ they are read. The last record is JSON with the "shape" and "dtype" of all image
 wants to find again.
 """
 
+import fcntl
 import functools
 import gc
 import hashlib
@@ -163,6 +164,10 @@ def write(file: Path, images: Iterable[np.ndarray], about: Callable[[], Mapping[
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(file.parent)
+        # The lock goes with the process and says that this file is being written.
+        held = open(aside, "xb")  # noqa: SIM115
+        fcntl.flock(held, fcntl.LOCK_EX)
     try:
         with _writing(file):
             # Values of images hardly shrink, and each is read alone.
@@ -177,7 +182,16 @@ def write(file: Path, images: Iterable[np.ndarray], about: Callable[[], Mapping[
                 os.fsync(written.fileno())
             os.replace(aside, file)
     finally:
+        held.close()
         aside.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Takes away what processes left in `folder` that were killed while they wrote; not what others write now."""
+    for aside in folder.glob(".*.part"):
+        with suppress(OSError), open(aside, "rb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside.unlink()
 
 
 @contextmanager

@@ -580,10 +580,11 @@ def provenance_section(
         if command
         else "<p>The command was not recorded; every field of its config is below.</p>"
     )
+    written = ((name, json.dumps(value, ensure_ascii=False)) for name, value in files.flat(settings))
     return (
         f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}"
         f"<h3>To repeat it</h3>{repeat}"
-        f"<details><summary>The whole config</summary>{definitions(flat(settings), 'facts config')}</details>"
+        f"<details><summary>The whole config</summary>{definitions(written, 'facts config')}</details>"
     )
 
 
@@ -610,14 +611,6 @@ def times(results: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     pretraining = results["pretrain"]
     speed = f" at {pretraining['images_per_second']:,.0f} images/s" if pretraining else ""
     return ", ".join(f"{phase} {duration(t)}{speed if phase == 'pretrain' else ''}" for phase, t in seconds.items())
-
-
-def flat(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            yield from flat(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", json.dumps(value, ensure_ascii=False)
 
 
 def duration(seconds: float) -> str:

@@ -431,6 +431,21 @@ def test_an_experiment_on_records_ends_with_the_same_bytes(tmp_path):
     assert outcomes[0] == outcomes[1] and outcomes[0][2]
 
 
+def test_what_a_killed_writer_left_goes_when_the_next_one_starts(tmp_path):
+    (tmp_path / ".x.array_record.0123.part").write_bytes(b"half")
+
+    def images():
+        # That of this writer stays, also when another one starts meanwhile.
+        (own,) = tmp_path.glob(".*.part")
+        records.remove_unfinished(tmp_path)
+        assert own.exists()
+        yield np.zeros((2, 2, 1), np.uint8)
+
+    records.write(tmp_path / "x.array_record", images(), lambda: {"shape": (1, 2, 2, 1), "dtype": "uint8"})
+    assert [file.name for file in tmp_path.iterdir()] == ["x.array_record"]
+    assert records.load(tmp_path / "x.array_record")[0].shape == (1, 2, 2, 1)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux says how much memory was used at most")
 def test_200000_images_train_in_less_than_2_gib(tmp_path):
