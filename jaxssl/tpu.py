@@ -177,6 +177,12 @@ def array_bytes(type: str, everywhere: bool = True) -> int:
     return total
 
 
+def copied(type: str) -> int:
+    """Bytes to and from HBM of a copy beside the kernels, whose type names both ends: the smaller is what is copied."""
+    ends = [found[0] for found in ARRAY.finditer(type)][:2]
+    return min(map(array_bytes, ends)) * sum(array_bytes(end, everywhere=False) > 0 for end in ends)
+
+
 def group_size(rest: str) -> int:
     """Chips that take part together, of the three ways in which a collective says it; 2 for pairs."""
     if found := re.search(r"replica_groups=mesh\[(.*?)\].*?\{([^{}]*)\}", rest):
@@ -218,11 +224,9 @@ def kernels(text: str) -> tuple[Kernel, ...]:
     for i, times in run(computations, entry):
         if i.opcode in FREE or i.opcode.endswith("-done") or COLLECTIVE.fullmatch(i.opcode):
             continue
-        # The result of a copy-start names its source as well.
-        results = i.type.split(", ")[0] if i.opcode == "copy-start" else i.type
-        moved = array_bytes(results, everywhere=False) + sum(
-            array_bytes(types[n], everywhere=False) for n in i.operands
-        )
+        moved = array_bytes(i.type, everywhere=False) + sum(array_bytes(types[n], everywhere=False) for n in i.operands)
+        if i.opcode in ("copy-start", "slice-start"):
+            moved = copied(i.type)
         name = re.search(r'op_name="([^"]*)"', i.rest)
         cycles = re.search(r'"estimated_cycles":"(\d+)"', i.rest)
         found.append(Kernel(name[1] if name else i.name, moved, int(cycles[1]) if cycles else 0, times))
