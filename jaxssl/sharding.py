@@ -1,5 +1,6 @@
 """Where arrays live: one mesh with the axes "data" and "fsdp", the batch over both, large parameters over "fsdp"."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,14 +14,18 @@ Tree = Any
 SMALLEST_SHARDED = 2**16  # Elements; below this, gathering a parameter costs more than holding it everywhere.
 
 
-def make_mesh(data: int, fsdp: int) -> Mesh:
-    """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError if there are fewer."""
-    devices = jax.device_count()
+def make_mesh(data: int, fsdp: int, among: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh ("data", "fsdp") over the first data x fsdp devices; `data` -1 takes all. UserError if there are fewer.
+
+    `among` are devices to be planned for; without it, those that are here.
+    """
+    among = jax.devices() if among is None else among
+    devices = len(among)
     data = devices // fsdp if data == -1 else data
     if not 0 < data * fsdp <= devices or (jax.process_count() > 1 and data * fsdp < devices):
         raise UserError(f"mesh.data={data} and mesh.fsdp={fsdp} do not fit the {devices} devices here")
     axes = (AxisType.Auto, AxisType.Auto)
-    mesh = jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=axes, devices=jax.devices()[: data * fsdp])
+    mesh = jax.make_mesh((data, fsdp), ("data", "fsdp"), axis_types=axes, devices=among[: data * fsdp])
     if jax.process_count() > 1:
         meet(mesh)
     return mesh

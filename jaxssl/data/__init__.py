@@ -6,6 +6,7 @@ import math
 import os
 import pkgutil
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
 
 from jaxssl.data.source import Source
@@ -21,6 +22,13 @@ def names() -> list[str]:
 
     found = [module.name for module in pkgutil.iter_modules(builders.__path__)]
     return sorted({*_GENERAL, *found} - set(_SHARED))
+
+
+def home(name: str) -> ModuleType:
+    """The module with the `load` of the dataset called `name`. UserError where there is none."""
+    if name not in names():
+        raise UserError(f"data.name is '{name}': {guess(name, names())}known are {', '.join(names())}")
+    return importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
 
 
 def load(
@@ -56,9 +64,7 @@ def load(
     Raises:
       UserError: an unknown name or keyword, or whatever the loader finds wrong with the files.
     """
-    if name not in names():
-        raise UserError(f"data.name is '{name}': {guess(name, names())}known are {', '.join(names())}")
-    module = importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
+    module = home(name)
     offered = {
         "seed": seed,
         "dir": os.path.expanduser(dir),

@@ -35,6 +35,7 @@ DATASET = prepared.Dataset(
     name="brain_tumor",
     title="slices of contrast-enhanced T1-weighted MRI with a brain tumour",
     classes=("meningioma", "glioma", "pituitary"),
+    images=3064,
     group="patient",
     license="CC BY 4.0",
     homepage="https://doi.org/10.6084/m9.figshare.1512427.v5",

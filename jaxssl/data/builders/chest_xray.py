@@ -17,6 +17,7 @@ DATASET = prepared.Dataset(
     name="chest_xray",
     title="chest x-rays of children with and without pneumonia",
     classes=("NORMAL", "PNEUMONIA"),
+    images=5856,
     group="patient",
     license="CC BY 4.0",
     homepage="https://doi.org/10.17632/rscbjbr9sj.2",

@@ -12,6 +12,7 @@ DATASET = prepared.Dataset(
     name="covid19_xray",
     title="chest x-rays with Covid-19, with other viral pneumonia, and without",
     classes=("Covid", "Normal", "Viral Pneumonia"),
+    images=317,
     group="",
     license="CC BY-SA 4.0",
     homepage="https://www.kaggle.com/datasets/pranavraikokte/covid19-image-dataset",

@@ -12,6 +12,7 @@ DATASET = prepared.Dataset(
     name="ham10000",
     title="dermatoscopic images of pigmented skin lesions",
     classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
+    images=10_015,
     group="lesion",
     license="CC BY-NC 4.0",
     homepage="https://doi.org/10.7910/DVN/DBW86T",

@@ -12,6 +12,7 @@ DATASET = prepared.Dataset(
     name="head_ct",
     title="slices of head CT with and without haemorrhage",
     classes=("normal", "hemorrhage"),
+    images=200,
     group="patient",
     license="CC0",
     homepage="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",

@@ -14,6 +14,7 @@ DATASET = prepared.Dataset(
     name="idrid_grading",
     title="photographs of the retina, by grade of diabetic retinopathy",
     classes=("0", "1", "2", "3", "4"),
+    images=516,
     group="",
     license="CC BY 4.0",
     homepage="https://doi.org/10.21227/H25W98",

@@ -45,6 +45,7 @@ DATASET = prepared.Dataset(
     name="idrid_segmentation",
     title="fundus images with masks of the lesions of diabetic retinopathy",
     classes=(),
+    images=81,
     group="",
     license="CC BY 4.0",
     homepage="https://doi.org/10.21227/H25W98",

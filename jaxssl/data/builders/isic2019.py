@@ -15,6 +15,7 @@ DATASET = prepared.Dataset(
     name="isic2019",
     title="dermatoscopic images of eight skin diseases",
     classes=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"),
+    images=25_331,
     group="lesion",
     license="CC BY-NC 4.0",
     homepage="https://challenge.isic-archive.com/data/#2019",

@@ -27,6 +27,7 @@ DATASET = prepared.Dataset(
         "squamous cell carcinoma",
         "vascular lesion",
     ),
+    images=2357,
     group="",
     license="of the ISIC archive: CC0, CC BY or CC BY-NC, by image",
     homepage="https://www.kaggle.com/datasets/nodoubttome/skin-cancer9-classesisic",

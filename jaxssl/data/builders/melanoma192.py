@@ -14,6 +14,7 @@ DATASET = prepared.Dataset(
     name="melanoma192",
     title="dermatoscopic images with and without melanoma",
     classes=("benign", "malignant"),
+    images=33_126,
     group="patient",
     license="CC BY-NC 4.0",
     homepage="https://www.kaggle.com/datasets/cdeotte/jpeg-melanoma-192x192",

@@ -83,6 +83,7 @@ class Dataset(NamedTuple):
       dtype: "uint8", "uint16" or "float32", of what `read` makes.
       checksums: file name and md5 of the archives, where published.
       version: goes up when the same download gives other examples, or `read` other arrays.
+      images: how many there are as published; 0 where parts or copies differ.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Dataset(NamedTuple):
     dtype: str = "uint8"
     checksums: tuple[tuple[str, str], ...] = ()
     version: str = "1.0.0"
+    images: int = 0
 
 
 class Download(NamedTuple):

@@ -1,0 +1,205 @@
+"""The planned steps are those that a run takes, the counts those of the config; with libtpu (slow), two real plans."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxssl import experiment, sharding, tpu, train
+from jaxssl.errors import UserError
+from tests import tiny_config
+
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("plan", ROOT / "launch" / "plan.py")
+plan = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(plan)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Arguments -> exit code, what was printed, what was said of errors."""
+    monkeypatch.chdir(ROOT)
+    # The tests' own devices stay as they are.
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["plan.py", *arguments])
+        return plan.main(sys.argv), *capfd.readouterr()
+
+    return run
+
+
+def tiny(**pretrain):
+    config = tiny_config.get_config()
+    config.mesh.data = 2
+    config.pretrain.images_per_epoch = config.transfer.images_per_epoch = 32
+    config.pretrain.epochs = config.transfer.epochs = 1
+    config.transfer.freeze_epochs = 0
+    config.transfer.protocols = ("finetune",)
+    config.pretrain.update(pretrain)
+    return config
+
+
+def describe(step, state, batch):
+    """Shapes, types and places of what goes into a step, and its FLOPs."""
+    arrays = jax.tree.leaves_with_path((state, batch))
+    names = {jax.tree_util.keystr(path): (a.shape, str(a.dtype), str(a.sharding.spec)) for path, a in arrays}
+    return names, step.lower(state, batch).cost_analysis()["flops"]
+
+
+def test_the_planned_steps_are_those_that_a_run_takes(tmp_path, monkeypatch):
+    config, taken, known, jit_step = tiny(), [], [], train.jit_step
+
+    def recording(*args):
+        step = jit_step(*args)
+
+        def first(state, batch):
+            if step not in known:
+                taken.append(describe(step, state, batch))
+                known.append(step)
+            return step(state, batch)
+
+        return first
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "jit_step", recording)
+        experiment.run(config, tmp_path)
+    mesh = sharding.make_mesh(2, 1)
+    pretrain, transfer = plan.phases(config, plan.known_images(config.data, 0, 0))
+    assert describe(*pretrain.step(16, mesh)) == taken[0]
+    assert describe(*transfer.step(16, mesh)) == taken[-1] != taken[0]
+    steps = [
+        sum(json.loads(line)["phase"].startswith(phase) and "loss" in json.loads(line) for line in lines)
+        for lines in [(tmp_path / "metrics.jsonl").read_text().splitlines()]
+        for phase in ("pretrain", "finetune")
+    ]
+    assert [pretrain.seen, transfer.seen] == [16 * n for n in steps]
+
+
+def test_images_are_known_of_datasets_and_asked_for_otherwise():
+    config = tiny()
+    assert plan.known_images(config.data, 0, 0) == (120, 1, 3, "float32")
+    assert plan.known_images(config.data, 7, 3) == (7, 3, 3, "float32")
+    config.data.name = "ham10000"
+    assert plan.known_images(config.data, 0, 0) == (10015, 3, 7, "uint8")
+    config.data.name = "npz"
+    with pytest.raises(UserError, match="--images is missing"):
+        plan.known_images(config.data, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ((), "give one of --topology"),
+        (("--topology=v5e:4x4", "--sweep=v5e:2x2"), "give one of --topology"),
+        (("--topology=v7:4x4",), "'v7:4x4' begins with no known chip"),
+        (("--topology=v5e:4x4",), "libtpu, which compiles for TPUs, is not installed: pip install 'jaxssl[tpu]'"),
+        (("--sweep=v5e:2x2,v5e:4",), "'v5e:4' needs 2 sides"),
+        (("--topology=v5e:4x4", "--config.data.name=npz"), "--images is missing"),
+        (("--topology=v5e:4x4", "--config.pretrain.epohcs=1"), "epohcs"),
+    ],
+)
+def test_a_mistake_is_said_in_one_line(command, monkeypatch, arguments, line):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    code, _, errors = command("--config=tests/tiny_config.py", *arguments)
+    assert code == 2
+    assert errors.startswith("jaxssl: ") and errors.count("\n") == 1 and line in errors
+
+
+def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
+    mesh = sharding.make_mesh(8, 1)
+    (phase, _) = plan.phases(tiny(batch_size=12), plan.known_images(tiny().data, 0, 0))
+    with pytest.raises(UserError, match=r"pretrain\.batch_size=12 does not divide among 8 devices"):
+        plan.compile_step(phase, 12, mesh)
+
+
+@pytest.mark.parametrize(
+    ("said", "bytes"),
+    [
+        ("RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 23.50G of 15.75G hbm.", 23.5 * 2**30),
+        ("RESOURCE_EXHAUSTED: ... required for HLO temporaries (512.00M) exceeds available HBM (15.75G).", 2**29),
+    ],
+)
+def test_a_refusal_of_the_compiler_says_what_is_needed(said, bytes):
+    assert plan.too_much(said) == bytes
+    with pytest.raises(UserError, match="does not compile"):
+        plan.too_much("INTERNAL: something else")
+
+
+def test_parts_of_a_program_are_named_alike_and_ordered_by_their_cycles():
+    names = ("jit(step)/jvp(ResNet)/layer1_0/conv1/dot", "jit(step)/jvp(ResNet)/layer2_3/conv2/dot", "jit(step)/add")
+    kernels = tuple(tpu.Kernel(name, 0, cycles, 2) for name, cycles in zip(names, (10, 20, 10), strict=True))
+    assert plan.shares(tpu.Program(0, True, 0, kernels)) == [("ResNet/layer/conv/dot", 0.75), ("add", 0.25)]
+
+
+def point(chips, step):
+    seconds = {"step": step, "messages": 0.0}
+    return {
+        "topology": f"v5e:{chips}",
+        "chips": chips,
+        "batch_size": 8 * chips,
+        "memory_bytes": 2**30,
+        "fits": True,
+        "seconds": seconds,
+        "utilisation": 0.5,
+        "images_per_second": 8 * chips / step,
+        "chip_hours": chips * step,
+    }
+
+
+def test_a_sweep_says_how_much_of_each_chip_is_left(capsys):
+    points = [point(4, 1.0), point(16, 1.25), {**point(64, 2.0), "fits": False}]
+    plan.Console(width=200).print(plan.table(points))
+    out = capsys.readouterr().out
+    assert "100 %" in out and "80 %" in out and "does not fit" in out
+    assert plan.picture(points).count("<svg") == 1
+
+
+# With the compiler.
+
+compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
+
+
+@compiler
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "gflops_an_image", "parameters"),
+    [
+        # ResNet-50 takes 4.1 G multiply-adds: forth and back for two views, and forth for those of the target.
+        (("--config=configs/byol_ham.py",), 2 * 4.1 * 2 * (3 + 1), 23.5e6),
+        # ViT-B/16 takes 17.6 G for all 197 tokens; 50 of them are seen.
+        (
+            (
+                "--config=configs/mae_brain_tumor.py",
+                "--config.model.name=vit_base",
+                "--config.model.kw.patch=16",
+                "--config.model.dtype=bfloat16",
+                "--config.data.image_size=224",
+                "--config.pretrain.batch_size=1024",
+            ),
+            2 * 17.6 * 50 / 197 * 3,
+            86e6,
+        ),
+    ],
+    ids=["byol", "mae"],
+)
+def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, parameters):
+    file = tmp_path / "plan.json"
+    code, said, errors = command(
+        *arguments, "--topology=v5e:4x4", "--config.transfer.protocols=()", "--nolargest", f"--json={file}"
+    )
+    assert code == 0, errors
+    assert "utilisation" in said and "Left out" in said
+    (found,) = json.loads(file.read_text())["plans"]
+    assert found["fits"] and found["memory_bytes"] < 16 * 2**30
+    # Projectors, the decoder, augmentation and all that is not a product come on top.
+    an_image = found["flops"] * found["chips"] / found["batch_size"] / 1e9
+    assert gflops_an_image < an_image < 1.6 * gflops_an_image
+    # Data-parallel: all gradients are added up once, in float32.
+    added = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
+    assert 4 * parameters < added < 8 * parameters
+    assert 0.05 < found["utilisation"] < 0.8
+    assert found["seconds"]["step"] >= max(found["seconds"][name] for name in ("compute", "memory", "kernels"))
