@@ -54,10 +54,10 @@ def properties(audit: Audit) -> dict[str, str]:
     exact, groups = audit["exact"], audit["groups"]
     sizes = [f"{width} × {height} px ({images:,})" for width, height, images in audit["sizes"]["commonest"][:3]]
     values = [f"{kind} from {plain(low)} to {plain(high)}" for kind, (low, high) in audit["values"].items()]
-    known = f"{groups['count']:,}, of which {len(groups['across_splits']):,} are on two sides of the split"
+    torn = f"{len(groups['across_splits']):,} on two sides of the split"
     return {
         "Images": f"{audit['images']:,}",
-        "Groups": known if groups["known"] else "unknown",
+        "Groups": f"{groups['count']:,}, {torn}" if groups["known"] else "unknown",
         "Size as held": ", ".join(sizes),
         "Channels": ", ".join(f"{channels} ({images:,})" for channels, images in audit["channels"].items()),
         "Values": ", ".join(values),

@@ -68,8 +68,8 @@ def read(workdir: Path) -> Gallery:
     if not file.exists():
         return {}
     try:
-        with np.load(file, allow_pickle=False) as archive:
-            return dict(archive)
+        with open(file, "rb") as stream:
+            return dict(np.load(stream, allow_pickle=False))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{file} cannot be read ({error}): delete it, and the run's command makes it again") from error
 

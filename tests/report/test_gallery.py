@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import augment, config, models, trained
 from jaxssl.data import source
+from jaxssl.models import vit
 from jaxssl.models.heads import Linear
 from jaxssl.objectives import byol, inpaint, mae, rotation
 from jaxssl.preparation import Setup
@@ -187,8 +188,6 @@ def test_attention_against_numpy(pool):
     image = np.random.default_rng(0).normal(size=(2, 8, 12, 1)).astype(np.float32)
     variables = jax.tree.map(np.asarray, encoder.init(jax.random.key(0), image, train=False))
     p = variables["params"]
-    from jaxssl.models import vit
-
     tokens = np.asarray(vit.patchify(image, 4)) @ p["patch_embed"]["kernel"] + p["patch_embed"]["bias"]
     tokens = tokens + vit.sincos_positions(2, 3, 8)
     extra = np.concatenate([p["cls_token"], p["reg_token"]], 1)

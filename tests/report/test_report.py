@@ -124,7 +124,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def add_gallery(workdir, results, channels=3, side=24, images=30, **change):
+def add_gallery(workdir, results, channels=3, side=24, images=30, groups=9, **change):
     """Pictures and an audit as a run leaves them, of noise."""
     rng = np.random.default_rng(1)
     classes, depth = results["dataset"]["classes"], channels if channels in (1, 3) else 1
@@ -172,7 +172,11 @@ def add_gallery(workdir, results, channels=3, side=24, images=30, **change):
     (workdir / "audit.json").write_text(
         json.dumps(
             rows
-            | {"counts": counts, "majority": most, "groups": {"known": True, "count": 9, "across_splits": []}}
+            | {
+                "counts": counts,
+                "majority": most,
+                "groups": {"known": groups is not None, "count": groups, "across_splits": []},
+            }
             | {"channels": {"3": images}, "dtypes": {"uint8": images}, "values": {"uint8": [0, 255]}, "exact": none}
             | {"sizes": {"commonest": [[24, 24, images]]}, "nonfinite": [], "constant": []}
         )
@@ -336,7 +340,7 @@ def test_names_stay_text(tmp_path):
 
 def test_one_class(tmp_path):
     results = make(tmp_path, classes=("only",))
-    add_gallery(tmp_path, results, channels=5)
+    add_gallery(tmp_path, results, channels=5, groups=None)
     found = report(tmp_path)
     check(found)
     assert "macro AUC is undefined" in found.words and "always one class" in found.words
