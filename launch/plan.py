@@ -131,7 +131,9 @@ def stepper(
     """`Phase.step` of an objective; nothing is computed, shapes alone go through."""
     d = config.data
     side = d.stored_size or d.image_size
-    pixels = augment.Pixels(0.0, 255.0, (0.5,) * known.channels, (0.25,) * known.channels)
+    # Any numbers do, but for the 0 of 8 bits, which nothing need be done about.
+    low, each = 0.0 if known.dtype == "uint8" else 0.1, (0.5,) * known.channels
+    pixels = augment.Pixels(low, 255.0, each, each, d.asinh)
     view = augment.make(pixels, size=d.image_size, views=objective.views, **c.augment)
 
     def batch_of(size: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
