@@ -7,12 +7,17 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from jaxssl import settings
+
+if __name__ == "__main__":
+    settings.restart()
+
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import config as configuration
-from jaxssl import experiment, processes, settings, train
+from jaxssl import experiment, processes, train
 from jaxssl.errors import Preempted, SickRun, UserError, tell
 
 

@@ -1,13 +1,12 @@
-"""What is set of JAX before it starts, with a reason each; the environment variable of an option's name goes before.
+"""What is set of JAX, XLA and the memory before they start, with a reason each.
 
-XLA_FLAGS are left as they are found: no result here depends on one.
+An environment variable of an option's name goes before it, and so does a flag that stands in XLA_FLAGS already.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
-
-import jax
 
 OPTIONS: dict[str, Any] = {
     # A run that goes on, as after each preemption, compiles nothing that it compiled before.
@@ -17,9 +16,31 @@ OPTIONS: dict[str, Any] = {
     # It would take SIGTERM for itself, and knows nothing of SIGUSR1; jaxssl.train agrees on both.
     "jax_enable_preemption_service": False,
 }
+XLA_FLAGS = {
+    # The scheduler that lets operations run beside one another takes twice the memory, and with two cores no less time.
+    "xla_cpu_enable_concurrency_optimized_scheduler": "false",
+    # As wide as AVX-512, where XLA stays at half of it by itself; without AVX-512 it changes nothing.
+    "xla_cpu_prefer_vector_width": "512",
+}
+# On CPUs each step takes its memory anew: by pages of 2 MiB instead of 4 KiB it is a seventh faster.
+HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+
+
+def restart() -> None:
+    """Starts this command anew, once, with what the C library reads when a process begins and at no other time."""
+    name, value = HUGE_PAGES
+    if sys.platform == "linux" and name not in os.environ:
+        os.environ[name] = value
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def apply() -> None:
+    """Sets the rest. Call it before JAX computes anything."""
+    import jax  # Not above: a command that restarts need not load it twice.
+
     for name, value in OPTIONS.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
+    given = os.environ.get("XLA_FLAGS", "")
+    new = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
+    os.environ["XLA_FLAGS"] = " ".join([given, *new]).strip()

@@ -1,0 +1,35 @@
+"""What is set before JAX starts: the user's own word goes before ours, and Python starts anew once at most."""
+
+import os
+import sys
+
+import jax
+import pytest
+
+from jaxssl import settings
+
+
+def test_flags_of_the_user_stay(monkeypatch):
+    mine, ours = list(settings.XLA_FLAGS)
+    monkeypatch.setenv("XLA_FLAGS", f"--{mine}=true")
+    settings.apply()
+    settings.apply()
+    assert os.environ["XLA_FLAGS"] == f"--{mine}=true --{ours}={settings.XLA_FLAGS[ours]}"
+
+
+def test_xla_takes_the_flags(monkeypatch):
+    flags = [f"--{name}={value}" for name, value in settings.XLA_FLAGS.items()]
+    assert set(flags) <= set(os.environ["XLA_FLAGS"].split())
+    # An unknown flag would have ended the process here.
+    assert jax.jit(lambda x: x + 1)(1) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the C library of Linux is told")
+def test_a_command_starts_anew_once(monkeypatch):
+    started = []
+    monkeypatch.setattr(os, "execv", lambda *arguments: started.append(arguments))
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    settings.restart()
+    settings.restart()
+    assert started == [(sys.executable, [sys.executable, *sys.orig_argv[1:]])]
+    assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
