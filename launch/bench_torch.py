@@ -1,0 +1,71 @@
+"""In PyTorch what lightly's benchmark has not: a supervised step, and the features of an encoder in `eval()`.
+
+    peer/bin/python launch/bench_torch.py --method supervised --model tf_efficientnet_lite0 --size 64 --batch 64
+
+One JSON line with the fields that `launch/bench.py` compares. There is no augmentation, nor in that script for these
+methods: end to end is from uint8 images in memory. Channels are last in memory, which is PyTorch's faster order here.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import time
+
+import timm
+import torch
+from torch import nn
+
+CLASSES = 10
+
+
+def main() -> None:
+    p = argparse.ArgumentParser()
+    p.add_argument("--method", choices=("supervised", "features"), default="supervised")
+    p.add_argument("--model", default="tf_efficientnet_lite0")
+    p.add_argument("--size", type=int, default=64)
+    p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--steps", type=int, default=6)
+    a = p.parse_args()
+    training = a.method == "supervised"
+    net = timm.create_model(a.model, num_classes=CLASSES if training else 0).to(memory_format=torch.channels_last)
+    net.train(training)
+    optimizer = torch.optim.SGD(net.parameters(), 0.05, momentum=0.9)
+    images = torch.randint(0, 256, (2048, 3, a.size, a.size), dtype=torch.uint8)
+    labels = torch.randint(0, CLASSES, (2048,))
+
+    def prepare(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = (images[rows].float() / 255 - 0.5) / 0.25
+        return x.to(memory_format=torch.channels_last), labels[rows]
+
+    def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        if not training:
+            with torch.inference_mode():
+                net(x).sum().item()
+            return
+        loss = nn.functional.cross_entropy(net(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loss.item()
+
+    step(*prepare(torch.arange(a.batch)))
+    since = time.perf_counter()
+    for _ in range(a.steps):
+        step(*prepare(torch.randperm(2048)[: a.batch]))
+    whole = time.perf_counter() - since
+    alone, batch = [], prepare(torch.arange(a.batch))
+    for _ in range(max(3, a.steps // 2)):
+        since = time.perf_counter()
+        step(*batch)
+        alone.append(time.perf_counter() - since)
+    found = {
+        "images_per_second": round(a.batch * a.steps / whole, 1),
+        "images_per_second_step_only": round(a.batch / statistics.median(alone), 1),
+        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    print(json.dumps({"peer": "torch", "method": a.method, "model": a.model, "size": a.size, "batch": a.batch} | found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Every kind of measurement ends and can be compared with the peer's; how fast it is, no test asks."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+SPEC = importlib.util.spec_from_file_location("bench", Path(__file__).parents[2] / "launch" / "bench.py")
+bench = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(bench)
+
+TINY = ["--size=32", "--patch=16", "--batch=8", "--images=16", "--steps=2", "--depth=1"]
+
+
+def printed(capsys, *options):
+    bench.main([*TINY, *options])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_all_of_a_line(capsys, monkeypatch):
+    monkeypatch.setattr(bench, "first_steps", lambda a: [2.0, 1.0])
+    found = printed(capsys, "--method=simclr", "--streamed")
+    assert found["seconds"].keys() == {"read", "augment", "step", "forward", "backward", "update"}
+    assert min(found[name] for name in ("images_per_second", "images_per_second_step_only", "read", "augment")) > 0
+    assert found["first_step_seconds"] == {"cold": 2.0, "cached": 1.0}
+    # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP, of which the last maps, of one
+    # to 16 pixels, multiply padding that is not counted.
+    assert 0.5 < found["gflop_a_step"] / (8 * 2 * 3 * 0.0363) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["byol", "mae", "supervised", "features"])
+def test_every_method(method, capsys):
+    options = ["--model=vit_tiny", "--depth=0"] if method == "mae" else []
+    found = printed(capsys, f"--method={method}", "--brief", *options)
+    assert found["method"] == method and found["peak_rss_mib"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["batch", "size", "depth", "images"])
+def test_growth(what, capsys, monkeypatch):
+    values = {"batch": (8, 16), "size": (32, 64), "depth": (1, 2), "images": (16, 32)}[what]
+    monkeypatch.setitem(bench.GROWTH, what, values)
+    found = printed(capsys, "--method=supervised", f"--grow={what}")
+    assert list(found["seconds"]) == [str(value) for value in values] and isinstance(found["exponent"], float)
+
+
+def test_turns_with_a_peer(capsys, monkeypatch, tmp_path):
+    """Both are told to do the same work, one after the other; the ratio is that of the medians."""
+    script = "import json, sys; print(json.dumps({'images_per_second': %d, 'images_per_second_step_only': %d, "
+    script += "'peak_rss_mib': 10, 'asked': sys.argv[1:]}))"
+    ours, theirs = tmp_path / "ours.py", tmp_path / "theirs.py"
+    ours.write_text(script % (30, 40))
+    theirs.write_text(script % (20, 10))
+    asked = []
+    last_line = bench.last_line
+    monkeypatch.setattr(bench, "this", lambda: [sys.executable, str(ours)])
+    monkeypatch.setattr(bench, "last_line", lambda command: asked.append(last_line(command)) or asked[-1])
+    bench.main(["--all", "--turns=2", "--steps=3", f"--peer={sys.executable} {theirs}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + sum(of_lightly for *_, of_lightly in bench.LINES)
+    assert "**4.00**: 40 (40-40) against 10 (10-10) | **1.50**: 30 (30-30) against 20 (20-20)" in lines[2]
+    assert [run["images_per_second"] for run in asked[:4]] == [30, 20, 30, 20]
+    mae = [" ".join(run["asked"]) for run in asked if "mae" in run["asked"]]
+    assert mae[0] == "--method mae --model vit_tiny --size 64 --patch 8 --batch 128 --brief --steps=3"
+    assert mae[1] == "--method mae --model vit_tiny_patch16_224 --size 64 --patch 8 --batch 128 --steps=3"
