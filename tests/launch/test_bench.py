@@ -25,8 +25,8 @@ def test_all_of_a_line(capsys, monkeypatch):
     assert found["seconds"].keys() == {"read", "augment", "step", "forward", "backward", "update"}
     assert min(found[name] for name in ("images_per_second", "images_per_second_step_only", "read", "augment")) > 0
     assert found["first_step_seconds"] == {"cold": 2.0, "cached": 1.0}
-    # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP, of which the last maps, of one
-    # to 16 pixels, multiply padding that is not counted.
+    # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP, with the products of padding,
+    # many in maps of one to 16 pixels, that are not counted.
     assert 0.5 < found["gflop_a_step"] / (8 * 2 * 3 * 0.0363) < 1
 
 
