@@ -54,7 +54,8 @@ def precision_recall(truth: np.ndarray, scored: np.ndarray, groups: np.ndarray, 
         first = np.searchsorted(true / true[-1], GRID)
         return (true / (true + false))[np.minimum(first, len(true) - 1)]
 
-    return Curve(recall, precision, *band(truth, scored, groups, at_grid, seed))
+    # Without scikit-learn's last point, a precision of 1 at a recall of 0, which no image has shown.
+    return Curve(recall[:-1], precision[:-1], *band(truth, scored, groups, at_grid, seed))
 
 
 def band(

@@ -40,7 +40,7 @@ def count_table(audit: Audit) -> str:
         lines.append(table_row(f"{len(names) - len(shown)} others", [f"{images:,}" for images in rest]))
     lines.append(table_row("<strong>all</strong>", [f"{sum(of.values()):,}" for of in counts.values()]))
     commonest = [
-        f"{100 * most['accuracy']:.1f} %" if (most := audit["majority"].get(split)) else "" for split in counts
+        f"{100 * most['accuracy']:.1f}\u00a0%" if (most := audit["majority"].get(split)) else "" for split in counts
     ]
     if any(commonest):
         lines.append(table_row("share of the commonest class", commonest))

@@ -234,7 +234,7 @@ def embedding(setup: Setup, rows: np.ndarray, features: np.ndarray) -> dict[str,
         "map_images": picture(setup, plain(setup, rows), SMALL),
         "map_pca": low[:, :2].astype(np.float32),
         "map_share": pca.explained_variance_ratio_[:2],
-        "map_tsne": tsne.astype(np.float32),
+        "map_tsne": PCA(2, svd_solver="full").fit_transform(tsne).astype(np.float32),  # Turned to lie along the page.
     }
 
 

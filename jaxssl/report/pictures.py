@@ -186,7 +186,7 @@ def embedding(gallery: Gallery, results: dict[str, Any], evaluation: str, judged
             label = f"{title} of {len(labels)} test images, by {key.by}"
             drawn = figures.scatter(f"map-{name}-{i}", label, points, key.kinds, aspect)
             panels.append(panel(f"By {key.by}", f'<div class="plot" data-points="{pairs}">{drawn}</div>'))
-        parts.append(f"<h3>{title}</h3><p>{escape(text)}</p>{grid(panels, 'square')}")
+        parts.append(f"<h3>{title}</h3><p>{escape(text)}</p>{grid(panels)}")
     what = initialisation(about(gallery)["init"], results)
     text = (
         f"{len(labels)} test images by the features of the encoder ({what}), scaled to length 1. Point at one, or move "

@@ -81,6 +81,7 @@ svg text { font-family: inherit !important; font-variant-numeric: tabular-nums; 
 .swatch.random { border-top-style: dashed; border-color: var(--random); }
 .swatch.imagenet { border-top-style: dotted; border-color: var(--imagenet); }
 .swatch.imagenet-ssl, .swatch.imagenet-supervised { border-top-style: double; border-color: var(--both); }
+.grid + h3 { margin-top: 2.5rem; }
 svg.interval { display: inline-block; width: 150px; height: 18px; vertical-align: middle; }
 .differences { margin-bottom: 2rem; }
 .differences caption { color: var(--ink); font-size: 1rem; font-weight: 600; }
@@ -93,7 +94,7 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
 .key { gap: .15rem 1.1rem; margin-bottom: .35rem; font-size: .875rem; }
 .key li:first-child { color: var(--muted); }
 .key .rest { color: var(--muted); }
-.plot { position: relative; max-width: 17rem; background: var(--soft); touch-action: pan-y; }
+.plot { position: relative; max-width: 24rem; background: var(--soft); touch-action: pan-y; }
 .here {
   position: absolute; width: 18px; height: 18px; margin: -9px 0 0 -9px; border: 2px solid var(--ink);
   border-radius: 50%; pointer-events: none;

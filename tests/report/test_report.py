@@ -190,7 +190,7 @@ def report(workdir):
 def check(found):
     """What holds for every page."""
     assert len(found.ids) == len(set(found.ids))
-    used = [a[k][1:] for _, a in found.tags for k in ("href", "xlink:href") if k in a]
+    used = [a[k][1:] for _, a in found.tags for k in ("href", "xlink:href") if a.get(k, "").startswith("#")]
     used += [m for _, a in found.tags for v in a.values() for m in re.findall(r"url\(#([^)]+)\)", v or "")]
     used += [a["for"] for _, a in found.tags if "for" in a]
     assert set(used) <= set(found.ids)
