@@ -16,6 +16,7 @@ compiler expects of its kernels, and then that of all messages among chips. None
 import importlib.util
 import inspect
 import io
+import math
 import os
 import re
 import sys
@@ -253,14 +254,20 @@ def part_of(name: str) -> str:
 
 def largest_batch(phase: Phase, mesh: Mesh, planned: dict[str, Any]) -> int:
     """The largest batch that fits, within an eighth; 0 where none does."""
-    known = {planned["batch_size"]: planned["fits"]}
+    known, unit = {planned["batch_size"]: planned["fits"]}, mesh.size * phase.c.accumulate
 
     def fits(batch_size: int) -> bool:
         if batch_size not in known:
             known[batch_size] = compile_step(phase, batch_size, mesh).fits
         return known[batch_size]
 
-    return tpu.largest(fits, planned["batch_size"], mesh.size * phase.c.accumulate)
+    # What the state takes stays, the rest grows with the batch: a start that is nearly right.
+    _, state, _ = phase.step(planned["batch_size"], mesh)
+    parts = ((a.sharding.shard_shape(a.shape), a.dtype) for a in jax.tree.leaves(state) if a.dtype != state.key.dtype)
+    stays = sum(math.prod(shape) * dtype.itemsize for shape, dtype in parts)
+    grows = (planned["memory_bytes"] - stays) / planned["batch_size"]
+    start = int((0.95 * planned["memory_of_chip"] - stays) / grows) // unit * unit
+    return tpu.largest(fits, max(unit, start), unit)
 
 
 def sweep(config: ConfigDict, known: Images, places: list[tpu.Slice]) -> list[dict[str, Any]]:

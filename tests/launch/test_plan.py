@@ -116,6 +116,24 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         plan.compile_step(phase, 12, mesh)
 
 
+@pytest.mark.parametrize("batch_size", [160, 4096])
+def test_the_largest_batch_takes_few_compilations(monkeypatch, batch_size):
+    mesh, tried = sharding.make_mesh(8, 1), []
+    phase = plan.phases(tiny(), plan.known_images(tiny().data, 0, 0))[0]
+
+    def compile_step(phase, batch_size, mesh):
+        tried.append(batch_size)
+        memory = 5e4 + 1e3 * batch_size
+        return tpu.Program(memory, memory <= 1e6)
+
+    monkeypatch.setattr(plan, "compile_step", compile_step)
+    memory = compile_step(phase, batch_size, mesh).memory
+    planned = {"batch_size": batch_size, "memory_bytes": memory, "fits": memory <= 1e6, "memory_of_chip": 1e6}
+    found = plan.largest_batch(phase, mesh, planned)
+    assert 950 / (1 + 1 / 8) - 8 <= found <= 950
+    assert len(tried) <= 5
+
+
 @pytest.mark.parametrize(
     ("said", "bytes"),
     [
