@@ -319,21 +319,27 @@ def message_seconds(collective: Collective, place: Slice) -> float:
 
 
 def largest(fits: Callable[[int], bool], start: int, unit: int, precision: float = 1 / 8) -> int:
-    """The largest multiple of `unit` that fits, but for a share of `precision`, by bisection from `start`; 0 for none.
+    """The largest multiple of `unit` that fits, but for a share of `precision`, by bisection; 0 for none.
+
+    A trial may take minutes: from `start` it goes on in steps that double, so that a good start needs two.
 
     Args:
       fits: whether so many do; if some do, fewer do.
-      start: a multiple of `unit`.
+      start: where to begin; a multiple of `unit`.
       unit: the least number.
-      precision: more than this share above the answer does not fit.
+      precision: no number that is more than this share above the answer fits.
     """
-    low, high = 0, math.inf
+    low, high, share = 0, math.inf, precision
     trial = start
     while high - low > max(unit, precision * low):
         if fits(trial):
             low = trial
         else:
             high = trial
-        trial = 2 * low if math.isinf(high) else (low + high) // 2 // unit * unit
-        trial = max(trial, unit)
+        if low and high < math.inf:
+            trial = (low + high) / 2
+        else:
+            trial = low * (1 + share) if low else high / (1 + share)
+            share *= 2
+        trial = max(unit * (low // unit + 1), int(trial) // unit * unit)
     return low

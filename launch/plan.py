@@ -6,7 +6,8 @@
 It needs the extra `tpu`, which holds the compiler, and no images: their number is known of most datasets, and given by
 `--images` of others. `--topology` compiles pretraining and fine-tuning, says whether they fit, and searches the largest
 batch that does, which compiles a few times more (`--nolargest` does not). `--sweep` compiles the first of them for each
-topology with the batch a chip held: weak scaling.
+topology with the batch a chip held: weak scaling. A ResNet-50 in BYOL takes the compiler some ten minutes of a core;
+`--once` compiles for the first slice alone, and recounts what its messages take on the others.
 
 The time of a step is the longest of three, FLOPs at the chip's peak, bytes at the bandwidth of its memory, and what the
 compiler expects of its kernels, and then that of all messages among chips. None of it is measured on a TPU. Exit codes:
@@ -16,6 +17,7 @@ compiler expects of its kernels, and then that of all messages among chips. None
 import importlib.util
 import inspect
 import io
+import math
 import os
 import re
 import sys
@@ -203,9 +205,8 @@ def too_much(error: str) -> float:
 # The plan.
 
 
-def plan(phase: Phase, place: tpu.Slice, mesh: Mesh, batch_size: int) -> dict[str, Any]:
+def plan(phase: Phase, place: tpu.Slice, batch_size: int, program: tpu.Program) -> dict[str, Any]:
     """The numbers of one training on one slice, as `--json` has them."""
-    program = compile_step(phase, batch_size, mesh)
     found = {
         "phase": phase.name,
         "topology": place.name,
@@ -253,24 +254,42 @@ def part_of(name: str) -> str:
 
 def largest_batch(phase: Phase, mesh: Mesh, planned: dict[str, Any]) -> int:
     """The largest batch that fits, within an eighth; 0 where none does."""
-    known = {planned["batch_size"]: planned["fits"]}
+    known, unit = {planned["batch_size"]: planned["fits"]}, mesh.size * phase.c.accumulate
 
     def fits(batch_size: int) -> bool:
         if batch_size not in known:
             known[batch_size] = compile_step(phase, batch_size, mesh).fits
         return known[batch_size]
 
-    return tpu.largest(fits, planned["batch_size"], mesh.size * phase.c.accumulate)
+    # What the state takes stays, the rest grows with the batch: a start that is nearly right.
+    _, state, _ = phase.step(planned["batch_size"], mesh)
+    parts = ((a.sharding.shard_shape(a.shape), a.dtype) for a in jax.tree.leaves(state) if a.dtype != state.key.dtype)
+    stays = sum(math.prod(shape) * dtype.itemsize for shape, dtype in parts)
+    grows = (planned["memory_bytes"] - stays) / planned["batch_size"]
+    start = int((0.95 * planned["memory_of_chip"] - stays) / grows) // unit * unit
+    return tpu.largest(fits, max(unit, start), unit)
 
 
-def sweep(config: ConfigDict, known: Images, places: list[tpu.Slice]) -> list[dict[str, Any]]:
-    """The first training of a config on each slice, with as many images a chip as the config has on the first."""
-    phase = phases(config, known)[0]
-    first = mesh_of(config, places[0])
-    sharding.check_batch(f"{phase.name}.batch_size", phase.c.batch_size, first)
-    each = phase.c.batch_size // first.size
-    meshes = [mesh_of(config, place) for place in places]
-    return [plan(phase, place, mesh, each * mesh.size) for place, mesh in zip(places, meshes, strict=True)]
+def sweep(config: ConfigDict, known: Images, places: list[tpu.Slice], once: bool) -> list[dict[str, Any]]:
+    """The first training of a config on each slice, with as many images a chip as the config has on the first.
+
+    With `once` the program of the first slice stands for all, whose chips do the same and wait for others: that of
+    another number of chips may differ a little in how messages are put together.
+    """
+    phase, mesh = phases(config, known)[0], mesh_of(config, places[0])
+    first = compile_step(phase, phase.c.batch_size, mesh)
+    if once and (mesh.size < places[0].chips or any(c.group not in (2, mesh.size) for c in first.collectives)):
+        raise UserError("--once needs a mesh of all chips with mesh.fsdp=1: else messages go to parts of the slice")
+    each = phase.c.batch_size // mesh.size
+    points = [plan(phase, places[0], phase.c.batch_size, first)]
+    for place in places[1:]:
+        if once:
+            wider = tuple(c._replace(group=place.chips) if c.group == mesh.size else c for c in first.collectives)
+            points.append(plan(phase, place, each * place.chips, first._replace(collectives=wider)))
+        else:
+            mesh = mesh_of(config, place)
+            points.append(plan(phase, place, each * mesh.size, compile_step(phase, each * mesh.size, mesh)))
+    return points
 
 
 # What is said.
@@ -359,6 +378,9 @@ def define() -> flags.FlagValues:
     config_flags.DEFINE_config_file("config", None, "A file of configs/, its argument after a colon.", **given)
     flags.DEFINE_string("topology", None, "The slice to plan for, such as v5e:4x4.", **given)
     flags.DEFINE_list("sweep", [], "Slices to compare, the batch a chip held.", **given)
+    flags.DEFINE_bool(
+        "once", False, "Compile for the first slice of a sweep alone, and count its messages anew.", **given
+    )
     flags.DEFINE_integer("images", 0, "How many the dataset has, all splits together; 0: as published.", **given)
     flags.DEFINE_integer("channels", 0, "Of an image; 0: as published, or 3.", **given)
     flags.DEFINE_bool("largest", True, "Search the largest batch that fits.", **given)
@@ -385,7 +407,7 @@ def main(arguments: list[str]) -> int:
         # The compiler is enough: nothing is run, and a TPU that is here is left to others.
         jax.config.update("jax_platforms", "cpu")
         if values.sweep:
-            points = sweep(config, known, places)
+            points = sweep(config, known, places, values.once)
             console.print(
                 "The batch a chip is held (weak scaling); efficiency is images a second and chip, against the first."
             )
@@ -396,7 +418,8 @@ def main(arguments: list[str]) -> int:
             (place,) = places
             mesh, points = mesh_of(config, place), []
             for phase in phases(config, known):
-                points.append(plan(phase, place, mesh, phase.c.batch_size))
+                program = compile_step(phase, phase.c.batch_size, mesh)
+                points.append(plan(phase, place, phase.c.batch_size, program))
                 if values.largest:
                     points[-1]["largest_batch"] = largest_batch(phase, mesh, points[-1])
                 console.print(said(points[-1]))

@@ -152,6 +152,13 @@ def test_the_largest_batch_is_found_from_anywhere(limit, start, unit):
     assert len(tried) == len(set(tried)) <= 30
 
 
+@pytest.mark.parametrize(("limit", "start"), [(1000, 960), (1000, 992), (1000, 1008)])
+def test_a_good_start_needs_few_trials(limit, start):
+    tried = []
+    tpu.largest(lambda n: tried.append(n) or n <= limit, start, 16)
+    assert len(tried) == 2
+
+
 @pytest.mark.parametrize("name", ["v5:4x4", "v5e", "v5e:4", "v5e:4x4x4", "v5e:0x4", "v5e:32x32", "v5e:axb", "v5p:4"])
 def test_a_slice_that_cannot_be_is_refused(name):
     with pytest.raises(UserError, match="topology"):

@@ -116,6 +116,24 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         plan.compile_step(phase, 12, mesh)
 
 
+@pytest.mark.parametrize("batch_size", [160, 4096])
+def test_the_largest_batch_takes_few_compilations(monkeypatch, batch_size):
+    mesh, tried = sharding.make_mesh(8, 1), []
+    phase = plan.phases(tiny(), plan.known_images(tiny().data, 0, 0))[0]
+
+    def compile_step(phase, batch_size, mesh):
+        tried.append(batch_size)
+        memory = 5e4 + 1e3 * batch_size
+        return tpu.Program(memory, memory <= 1e6)
+
+    monkeypatch.setattr(plan, "compile_step", compile_step)
+    memory = compile_step(phase, batch_size, mesh).memory
+    planned = {"batch_size": batch_size, "memory_bytes": memory, "fits": memory <= 1e6, "memory_of_chip": 1e6}
+    found = plan.largest_batch(phase, mesh, planned)
+    assert 950 / (1 + 1 / 8) - 8 <= found <= 950
+    assert len(tried) <= 5
+
+
 @pytest.mark.parametrize(
     ("said", "bytes"),
     [
@@ -158,6 +176,30 @@ def test_a_sweep_says_how_much_of_each_chip_is_left(capsys):
     assert plan.picture(points).count("<svg") == 1
 
 
+def test_one_program_serves_for_other_slices_but_for_its_messages(monkeypatch):
+    config = tiny()
+    config.mesh.data = 4
+    meshes = {"v5e:2x2": 4, "v5e:2x4": 8}
+    monkeypatch.setattr(plan, "mesh_of", lambda config, place: sharding.make_mesh(meshes[place.name], 1))
+    compiled = []
+
+    def compile_step(phase, batch_size, mesh):
+        compiled.append((batch_size, mesh.size))
+        collectives = (tpu.Collective("all-reduce", 10**6, mesh.size, 2),)
+        return tpu.Program(2**30, True, 1e12, (tpu.Kernel("", 10**9, 10**7, 1),), collectives)
+
+    monkeypatch.setattr(plan, "compile_step", compile_step)
+    places = [tpu.parse_topology(name) for name in meshes]
+    known = plan.known_images(config.data, 0, 0)
+    each = plan.sweep(config, known, places, once=False)
+    assert compiled == [(16, 4), (32, 8)]
+    assert plan.sweep(config, known, places, once=True) == each
+    assert compiled[2:] == [(16, 4)]
+    monkeypatch.setattr(plan, "mesh_of", lambda config, place: sharding.make_mesh(2, 1))
+    with pytest.raises(UserError, match="--once needs a mesh of all chips"):
+        plan.sweep(config, known, places, once=True)
+
+
 # With the compiler.
 
 compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed")
@@ -195,9 +237,9 @@ def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, parameter
     assert "utilisation" in said and "Left out" in said
     (found,) = json.loads(file.read_text())["plans"]
     assert found["fits"] and found["memory_bytes"] < 16 * 2**30
-    # Projectors, the decoder, augmentation and all that is not a product come on top.
+    # Heads, the decoder and augmentation come on top; where a kernel hangs over the border, there is nothing to do.
     an_image = found["flops"] * found["chips"] / found["batch_size"] / 1e9
-    assert gflops_an_image < an_image < 1.6 * gflops_an_image
+    assert 0.95 * gflops_an_image < an_image < 1.6 * gflops_an_image
     # Data-parallel: all gradients are added up once, in float32.
     added = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
     assert 4 * parameters < added < 8 * parameters
