@@ -16,11 +16,11 @@ OPTIONS: dict[str, Any] = {
     # It would take SIGTERM for itself, and knows nothing of SIGUSR1; jaxssl.train agrees on both.
     "jax_enable_preemption_service": False,
 }
+# Not xla_cpu_prefer_vector_width=512, though a step is 4 % faster with it: simulated lenses then differ from one run to
+# the next (jaxlib 0.10.2, AVX-512), as if values of other places were read.
 XLA_FLAGS = {
     # The scheduler that lets operations run beside one another takes twice the memory, and with two cores no less time.
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
-    # As wide as AVX-512, where XLA stays at half of it by itself; without AVX-512 it changes nothing.
-    "xla_cpu_prefer_vector_width": "512",
 }
 # On CPUs each step takes its memory anew: by pages of 2 MiB instead of 4 KiB it is a seventh faster.
 HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")

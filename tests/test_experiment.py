@@ -314,6 +314,7 @@ def test_folds_are_runs_of_their_own_from_fresh_weights(tmp_path):
         experiment.run(c, tmp_path / "0")
 
 
+@pytest.mark.slow
 def test_a_fold_after_another_ends_as_it_does_alone(tmp_path):
     """Nothing that one fold has trained is in the next."""
     ended = []

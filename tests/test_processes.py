@@ -63,6 +63,7 @@ def outcome(workdir):
     return text, (workdir / "predictions.csv").read_text(), state
 
 
+@pytest.mark.slow
 def test_preempted_and_killed_it_ends_as_if_undisturbed_and_elsewhere_within_rounding(tmp_path):
     whole, disturbed, moved = (tmp_path / name for name in ("whole", "disturbed", "moved"))
     with started(whole) as run:

@@ -50,6 +50,7 @@ def describe(step, state, batch):
     return names, step.lower(state, batch).cost_analysis()["flops"]
 
 
+@pytest.mark.slow
 def test_the_planned_steps_are_those_that_a_run_takes(tmp_path, monkeypatch):
     config, taken, known, jit_step = tiny(), [], [], train.jit_step
 

@@ -44,6 +44,11 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+def close(a, b):
+    # The order of sums differs, and so does what is left of large terms that nearly cancel.
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=max(1e-5, 1e-6 * np.abs(b).max(initial=0)))
+
+
 @pytest.mark.parametrize("name", objectives.available())
 def test_loss_gradients_and_statistics_are_those_of_one_device(name, monkeypatch, quickly_compiled):
     """The batch is the whole one for statistics, negatives and partners, and no parameter starts at 0 here."""
@@ -63,4 +68,4 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(name, monkeypatch
         (value, (new, metrics)), gradient = value_and_grad(*trees, given, jax.random.key(1))
         found.append(jax.device_get((value, gradient, new, metrics)))
     for other in found[1:]:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found[0], other)
+        jax.tree.map(close, found[0], other)
