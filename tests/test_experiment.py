@@ -125,6 +125,15 @@ def restore(folder, newest=True):
     return jax.tree.map(np.asarray, plain)
 
 
+def test_pictures_are_gathered_at_the_end(done):
+    workdir, _ = done
+    with np.load(workdir / "gallery.npz", allow_pickle=False) as gallery:
+        assert {"views_ids", "map_tsne", "near_ids", "wrong_ids", "heat"} <= set(gallery)
+        test = json.loads((workdir / "splits.json").read_text())["test"]
+        assert set(gallery["map_ids"].tolist()) <= set(test)
+    assert "Nearest neighbours" in (workdir / "report.html").read_text()
+
+
 def test_a_finished_run_is_not_done_again(done):
     workdir, results = done
     before = {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}

@@ -104,6 +104,19 @@ def test_the_network_cannot_see_the_hole():
     assert (gradient[~inside] != 0).mean() > 0.9
 
 
+def test_reconstructions_stand_in_the_holes_alone():
+    _, params, state, _ = made()
+    (images,) = batch()["views"]
+    kw = {name: KW[name] for name in ("sides", "decoder_width")}
+    drawn = jax.jit(functools.partial(inpaint.reconstruct, ENCODER, **kw))(params, state, images, KEY)
+    hole = holes_of()
+    fill = functools.partial(inpaint.fill, ENCODER, autoencoder.Decoder(3), train=False)
+    said, _, _ = jax.jit(fill)(params, state, images, hole)
+    np.testing.assert_array_equal(drawn["mask"], hole)
+    np.testing.assert_array_equal(drawn["masked"], np.where(hole, 0, images))
+    np.testing.assert_allclose(drawn["image"], np.where(hole, said, images), rtol=1e-5, atol=1e-6)
+
+
 def test_each_step_has_its_own_holes():
     objective, params, state, target = made()
     values = {float(objective.loss(params, state, target, batch(), jax.random.key(i))[0]) for i in range(3)}

@@ -7,18 +7,15 @@ its axe.min.js in the environment variable JAXSSL_AXE (`npm pack axe-core` has i
 import os
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1]))
-from test_compare import run as make_run
-from test_report import HOSTILE, add_gallery, make
-
 from jaxssl import compare
 from jaxssl.report import page
+from tests.report.test_report import HOSTILE, add_gallery, make
+from tests.test_compare import run as make_run
 
 pytestmark = pytest.mark.slow
 WIDTHS = (360, 1440)

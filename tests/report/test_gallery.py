@@ -169,8 +169,8 @@ def test_neighbours_are_the_nearest_by_cosine():
 def test_class_activation_adds_up_to_the_logit_over_the_others():
     setup, made, _, _ = found(encoder="resnet")
     image = gallery.plain(setup, setup.splits["test"])
-    heat = gallery.class_activation(setup.encoder, made.tuned.variables, made.tuned.head, image)
-    pooled = setup.encoder.apply(made.tuned.variables, image, train=False)["pooled"]
+    heat = jax.jit(functools.partial(gallery.class_activation, setup.encoder))(*made.tuned[1:3], image)
+    pooled = setup.encode(made.tuned.variables, {"image": setup.source.images[setup.splits["test"]]})
     plain = pooled @ made.tuned.head["linear"]["kernel"]
     predicted = Linear(3).apply({"params": made.tuned.head}, pooled, train=False).argmax(-1)
     expected = plain[np.arange(30), predicted] - plain.mean(1)
@@ -186,7 +186,8 @@ def test_attention_against_numpy(pool):
     """A transformer of one block, head by head and from token to token."""
     encoder = models.make("vit_tiny", **VIT[1] | {"depth": 1, "pool": pool, "registers": 1})
     image = np.random.default_rng(0).normal(size=(2, 8, 12, 1)).astype(np.float32)
-    variables = jax.tree.map(np.asarray, encoder.init(jax.random.key(0), image, train=False))
+    variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), image)
+    variables = jax.tree.map(np.asarray, variables)
     p = variables["params"]
     tokens = np.asarray(vit.patchify(image, 4)) @ p["patch_embed"]["kernel"] + p["patch_embed"]["bias"]
     tokens = tokens + vit.sincos_positions(2, 3, 8)
@@ -202,7 +203,7 @@ def test_attention_against_numpy(pool):
                 weight = np.exp(k @ q[asking] / 2)
                 expected[b] += (weight / weight.sum())[2:]
     expected /= 2 * (1 if pool == "cls" else 6)
-    heat = gallery.attention(encoder, variables, jnp.asarray(image))
+    heat = jax.jit(functools.partial(gallery.attention, encoder))(variables, image)
     np.testing.assert_allclose(heat, expected.reshape(2, 2, 3), rtol=1e-4)
 
 

@@ -1,17 +1,13 @@
 """The page of a comparison: what it says first, its tables and links, and names that would like to be markup."""
 
 import re
-import sys
-from pathlib import Path
-
-sys.path.append(str(Path(__file__).parents[1]))
-from test_compare import LIFT
-from test_compare import run as make_run
-from test_report import HOSTILE, Page, check, make
 
 from jaxssl import compare
 from jaxssl.report import study, words
 from jaxssl.report.__main__ import main
+from tests.report.test_report import HOSTILE, Page, check, make
+from tests.test_compare import LIFT
+from tests.test_compare import run as make_run
 
 
 def written(folder):
