@@ -25,6 +25,8 @@ SHALLOW = {
     "resnet18": {"stages": (1, 1), "width": 4},
     "vit_tiny": {"width": 24, "depth": 1},
 }
+# These share their recipe with simclr_ham or byol_ham, and differ in the dataset.
+ALIKE = ("simclr_isic", "simclr_chest", "simclr_covid", "simclr_idrid", "byol_chest", "byol_hemorrhage", "byol_melanoma")
 # Of the datasets whose images have another number of channels than 1.
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 
@@ -66,7 +68,11 @@ def made_up(channels, seed=0):
     return source.make(pixels, patients % 3, ids, ("a", "b", "c"), groups=[f"p{p}" for p in patients])
 
 
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(file, marks=pytest.mark.slow) if file.stem in ALIKE else file for file in CONFIGS],
+    ids=lambda file: file.stem,
+)
 def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeypatch, quickly_compiled):
     c = load(file).get_config("local")
     images = made_up(CHANNELS.get(c.data.name, 1))
