@@ -26,7 +26,8 @@ SHALLOW = {
     "vit_tiny": {"width": 24, "depth": 1},
 }
 # These share their recipe with simclr_ham or byol_ham, and differ in the dataset.
-ALIKE = ("simclr_isic", "simclr_chest", "simclr_covid", "simclr_idrid", "byol_chest", "byol_hemorrhage", "byol_melanoma")
+ALIKE = {f"simclr_{dataset}" for dataset in ("isic", "chest", "covid", "idrid")}
+ALIKE |= {f"byol_{dataset}" for dataset in ("chest", "hemorrhage", "melanoma")}
 # Of the datasets whose images have another number of channels than 1.
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 
