@@ -159,6 +159,7 @@ pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-
   .scores tbody th { white-space: normal; }
   .scores th, .scores td { padding-right: .9rem; }
 }
+@page { margin: 15mm; }
 @media print {
   :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -167,5 +168,6 @@ pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   .explore, .here { display: none; }
+  .map .grid { grid-template-columns: repeat(3, 1fr); }
 }
 """
