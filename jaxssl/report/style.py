@@ -146,6 +146,7 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
 }
 .confusion .hit { font-weight: 600; }
 .facts { margin: 0 0 2rem; font-size: .9375rem; }
+.scroll + .facts { margin-top: 1.5rem; }
 .facts div { display: grid; grid-template-columns: minmax(8rem, 12rem) 1fr; gap: 0 1.5rem; padding: .3rem 0; }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; }
