@@ -126,7 +126,10 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
   display: block; margin-top: .25rem; font-size: .75rem; line-height: 1.35; color: var(--muted);
   overflow: hidden; text-overflow: ellipsis;
 }
-.row small bdi { white-space: nowrap; }
+.row small bdi {
+  display: inline-block; max-width: calc(100% - 1.2em); overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  vertical-align: bottom;
+}
 .row strong { color: var(--random); font-weight: 600; }
 .strip { justify-content: flex-start; }
 .strip figcaption { font-size: .8125rem; font-weight: 400; color: var(--muted); }
