@@ -143,7 +143,7 @@ def filled(gallery: Gallery) -> str:
         below = ("as it is", "what was seen", "filled in")
         cells = [(image, f"{short(name)}, {text}", text) for image, text in zip(images, below, strict=True)]
         strips.append(strip(named(name), cells))
-    text = "Test images, what is left of them with parts masked by their mean colour, and what the decoder fills in."
+    text = "Test images, what is left of them where parts hold the mean colour, and what the decoder fills in."
     if about(gallery)["objective"] == "mae":
         text += " Where targets were normalised, brightness and contrast of each patch are given to it."
     return f"<h3>Masked and filled in</h3>{section(text, grid(strips))}"

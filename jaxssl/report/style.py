@@ -126,7 +126,10 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
   display: block; margin-top: .25rem; font-size: .75rem; line-height: 1.35; color: var(--muted);
   overflow: hidden; text-overflow: ellipsis;
 }
-.row small bdi { white-space: nowrap; }
+.row small bdi {
+  display: inline-block; max-width: calc(100% - 1.2em); overflow: hidden; text-overflow: ellipsis; white-space: nowrap;
+  vertical-align: bottom;
+}
 .row strong { color: var(--random); font-weight: 600; }
 .strip { justify-content: flex-start; }
 .strip figcaption { font-size: .8125rem; font-weight: 400; color: var(--muted); }
@@ -146,6 +149,7 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
 }
 .confusion .hit { font-weight: 600; }
 .facts { margin: 0 0 2rem; font-size: .9375rem; }
+.scroll + .facts { margin-top: 1.5rem; }
 .facts div { display: grid; grid-template-columns: minmax(8rem, 12rem) 1fr; gap: 0 1.5rem; padding: .3rem 0; }
 .facts dt { color: var(--muted); }
 .facts dd { margin: 0; }
@@ -159,6 +163,7 @@ pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-
   .scores tbody th { white-space: normal; }
   .scores th, .scores td { padding-right: .9rem; }
 }
+@page { margin: 15mm; }
 @media print {
   :root { color-scheme: light; }
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -167,5 +172,6 @@ pre { margin: 0; padding: .9rem 1rem; background: var(--soft); white-space: pre-
   h2, h3 { break-after: avoid; }
   .scroll { overflow: visible; }
   .explore, .here { display: none; }
+  .map .grid { grid-template-columns: repeat(3, 1fr); }
 }
 """
