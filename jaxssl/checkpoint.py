@@ -5,6 +5,7 @@ them was never finished, and one that disagrees with them was damaged since. Orb
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from jaxssl.files import write_text
 
 Tree = Any
 log = logging.getLogger(__name__)
+SPARE = 2**20  # Bytes that a checkpoint takes at most beside its arrays.
 
 
 def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
@@ -30,7 +32,7 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     place = folder / str(step)
-    processes.from_main(lambda: clear(place))
+    processes.from_main(lambda: prepare(place, sum(array.nbytes for array in jax.tree.leaves(tree))))
     with quiet(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(place, tree)
     if processes.is_main():
@@ -39,11 +41,18 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
             remove(folder / str(old))
 
 
-def clear(place: Path) -> None:
-    """Makes room for a checkpoint: what is left of this one goes, and of all that a crash or a full disk ended."""
+def prepare(place: Path, size: int) -> None:
+    """Takes away what is left of this checkpoint, and of all that a crash ended. OSError where there is no room.
+
+    It is seen here, for orbax says it in many lines and leaves threads that wait.
+    """
     remove(place)
     for unfinished in place.parent.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(unfinished, ignore_errors=True)
+    write_text(place.with_name("room"), "")
+    place.with_name("room").unlink()
+    if shutil.disk_usage(place.parent).free < size + SPARE:
+        raise OSError(errno.ENOSPC, "", str(place))
 
 
 @contextlib.contextmanager

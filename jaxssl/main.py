@@ -101,4 +101,9 @@ def main(arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="jaxssl: %(message)s")
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        # After a write that failed, orbax has threads that wait for minutes and then have more to say.
+        os._exit(code)

@@ -5,6 +5,7 @@ What it finds there is told to the others by the coordinator that JAX starts in 
 signals are answered while one waits for another.
 """
 
+import atexit
 import contextlib
 import functools
 import itertools
@@ -31,7 +32,7 @@ from jaxssl.errors import Preempted, UserError
 
 T = TypeVar("T")
 JOIN_SECONDS = 300  # How long a process waits for the others to start.
-LOST_SECONDS = 300  # So long without a sign of life, it counts as lost: schedulers suspend some for a while.
+LOST_SECONDS = 36000  # So long without a sign of life, it counts as lost: schedulers suspend some for a while.
 LEAVE_SECONDS = 10  # How long process 0 stays for the others to hear of the end.
 POLL_MS = 1000  # Signals are answered between two questions to the coordinator.
 ENDED = "jaxssl/ended"
@@ -86,7 +87,11 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
             "or name another place by --coordinator=host:port, --num_processes and --process_id; --num_processes=1 "
             "waits for no others"
         )
-    threading.Thread(target=follow, daemon=True).start()
+    over = threading.Event()
+    following = threading.Thread(target=follow, args=(over,), daemon=True)
+    following.start()
+    # A thread that waits for the coordinator while Python ends aborts the process.
+    atexit.register(lambda: (over.set(), following.join()))
     sys.excepthook = fail
     if not is_main():
         logging.getLogger("jaxssl").setLevel(logging.ERROR)  # Warnings are the same on all.
@@ -134,12 +139,19 @@ def from_main(read: Callable[[], T]) -> T:
 
 def wait_for(key: str) -> str:
     """What another process says under this key, whenever it does. JaxRuntimeError where the coordinator is gone."""
-    while True:
-        try:
-            return global_state.client.blocking_key_value_get(key, POLL_MS)
-        except jax.errors.JaxRuntimeError as error:
-            if "DEADLINE_EXCEEDED" not in str(error):
-                raise
+    while (said := ask(key)) is None:
+        pass
+    return said
+
+
+def ask(key: str) -> str | None:
+    """The same, or None where it is not said within a moment."""
+    try:
+        return global_state.client.blocking_key_value_get(key, POLL_MS)
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        return None
 
 
 def main_first(make: Callable[[], T]) -> T:
@@ -192,11 +204,13 @@ def fail(kind: type[BaseException], error: BaseException, trace: TracebackType |
     end(1)
 
 
-def follow() -> None:
+def follow(over: threading.Event) -> None:
     """Ends this process when another one calls `end`; runs in a thread, for the main one may be waiting for devices."""
     # At the usual end of a run, the coordinator leaves without a word.
     with contextlib.suppress(jax.errors.JaxRuntimeError):
-        leave(int(wait_for(ENDED)))
+        while not over.is_set():
+            if (code := ask(ENDED)) is not None:
+                leave(int(code))
 
 
 def leave(code: int) -> None:

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import runpy
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl import checkpoint, main, metrics
+from jaxssl import checkpoint, metrics
 from tests.test_experiment import outcome, restore
 
 pytestmark = pytest.mark.slow
@@ -36,7 +37,7 @@ def go(workdir, said):
     # Checkpoints every two steps.
     sys.argv = ["jaxssl", f"--config={ROOT}/tests/tiny_config.py", f"--workdir={workdir}"]
     sys.argv += ["--config.transfer.save_every=2", "--config.transfer.protocols=('probe','finetune')"]
-    sys.exit(main.main(sys.argv))
+    runpy.run_module("jaxssl.main", run_name="__main__")
 
 
 def start(server, workdir):
@@ -140,9 +141,11 @@ def expect_one_line(process, workdir, *parts):
     process.join()
     said = workdir.with_suffix(".said").read_text()
     assert process.exitcode == 2, said
-    assert len(said.splitlines()) == 1 and said.startswith("jaxssl: "), said
+    # A disk that fills up within a checkpoint lets TensorStore speak first.
+    *before, line = said.splitlines()
+    assert line.startswith("jaxssl: ") and not any(text.startswith("jaxssl: ") for text in before), said
     for part in parts:
-        assert part in said
+        assert part in line
 
 
 @pytest.fixture
