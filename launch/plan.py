@@ -51,6 +51,9 @@ LEFT_OUT = (
     "how far kernels stay behind what the compiler expects, and how far messages hide behind them",
     "networks between slices, waiting for one, preemption and what is done again after it",
 )
+LEGEND = """Weak scaling: as many images a chip on each slice. GiB: memory a chip. ms: a step, of which
+messages take what stands under sent. peak: utilisation. kept: images a second and chip,
+against the first slice. hours: of all chips together, for the images that the config sees."""
 
 
 # What is trained.
@@ -243,13 +246,10 @@ def shares(program: tpu.Program, most: int = 8) -> list[tuple[str, float]]:
 
 
 def part_of(name: str) -> str:
-    """What the name of a kernel has in common with others of its kind: numbers and wrappers of JAX left out."""
-    name = (
-        re.sub(r"jit\(step\)/|\bjvp\(|\bvmap\(|\bclosed_call/|checkpoint/", "", name)
-        .replace(")", "")
-        .replace("jit(", "")
-    )
-    return re.sub(r"[_.]?\d+", "", name)
+    """What a kernel has in common with others of its kind: "backward of ResNet/layer/conv/conv_general_dilated"."""
+    backward = "backward of " * ("/transpose(" in name)
+    name = re.sub(r"jit\(step\)/|\w+\(|\)|closed_call/|cond/branch_\d+_fun/", "", name)
+    return backward + re.sub(r"[_.]?\d+|/(?=/)", "", name).strip("/")
 
 
 def largest_batch(phase: Phase, mesh: Mesh, planned: dict[str, Any]) -> int:
@@ -328,29 +328,19 @@ def gib(value: float) -> str:
 
 
 def table(points: list[dict[str, Any]]) -> Table:
-    """A row for each slice of a sweep."""
-    found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in (
-        "topology",
-        "chips",
-        "batch",
-        "memory",
-        "step",
-        "messages",
-        "utilisation",
-        "images/s",
-        "efficiency",
-        "chip-hours",
-    ):
-        found.add_column(name, justify="left" if name == "topology" else "right", no_wrap=True)
+    """A row for each slice of a sweep; fits 80 columns."""
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    found.add_column("slice", no_wrap=True)
+    for name in ("chips", "batch", "GiB", "ms", "sent", "peak", "images/s", "kept", "hours"):
+        found.add_column(name, justify="right", no_wrap=True)
     base = next((p["images_per_second"] / p["chips"] for p in points if p["fits"]), None)
     for p in points:
-        row = [p["topology"], f"{p['chips']}", f"{p['batch_size']:,}", gib(p["memory_bytes"])]
+        row = [p["topology"], f"{p['chips']}", f"{p['batch_size']:,}", f"{p['memory_bytes'] / tpu.GIB:.1f}"]
         if p["fits"]:
-            row += [f"{1e3 * p['seconds'][name]:.1f} ms" for name in ("step", "messages")]
+            row += [f"{1e3 * p['seconds'][name]:.1f}" for name in ("step", "messages")]
             row += [f"{100 * p['utilisation']:.0f} %", f"{p['images_per_second']:,.0f}"]
             row += [f"{100 * p['images_per_second'] / p['chips'] / base:.0f} %", f"{p['chip_hours']:,.1f}"]
-        found.add_row(*row, *(["does not fit"] if not p["fits"] else []))
+        found.add_row(*row, *["too large"] * (not p["fits"]))
     return found
 
 
@@ -408,9 +398,7 @@ def main(arguments: list[str]) -> int:
         jax.config.update("jax_platforms", "cpu")
         if values.sweep:
             points = sweep(config, known, places, values.once)
-            console.print(
-                "The batch a chip is held (weak scaling); efficiency is images a second and chip, against the first."
-            )
+            console.print(LEGEND)
             console.print(table(points))
             if values.to:
                 files.write_text(Path(values.to), picture(points))

@@ -149,9 +149,19 @@ def test_a_refusal_of_the_compiler_says_what_is_needed(said, bytes):
 
 
 def test_parts_of_a_program_are_named_alike_and_ordered_by_their_cycles():
-    names = ("jit(step)/jvp(ResNet)/layer1_0/conv1/dot", "jit(step)/jvp(ResNet)/layer2_3/conv2/dot", "jit(step)/add")
-    kernels = tuple(tpu.Kernel(name, 0, cycles, 2) for name, cycles in zip(names, (10, 20, 10), strict=True))
-    assert plan.shares(tpu.Program(0, True, 0, kernels)) == [("ResNet/layer/conv/dot", 0.75), ("add", 0.25)]
+    conv = "layer{}_{}/conv{}/cond/branch_0_fun/{}conv_general_dilated"
+    cycles = {
+        f"jit(step)/jvp(ResNet)/{conv.format(1, 0, 1, '')}": 10,
+        f"jit(step)/jvp(ResNet)/{conv.format(2, 3, 2, '')}": 15,
+        f"jit(step)/transpose(jvp(ResNet))/{conv.format(2, 3, 2, 'transpose()/')}": 60,
+        "jit(step)/add": 15,
+    }
+    kernels = tuple(tpu.Kernel(name, 0, number, 2) for name, number in cycles.items())
+    assert plan.shares(tpu.Program(0, True, 0, kernels)) == [
+        ("backward of ResNet/layer/conv/conv_general_dilated", 0.6),
+        ("ResNet/layer/conv/conv_general_dilated", 0.25),
+        ("add", 0.15),
+    ]
 
 
 def point(chips, step):
@@ -171,9 +181,10 @@ def point(chips, step):
 
 def test_a_sweep_says_how_much_of_each_chip_is_left(capsys):
     points = [point(4, 1.0), point(16, 1.25), {**point(64, 2.0), "fits": False}]
-    plan.Console(width=200).print(plan.table(points))
-    out = capsys.readouterr().out
-    assert "100 %" in out and "80 %" in out and "does not fit" in out
+    plan.Console(width=80).print(plan.table(points))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "v5e" in line]
+    assert [row[:4] for row in rows] == [["v5e:4", "4", "32", "1.0"], ["v5e:16", "16", "128", "1.0"], rows[2][:4]]
+    assert [row[-3:-1] for row in rows[:2]] == [["100", "%"], ["80", "%"]] and rows[2][-2:] == ["too", "large"]
     assert plan.picture(points).count("<svg") == 1
 
 
