@@ -32,7 +32,7 @@ from jaxssl.errors import Preempted, UserError
 
 T = TypeVar("T")
 JOIN_SECONDS = 300  # How long a process waits for the others to start.
-LOST_SECONDS = 36000  # So long without a sign of life, it counts as lost: schedulers suspend some for a while.
+LOST_SECONDS = 300  # So long without a sign of life, it counts as lost: schedulers suspend some for a while.
 LEAVE_SECONDS = 10  # How long process 0 stays for the others to hear of the end.
 POLL_MS = 1000  # Signals are answered between two questions to the coordinator.
 ENDED = "jaxssl/ended"

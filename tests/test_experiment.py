@@ -245,7 +245,7 @@ def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
         jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, killed)))
 
 
-@pytest.mark.parametrize(("phase", "step"), [("pretrain", 0), ("finetune_ssl", 10)])
+@pytest.mark.parametrize(("phase", "step"), [("pretrain", 1), ("finetune_ssl", 10)])
 def test_sigterm_saves_and_says_so(tmp_path, phase, step):
     """Within a training and, as a rule, between two: which of the two is a matter of milliseconds."""
     code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
