@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxssl import files, metrics
 from jaxssl.errors import UserError
-from jaxssl.evaluate import curves, scores
+from jaxssl.evaluate import calibration, curves, scores
 from jaxssl.report import audited, figures, pictures
 from jaxssl.report.figures import Line
 from jaxssl.report.markup import (
@@ -89,6 +89,9 @@ class Predictions(NamedTuple):
     groups: np.ndarray  # [N] str
     labels: np.ndarray  # [N] int
     probabilities: np.ndarray  # [N, C] float64
+
+
+Bins = list[dict[str, float | int | None]]  # Of `calibration.reliability`.
 
 
 # Reading a workdir.
@@ -205,6 +208,7 @@ def document(
         ("ROC by class", curve_section(results, predictions, roc_panel, ROC)),
         ("Precision and recall by class", curve_section(results, predictions, precision_panel, PRECISION)),
         ("What is taken for what", confusion_section(results)),
+        ("What a threshold finds", threshold_section(results)),
         ("Do the probabilities mean what they say?", reliability_section(results, predictions)),
         ("Learning", learning_section(results, rows)),
         *picture_sections(results, predictions, gallery),
@@ -260,23 +264,28 @@ def score_table(results: dict[str, Any]) -> str:
         lines = []
         for e in of:
             flag = " <strong>always one class</strong>" if e["constant_predictor"] else ""
-            init = f"{swatch(e['init'])}{escape(initialisation(e['init'], results))}{flag}"
+            init = f"{keyed_init(e, results)}{flag}"
             lines.append(score_row(init, {metric: with_interval(score(e, metric)) for metric in METRICS}))
-        bodies.append(score_body(escape(protocol_name(protocol).capitalize()), lines))
-    bodies.append(score_body("Without looking", [score_row("always the commonest class", majority(evaluations[0]))]))
+        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(METRICS)))
+    guess = score_row("always the commonest class", majority(evaluations[0]))
+    bodies.append(table_body("Without looking", [guess], len(METRICS)))
     labels = evaluations[0]["label_fraction"]
     share = "" if labels == 1 else f" Transfer uses the labels of {100 * labels:.3g} % of the training groups."
     caption = (
-        f"{tested(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training alone. "
-        f"A calibration error is better when lower.{share}"
+        f"{tested(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training alone.{share}"
     )
     table = f"{table_head('Initialisation', METRICS.values())}{''.join(bodies)}"
     return scrolling(f'<table class="scores"><caption>{escape(caption)}</caption>{table}</table>', "Scores")
 
 
-def score_body(title: str, lines: list[str]) -> str:
-    of = f'<tr class="of"><th scope="rowgroup" colspan="{len(METRICS) + 1}">{title}</th></tr>'
+def table_body(title: str, lines: list[str], columns: int) -> str:
+    """Lines of `columns` beside their names, under a title of their own."""
+    of = f'<tr class="of"><th scope="rowgroup" colspan="{columns + 1}">{escape(title)}</th></tr>'
     return f"<tbody>{of}{''.join(lines)}</tbody>"
+
+
+def keyed_init(e: dict[str, Any], results: dict[str, Any]) -> str:
+    return f"{swatch(e['init'])}{escape(initialisation(e['init'], results))}"
 
 
 def score_row(name: str, cells: dict[str, str]) -> str:
@@ -362,7 +371,7 @@ def curve_section(
             continue
         inits |= of
         labels = next(iter(of.values())).labels
-        shown = [c for c in commonest(labels, len(classes)) if not (labels == c).all()]
+        shown = [c for c in commonest(np.bincount(labels, minlength=len(classes))) if not (labels == c).all()]
         panels = [draw(protocol, c, classes[c], of) for c in shown]
         if panels:
             parts.append(f"<h3>{escape(protocol_name(protocol).capitalize())}</h3>{grid(panels, 'square')}")
@@ -412,9 +421,8 @@ def keyed(values: dict[str, str]) -> list[str]:
     return [f'<span class="nowrap">{swatch(init)}{value}</span>' for init, value in values.items()]
 
 
-def commonest(labels: np.ndarray, classes: int) -> list[int]:
-    """The classes of these labels, in their order; where they are too many, those with most images."""
-    counts = np.bincount(labels, minlength=classes)
+def commonest(counts: np.ndarray) -> list[int]:
+    """The classes that have images, in their order; where they are too many, those with most."""
     most = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
     return sorted(int(c) for c in most if counts[c])
 
@@ -439,7 +447,7 @@ def pooled(matrix: np.ndarray, classes: list[str]) -> tuple[np.ndarray, list[str
     """A confusion matrix and its classes, with all but the commonest in one last row and column."""
     if len(classes) <= MOST_CLASSES:
         return matrix, classes
-    most = commonest(np.repeat(np.arange(len(classes)), matrix.sum(axis=1)), len(classes))
+    most = commonest(matrix.sum(axis=1))
     rest = np.setdiff1d(np.arange(len(classes)), most)
     matrix = np.block(
         [
@@ -468,40 +476,105 @@ def confusion_table(results: dict[str, Any], e: dict[str, Any]) -> str:
     )
 
 
-def reliability_section(results: dict[str, Any], predictions: dict[str, Predictions]) -> str:
-    panels, inits = [], {}
-    for protocol, of in predicted(results, predictions):
-        inits |= of
-        panels.append(reliability_panel(protocol, of))
-    if not panels:
+def threshold_section(results: dict[str, Any]) -> str:
+    """A table for each class that stands against all others, of sensitivity and specificity by each evaluation."""
+    shown = [e for e in results["evaluations"] if e["images"] and e.get("operating_point") and e["protocol"] != "knn"]
+    if not shown:
         return ""
+    classes, points = results["dataset"]["classes"], shown[0]["operating_point"]
+    counts = np.array(shown[0]["confusion"]).sum(axis=1)
+    told_apart = {classes[c] for c in commonest(counts) if counts[c] < counts.sum()}
+    places = {point["class"]: k for k, point in enumerate(points) if point["class"] in told_apart}
+    if not places:
+        return ""
+    tables = [scrolling(threshold_table(results, shown, k), f"Thresholds, {short(c)}") for c, k in places.items()]
+    wanted = f"{100 * points[0]['specificity_wanted']:.3g} %"
+    text = (
+        f"An image counts as found where the probability of the class lies above a threshold, which is chosen so that "
+        f"{wanted} of the validation images of other classes lie below it. Sensitivity is the share of the class's "
+        "test images that are found, specificity the share of the others that are not, which need not come out at "
+        f"{wanted} again. The 95 % intervals take the threshold as given."
+    )
+    return f"<p>{text}</p>{only_commonest(classes) if len(points) > 1 else ''}{grid(tables, 'wide')}"
+
+
+def threshold_table(results: dict[str, Any], shown: list[dict[str, Any]], k: int) -> str:
+    """Of the `k`-th class that has operating points."""
+    head, bodies = ("Threshold", "Sensitivity", "Specificity"), []
+    for protocol, evaluations in by_protocol({"evaluations": shown}).items():
+        lines = []
+        for e in evaluations:
+            point = e["operating_point"][k]
+            cells = [number(point["threshold"]), *(with_interval(point[name.lower()]) for name in head[1:])]
+            lines.append(table_row(keyed_init(e, results), cells))
+        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(head)))
+    name = bdi(short(shown[0]["operating_point"][k]["class"]))
+    return (
+        f'<table class="scores thresholds"><caption>{name}</caption>{table_head("Initialisation", head)}'
+        f"{''.join(bodies)}</table>"
+    )
+
+
+def reliability_section(results: dict[str, Any], predictions: dict[str, Predictions]) -> str:
+    """Confidence against accuracy as predicted and, where validation gave a temperature, scaled by it."""
+    shown = [e for e in results["evaluations"] if e.get("reliability") and e["name"] in predictions]
+    if not shown:
+        return ""
+    before = [(e, e["reliability"]) for e in shown]
+    after = [(e, scaled_bins(predictions[e["name"]], e["temperature"])) for e in shown if e["temperature"]]
     text = (
         f"Images in {scores.ECE_BINS} bins of the probability of the predicted class: on the diagonal, those predicted "
-        "with .8 are right eight times in ten; below it the model is too sure. A larger dot holds more images."
+        "with .8 are right eight times in ten; below it the model is too sure. A larger dot holds more images. The "
+        "calibration error is the mean distance from the diagonal, over images. It is found again after the "
+        "probabilities are softened (a temperature above 1) or sharpened (below 1) as validation wants it; which class "
+        "is predicted stays the same."
     )
-    return f"<p>{text}</p>{legend(results, inits)}{grid(panels, 'square')}"
+    parts = [
+        f"<h3>{title}</h3>{grid(reliability_panels(bins, error), 'square')}"
+        for title, bins, error in (("As predicted", before, "ece"), ("With the temperature", after, "ece_calibrated"))
+        if bins
+    ]
+    return f"<p>{text}</p>{calibration_table(results, shown)}{''.join(parts)}"
 
 
-def reliability_panel(protocol: str, of: dict[str, Predictions]) -> str:
-    name, lines, images = protocol_name(protocol), [], []
-    for init, p in of.items():
-        confidence, accuracy, counts = calibration(p)
-        lines.append(Line(init, confidence, accuracy))
-        images.append(counts)
-    errors = {init: number(scores.ece(p.probabilities, p.labels)) for init, p in of.items()}
-    label = f"Reliability of {name}: calibration error {spoken(errors)}"
-    caption = f"{escape(name.capitalize())} <small>calibration error<br>{' '.join(keyed(errors))}</small>"
-    return panel(caption, figures.reliability(f"reliability-{protocol}", clean(label), lines, images), escaped=True)
+def scaled_bins(p: Predictions, temperature: float) -> Bins:
+    return calibration.reliability(calibration.scaled(p.probabilities, temperature), p.labels)
 
 
-def calibration(p: Predictions) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean confidence, accuracy and number of images of each bin of the expected calibration error that has any."""
-    confidence = p.probabilities.max(axis=1)
-    hits = p.probabilities.argmax(axis=1) == p.labels
-    bins = np.clip(np.ceil(confidence * scores.ECE_BINS).astype(int) - 1, 0, scores.ECE_BINS - 1)
-    counts, sure, right = (np.bincount(bins, weights=w, minlength=scores.ECE_BINS) for w in (None, confidence, hits))
-    full = counts > 0
-    return sure[full] / counts[full], right[full] / counts[full], counts[full]
+def reliability_panels(of: list[tuple[dict[str, Any], Bins]], error: str) -> list[str]:
+    """A panel each protocol, from (evaluation, its bins); `error` is the metric that says how far off they are."""
+    panels = []
+    for protocol in dict.fromkeys(e["protocol"] for e, _ in of):
+        lines, images, errors = [], [], {}
+        for e, bins in of:
+            if e["protocol"] == protocol:
+                full = [(b["confidence"], b["accuracy"], b["images"]) for b in bins if b["images"]]
+                confidence, accuracy, counts = np.array(full).T
+                lines.append(Line(e["init"], confidence, accuracy))
+                images.append(counts)
+                errors[e["init"]] = number(score(e, error)["value"])
+        name = protocol_name(protocol)
+        label = f"Reliability of {name}: calibration error {spoken(errors)}"
+        drawn = figures.reliability(f"{error}-{protocol}".replace("_", "-"), clean(label), lines, images)
+        panels.append(panel(name.capitalize(), drawn))
+    return panels
+
+
+def calibration_table(results: dict[str, Any], shown: list[dict[str, Any]]) -> str:
+    head, bodies = ("Calibration error", "Temperature", "Calibration error with it"), []
+    for protocol, evaluations in by_protocol({"evaluations": shown}).items():
+        lines = []
+        for e in evaluations:
+            before, after = (with_interval(score(e, error)) for error in ("ece", "ece_calibrated"))
+            found = UNDEFINED if e["temperature"] is None else f"{e['temperature']:.2f}"
+            lines.append(table_row(keyed_init(e, results), [before, found, after]))
+        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(head)))
+    caption = (
+        "Lower is better, with 95 % intervals. Chance alone makes the error larger, in the resamples of the interval "
+        "more so, which is why an interval may lie above its value."
+    )
+    table = f"<caption>{caption}</caption>{table_head('Initialisation', head)}{''.join(bodies)}"
+    return scrolling(f'<table class="scores">{table}</table>', "Calibration")
 
 
 def learning_section(results: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -138,7 +138,7 @@ a:focus-visible { outline: 2px solid var(--ssl); outline-offset: 3px; }
 .grid.pair { grid-template-columns: repeat(auto-fill, minmax(min(13rem, 100%), 1fr)); }
 .nowrap { white-space: nowrap; margin-right: .6em; }
 .confusion th, .confusion td { padding: .35rem .6rem; }
-.confusion caption { color: var(--ink); font-weight: 600; }
+.confusion caption, .thresholds caption { color: var(--ink); font-weight: 600; }
 .confusion thead th { text-align: center; }
 .confusion th bdi { display: block; max-width: 7.5rem; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .confusion thead th:first-child { padding-left: 0; text-align: left; }

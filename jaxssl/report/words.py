@@ -15,7 +15,6 @@ METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "f1_macro": "macro F1",
-    "ece": "calibration error",
 }
 PROTOCOLS = {"probe": "linear probing", "knn": "nearest neighbours", "finetune": "fine-tuning"}
 CHANCE_AUC = 0.5

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jaxssl.evaluate import scores
+from jaxssl.evaluate import calibration, scores
 from jaxssl.report import figures, page, pictures, table, words
 from jaxssl.report.__main__ import main
 
@@ -33,7 +33,7 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
             logits = rng.normal(size=(images, len(classes))) + better * np.eye(len(classes))[labels]
             p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
             name = f"{protocol}_{init}"
-            scored = scores.evaluate(p, labels, groups, seed=0, resamples=100)
+            scored = judged(p, labels, groups, classes)
             same = {"label_fraction": 1.0, "fold": None, "seed": 0, "split": "test"}
             evaluations.append({"name": name, "protocol": protocol, "init": init} | same | scored)
             for i in range(images):
@@ -86,6 +86,21 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
         header = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{c}" for c in classes)]
         csv.writer(file).writerows([header, *lines])
     return results
+
+
+def judged(p, labels, groups, classes):
+    """What a run says of these probabilities, with the test images for validation."""
+    found = calibration.temperature(p, labels)
+    calibrated = None if found is None else calibration.scaled(p, found)
+    scored = scores.evaluate(p, labels, groups, seed=0, resamples=100, calibrated=calibrated)
+    scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
+    points = []
+    for k in [1] if len(classes) == 2 else range(len(classes)):
+        chosen = calibration.threshold(p[:, k], labels == k, 0.9)
+        point = calibration.operating_point(chosen, p[:, k], labels == k, groups, seed=0, resamples=100)
+        points.append({"specificity_wanted": 0.9, "class": classes[k], "threshold": chosen} | point)
+    bins = calibration.reliability(p, labels)
+    return scored | {"temperature": found, "reliability": bins, "operating_point": points}
 
 
 class Page(HTMLParser):
@@ -223,13 +238,14 @@ def test_page_is_whole_and_in_order(tmp_path):
         "ROC by class",
         "Precision and recall",
         "taken for what",
+        "threshold finds",
         "probabilities mean",
     ]
     titles += ["Learning", "Where this comes from"]
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
-    # ROC, precision: 2 protocols x 2 classes; reliability: 3; learning: 5 and 3; differences: 1.
-    assert len(found.all("svg")) == 2 * 4 + 3 + 5 + 3 + 1
+    # ROC, precision: 2 protocols x 2 classes; reliability: 3 before and 3 after; learning: 5 and 3; differences: 1.
+    assert len(found.all("svg")) == 2 * 4 + 2 * 3 + 5 + 3 + 1
     for e in results["evaluations"]:
         assert words.number(e["metrics"]["auc_macro"]["value"]) in found.words
     assert "always the commonest class" in found.words and "expected at first" in found.words
@@ -345,6 +361,7 @@ def test_one_class(tmp_path):
     check(found)
     assert "macro AUC is undefined" in found.words and "always one class" in found.words
     assert "ROC by class" not in found.words and "mean of 5 channels" in found.words
+    assert "threshold finds" not in found.words and "With the temperature" not in found.words
     assert "* predicts one class" in shown(results, tmp_path)
 
 
@@ -498,12 +515,44 @@ def test_number(value, text):
     assert words.number(value) == text
 
 
-def test_calibration_is_that_of_the_error(tmp_path):
+def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path, monkeypatch):
+    results = make(tmp_path, protocols=("probe",))
+    drawn = {}
+    monkeypatch.setattr(figures, "reliability", lambda name, _, *of: drawn.update({name: of}) or "")
+    found = report(tmp_path)
+    for error, (lines, counts) in zip(("ece", "ece_calibrated"), drawn.values(), strict=True):
+        for e, line, images in zip(results["evaluations"], lines, counts, strict=True):
+            gap = np.sum(images * np.abs(line.x - line.y)) / images.sum()
+            assert line.init == e["init"] and gap == pytest.approx(e["metrics"][error]["value"]) and images.sum() == 80
+            said = e["metrics"][error]
+            assert f"{words.number(said['value'])} {words.between(said)}" in found.words
+    for e in results["evaluations"]:
+        assert f"{e['temperature']:.2f}" in found.words
+
+
+def test_operating_points_stand_by_class(tmp_path):
+    results = make(tmp_path, classes=("a", "b", "c"))
+    found = report(tmp_path)
+    text = found.words[found.words.index("threshold finds") : found.words.index("probabilities mean")]
+    assert "chosen so that 90 % of the validation images" in text
+    for e in results["evaluations"]:
+        for point in e["operating_point"]:
+            cells = (
+                words.number(point["threshold"]),
+                *map(words.interval, (point["sensitivity"], point["specificity"])),
+            )
+            assert ("".join(cells) in text) == (e["protocol"] != "knn")
+
+
+def test_what_an_older_run_does_not_say_is_left_out(tmp_path):
     results = make(tmp_path)
-    p = page.read_predictions(tmp_path, results)["probe_ssl"]
-    confidence, accuracy, counts = page.calibration(p)
-    error = results["evaluations"][0]["metrics"]["ece"]["value"]
-    assert np.sum(counts * np.abs(confidence - accuracy)) / counts.sum() == pytest.approx(error)
+    for e in results["evaluations"]:
+        for name in ("temperature", "reliability", "operating_point"):
+            del e[name]
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    found = report(tmp_path)
+    check(found)
+    assert "threshold finds" not in found.words and "probabilities mean" not in found.words
 
 
 def test_thinned_curves_are_means():
