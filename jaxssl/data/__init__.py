@@ -69,7 +69,7 @@ def load(
         "seed": seed,
         "dir": os.path.expanduser(dir),
         "manual_dir": os.path.expanduser(manual_dir),
-        "cache_dir": cache_dir,
+        "cache_dir": os.path.expanduser(cache_dir),
         "size": size,
         "on_bad_file": on_bad_file,
         "nan": nan,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxssl import data
 from jaxssl.data import splits
 from jaxssl.data.builders import ham10000, prepared
 from jaxssl.errors import UserError
@@ -40,6 +41,14 @@ def download(tmp_path):
 
 def load(download, cache="cache", **kw):
     return ham10000.load(manual_dir=str(download), cache_dir=str(download.parent / cache), **({"size": 16} | kw))
+
+
+def test_the_cache_may_stand_in_the_home_folder(download, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(download)
+    given = {"seed": 0, "dir": "", "manual_dir": str(download), "size": 16, "on_bad_file": "stop", "nan": "refuse"}
+    data.load("ham10000", cache_dir="~/cache", kw={}, **given)
+    assert not Path("~").exists() and len(records(tmp_path / "home" / "download")) == 1
 
 
 def records(download, cache="cache"):
