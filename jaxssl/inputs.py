@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl import inference
+from jaxssl import inference, settings
 from jaxssl.data import images, npz
 from jaxssl.errors import UserError, tell
 
@@ -31,7 +31,8 @@ def parser(command: str, about: str, endings: str, evaluation: str) -> argparse.
 
 
 def ended(run: Callable[[], str], debug: bool) -> int:
-    """Prints what `run` returns; the exit code: 0 done, 2 the user's to mend, 130 stopped."""
+    """Prints what `run` returns, under `jaxssl.settings`; the exit code: 0 done, 2 the user's to mend, 130 stopped."""
+    settings.apply()
     try:
         print(run())
     except UserError as error:

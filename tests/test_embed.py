@@ -1,6 +1,8 @@
 """`python -m jaxssl.embed`: the features of `Network.encode` in each kind of file, with their ids and groups."""
 
 import csv
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -82,6 +84,14 @@ def test_what_is_the_users_to_mend_ends_with_2_and_one_line(run, tmp_path, capsy
     assert embed.main([str(run.workdir), str(run.images), *arguments]) == 2
     err = capsys.readouterr().err
     assert says in err and len(err.splitlines()) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_what_it_compiles_is_kept_for_the_next_time(run, tmp_path):
+    given = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    given |= {"HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-m", "jaxssl.embed", str(run.workdir), str(run.images), f"--to={tmp_path / 'f.npz'}"]
+    subprocess.run(command, check=True, env=given)
+    assert any("jit_apply" in file.name for file in (tmp_path / ".cache" / "jaxssl" / "xla").iterdir())
 
 
 def test_without_pyarrow_it_is_named(run, tmp_path, capsys, monkeypatch):
