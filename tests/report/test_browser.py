@@ -26,7 +26,7 @@ def browser():
     place = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if place is None:
         pytest.skip("no chromium on the path")
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
     with playwright.sync_playwright() as p:
         running = p.chromium.launch(executable_path=place, args=["--no-sandbox"])
         yield running
