@@ -9,6 +9,7 @@ from jaxssl.report import figures
 from jaxssl.report.style import STYLE
 from jaxssl.report.words import clean, initialisation
 
+INTERVAL = r"\[?[+−][\d.]+ to [+−][\d.]+\]?"
 GLYPHS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖⬟", strict=True))
 
 
@@ -38,6 +39,12 @@ def whole(title: str, header: str, sections: Iterable[tuple[str, str]]) -> str:
 </body>
 </html>
 """
+
+
+def stated(text: str) -> str:
+    """The answer, each interval of which stays on one line."""
+    held = re.sub(INTERVAL, r"<span>\g<0></span>", escape(text))
+    return f'<p class="answer">{held}</p>'
 
 
 def panel(caption: str, drawn: str, *, escaped: bool = False) -> str:

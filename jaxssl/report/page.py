@@ -25,6 +25,7 @@ from jaxssl.report.markup import (
     legend,
     panel,
     scrolling,
+    stated,
     swatch,
     table_head,
     table_row,
@@ -217,7 +218,7 @@ def document(
     ]
     said, _, rest = answer(results, found).partition(f" {ONE_RUN}")
     limits = "".join(f"<li>{escape(text)}</li>" for text in cautions(results))
-    header = f'<h1>{bdi(subject)}</h1><p class="answer">{escape(said + rest)}</p>' + (
+    header = f"<h1>{bdi(subject)}</h1>{stated(said + rest)}" + (
         f'<h2 class="minor">What may not be concluded</h2><ul class="limits">{limits}</ul>' if limits else ""
     )
     return whole(subject, header, sections)
@@ -325,7 +326,7 @@ def difference_section(results: dict[str, Any], found: Differences) -> str:
         f'<table class="scores"><caption>{caption}</caption>'
         f"{table_head('Protocol', [METRICS[metric] for metric in COMPARED])}<tbody>{''.join(lines)}</tbody></table>"
     )
-    return difference_figure(compared, found) + scrolling(table, "Paired differences")
+    return f'<div class="beside">{difference_figure(compared, found)}{scrolling(table, "Paired differences")}</div>'
 
 
 def difference_figure(compared: list[dict[str, Any]], found: Differences) -> str:

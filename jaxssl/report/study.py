@@ -13,7 +13,19 @@ import numpy as np
 
 from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
 from jaxssl.report import figures, words
-from jaxssl.report.markup import bdi, definitions, escape, glyph, grid, panel, scrolling, table_head, table_row, whole
+from jaxssl.report.markup import (
+    bdi,
+    definitions,
+    escape,
+    glyph,
+    grid,
+    panel,
+    scrolling,
+    stated,
+    table_head,
+    table_row,
+    whole,
+)
 
 TOO_FEW = f"fewer than {LEAST_SEEDS} seeds"
 SHOWN = ("auc_macro", "accuracy")
@@ -157,7 +169,7 @@ def document(study: dict[str, Any], to: Path, runs: Sequence[tuple[Path, dict[st
     may, may_not = study["conclusion"]["may"], study["conclusion"]["may_not"]
     header = (
         f"<h1>Comparison of {bdi(subject)}</h1>"
-        f'<p class="answer">{escape(answer(study))}</p>'
+        f"{stated(answer(study))}"
         f'<h2 class="minor">What may be concluded</h2>{sentences(may or ["Nothing."])}'
         f'<h2 class="minor">What may not be concluded</h2>{sentences(may_not or ["Nothing more is known."])}'
     )

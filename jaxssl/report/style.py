@@ -39,6 +39,7 @@ h2.minor, h3 { margin: 2rem 0 .5rem; font-size: 1rem; }
   font-size: clamp(1.2rem, .95rem + 1.1vw, 1.75rem); line-height: 1.4;
   font-family: Charter, "Bitstream Charter", "Sitka Text", Cambria, "Noto Serif", "Liberation Serif", Georgia, serif;
 }
+.answer span { white-space: nowrap; }
 .limits { margin: 0; padding-left: 1.1rem; color: var(--muted); }
 .limits li { margin: .35rem 0; }
 section { margin-top: 3.5rem; padding-top: 1.75rem; border-top: 1px solid var(--rule); }
@@ -47,14 +48,16 @@ section { margin-top: 3.5rem; padding-top: 1.75rem; border-top: 1px solid var(--
 table { border-collapse: collapse; font-size: .9375rem; overflow-wrap: normal; }
 caption {
   position: sticky; left: 0; min-width: 19rem; max-width: min(44rem, calc(100vw - 2rem)); margin-bottom: .75rem;
-  text-align: left; color: var(--muted); font-size: .875rem;
+  text-align: left; text-wrap: pretty; color: var(--muted); font-size: .875rem;
 }
 th, td { padding: .4rem 1.1rem .4rem 0; text-align: right; vertical-align: baseline; font-weight: 400; }
 th:first-child { text-align: left; }
 th:last-child, td:last-child { padding-right: 0; }
 thead th { color: var(--muted); font-size: .8125rem; border-bottom: 1px solid var(--rule); vertical-align: bottom; }
 .scores td, .scores tbody th { white-space: nowrap; }
-figure + .scroll { margin-top: 1.5rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 1.5rem 2.5rem; align-items: flex-start; }
+.beside figure { flex: 0 1 20rem; }
+.beside .scroll { min-width: 0; }
 .scores td span { color: var(--muted); font-size: .8125rem; }
 .scores .of th { padding-top: 1rem; font-weight: 600; text-align: left; }
 .scores strong { color: var(--random); font-weight: 600; }

@@ -335,6 +335,16 @@ def test_figures_take_every_colour_from_the_style_sheet(tmp_path):
         assert f"{variable[4:-1]}:" in found.style
 
 
+def test_an_interval_of_the_answer_stays_on_one_line(tmp_path):
+    results = make(tmp_path)
+    found = page.differences(results, page.read_predictions(tmp_path, results))
+    stated = re.search(r'<p class="answer">(.*?)</p>', page.write(tmp_path).read_text())[1]
+    for of in found.values():
+        d = of["auc_macro"]
+        assert f"<span>[{words.signed(d['low'])} to {words.signed(d['high'])}]</span>" in stated
+    assert stated.count("<span>") == 3 and re.sub("</?span>", "", stated) in page.escape(words.answer(results, found))
+
+
 def test_names_stay_text(tmp_path):
     results = make(tmp_path, classes=HOSTILE, images=40)
     results["dataset"]["name"] = HOSTILE[0]
