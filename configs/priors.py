@@ -29,7 +29,7 @@ from jaxssl import config, recipes
 
 DATASETS = ("pneumoniamnist", "ham10000", "isic2019", "covid19_xray", "chest_xray", "idrid_grading")
 SEEDS = range(5)
-FRACTIONS = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
+FRACTIONS = (0.5, 0.25, 0.1, 0.05, 0.01)
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -81,16 +81,18 @@ def on_two_cores(c: ConfigDict) -> None:
 
 
 def sweep(arg: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """A cell for each start and seed; on two cores more of M1 and M2 with fewer labels."""
+    """A cell for each start and seed; then, on two cores, M1 and M2 with fewer labels."""
     _, local = parse(arg)
     found = []
     for seed in SEEDS:
-        for fraction in FRACTIONS if local else (1.0,):
-            fields = {"seed": seed, "init.weights": "", "data.label_fraction": fraction}
-            found.append((f"random_{seed}" + ("" if fraction == 1 else f"_{100 * fraction:g}"), fields))
+        found.append((f"random_{seed}", {"seed": seed, "init.weights": ""}))
         # Its random weights are those of the other cell.
         inits = ("imagenet+ssl", "imagenet")
         found.append((f"imagenet_{seed}", {"seed": seed, "init.weights": "imagenet", "transfer.inits": inits}))
+    for seed in SEEDS if local else ():
+        for fraction in FRACTIONS:
+            fields = {"seed": seed, "init.weights": "", "data.label_fraction": fraction}
+            found.append((f"random_{seed}_{100 * fraction:g}", fields))
     return found
 
 

@@ -7,6 +7,7 @@ import functools
 import io
 import json
 import math
+import shutil
 import statistics
 import time
 import zlib
@@ -352,6 +353,7 @@ def evaluate_encoder(setup: Setup, init: str, variables: Tree) -> list[dict[str,
             predict = {"probe": predict_by_probe, "knn": predict_by_knn}.get(protocol)
             found = from_features(setup, predict, *taken()) if predict else finetune(setup, name, variables)
             processes.from_main(lambda: write_evaluation(setup, name, protocol, init, found))
+            processes.from_main(lambda: remove_unchosen(setup.workdir, found.chosen))
         done.append(processes.from_main(lambda: json.loads(file.read_text())))
     return done
 
@@ -517,6 +519,14 @@ def write_evaluation(setup: Setup, name: str, protocol: str, init: str, found: T
     folder = setup.workdir / "evaluations"
     files.write_text(folder / f"{name}.csv", lines.getvalue())
     files.write_json(folder / f"{name}.json", evaluation)
+
+
+def remove_unchosen(workdir: Path, chosen: dict[str, Any]) -> None:
+    """Takes away the checkpoints of learning rates that were tried in vain: a network of each is no one's need."""
+    for tried in chosen.get("tried", []):
+        if tried["phase"] != chosen["phase"]:
+            for phase in (tried["phase"], f"{tried['phase']}_best"):
+                shutil.rmtree(workdir / "checkpoints" / phase, ignore_errors=True)
 
 
 def calibrate(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, Any]:

@@ -196,6 +196,8 @@ def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if a.first:
         return {}
     state, whole = run(work.step, state, read, a.steps)
+    # Before there is a second program, which no training has.
+    peak_rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     batch = next(read)
     viewed = work.view(jax.random.key(1), batch)
     state, _ = run(work.step_only, state, iter([viewed]), 1)
@@ -209,7 +211,7 @@ def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "devices": f"{jax.device_count()} {jax.devices()[0].device_kind}, {len(os.sched_getaffinity(0))} cores",
         "images_per_second": round(a.batch * a.steps / whole, 1),
         "images_per_second_step_only": round(a.batch / step, 1),
-        "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_rss_mib": peak_rss,
     }
     return found if a.brief else found | details(a, work, state, viewed, batch, step)
 

@@ -380,11 +380,11 @@ def test_the_learning_rate_is_that_which_is_best_on_validation(searched):
     assert [t["validation"] for t in e["tried"]] == of_phase
     best = e["tried"][int(np.argmax(of_phase))]
     assert (e["phase"], e["learning_rate"]) == (best["phase"], best["learning_rate"])
-    # At a rate of 0 the head stays as it was made.
-    heads = [restore(workdir / "checkpoints" / f"{t['phase']}_best")["params"]["head"] for t in e["tried"]]
-    assert not np.array_equal(heads[0]["linear"]["kernel"], heads[1]["linear"]["kernel"])
+    kept = {folder.name for folder in (workdir / "checkpoints").iterdir()}
+    assert kept == {e["phase"], f"{e['phase']}_best"}
+    head = restore(workdir / "checkpoints" / f"{e['phase']}_best")["params"]["head"]
     found = trained.load(workdir, "finetune_random").head
-    np.testing.assert_array_equal(found["linear"]["kernel"], heads[int(np.argmax(of_phase))]["linear"]["kernel"])
+    np.testing.assert_array_equal(found["linear"]["kernel"], head["linear"]["kernel"])
     assert e["phase"].replace("_", "-") in (workdir / "report.html").read_text()
 
 
@@ -397,13 +397,22 @@ def test_the_compute_of_an_arm_is_that_of_all_its_rates(searched):
     assert e["compute"]["seconds"] > sum(r["seconds"] for r in steps)
 
 
-def test_rates_that_are_done_are_not_trained_again(searched):
-    c, workdir, results = searched
-    before = {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
-    (workdir / "evaluations" / "finetune_random.json").unlink()
-    (e,) = experiment.run(c, workdir)["evaluations"]
+def test_rates_that_are_done_are_not_trained_again(searched, tmp_path, monkeypatch):
+    """Ended after all rates and before what was found is written, it has nothing to train when it goes on."""
+    c, _, results = searched
+
+    def end(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(experiment, "write_evaluation", end)
+        experiment.run(c, tmp_path)
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "checkpoints").rglob("*") if f.is_file()}
+    assert {f.relative_to(tmp_path).parts[1] for f in before} > {"finetune_random_1", "finetune_random_2"}
+    (e,) = experiment.run(c, tmp_path)["evaluations"]
     assert e["tried"] == results["evaluations"][0]["tried"] and e["metrics"] == results["evaluations"][0]["metrics"]
-    assert before == {f: f.stat().st_mtime_ns for f in (workdir / "checkpoints").rglob("*") if f.is_file()}
+    left = {f: f.stat().st_mtime_ns for f in (tmp_path / "checkpoints").rglob("*") if f.is_file()}
+    assert left.items() <= before.items()
 
 
 def test_an_arm_is_evaluated_only_where_it_is_asked_for(tmp_path):

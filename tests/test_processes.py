@@ -94,8 +94,11 @@ def test_preempted_and_killed_it_ends_as_if_undisturbed_and_elsewhere_within_rou
     c.update_from_flattened_dict(FIELDS | {"mesh.data": 4, "mesh.fsdp": 2})
     experiment.run(c, moved)
     (_, _, state), (_, _, expected) = outcome(moved), outcome(whole)
-    for name in ("step", "params", "model_state", "target"):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), state[name], expected[name])
+    assert state["step"] == expected["step"]
+    for name in ("params", "model_state", "target"):
+        # As one vector: a bias before a batch norm has no gradient but rounding, of which the optimizer makes steps.
+        a, b = (np.concatenate([x.ravel() for x in jax.tree.leaves(tree[name])]) for tree in (state, expected))
+        assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b), name
     results = [json.loads((workdir / "results.json").read_text()) for workdir in (moved, whole)]
     for a, b in zip(*(r["evaluations"] for r in results), strict=True):
         assert a["name"] == b["name"] and a["images"] == b["images"] == 24
