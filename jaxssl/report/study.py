@@ -241,7 +241,7 @@ def arm_table(study: dict[str, Any]) -> str:
     )
     caption = "Means over runs. 95 % intervals: over runs in brackets [ ], over the groups of the test images in ( )."
     table = f'<table class="scores"><caption>{caption}</caption>{table_head("Arm", head)}{body}</table>'
-    return scrolling(table, "Arms")
+    return scrolling(table, "Scores of the arms")
 
 
 def both_intervals(of: dict[str, Any], said: Any) -> str:
@@ -299,7 +299,7 @@ def difference_table(found: Sequence[dict[str, Any]], metric: str) -> str:
         p = d["over_runs"]["p_holm"]
         cells = [drawn, both_intervals(d, words.signed), "" if p is None else p_in_words(p), VERDICTS[d["verdict"]]]
         lines.append(table_row(name, cells))
-    head = table_head("Difference", ["", "mean", "Holm", "verdict"])
+    head = table_head("Difference", ["drawn", "mean", "Holm", "verdict"])
     caption = f"Differences in {words.METRICS[metric]}"
     table = (
         f'<table class="scores differences"><caption>{caption}</caption>{head}<tbody>{"".join(lines)}</tbody></table>'
@@ -359,7 +359,7 @@ def run_table(to: Path, runs: Sequence[tuple[Path, dict[str, Any]]]) -> str:
     head = table_head("Run", ["pretraining", "seed", "fold", "labels"])
     caption = "The runs, with a link to the report of each that has one"
     table = f'<table class="runs"><caption>{caption}</caption>{head}<tbody>{"".join(lines)}</tbody></table>'
-    return scrolling(table, "Runs")
+    return scrolling(table, "List of the runs")
 
 
 def foundations(study: dict[str, Any]) -> str:
