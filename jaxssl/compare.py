@@ -14,20 +14,22 @@ compare.json (a number that is undefined is null):
   split: "one run"; "fixed", all runs have the same test images; "resplit", seeds or folds have others of the same data;
     "simulated", each seed has images of its own
   resamples: of the test groups
-  tests: how many p-values there are, over all of which Holm's correction goes
+  tests: how many differences have a p-value, over all of which Holm's correction goes
   arms: a list of
     name, method (null: none), init, protocol, labels (in words), label_fraction, settings ({config field: value} in
     which it differs from others of its name), runs, seeds, folds, images (of all test splits together), groups
+    majority_accuracy: mean over runs, of always predicting the commonest class of the test images
+    constant_runs: how many runs predict one class for every image
     pretrain_seconds: mean over runs, 0.0 without pretraining, null where it is not known
     transfer_seconds: mean over runs, of all learning rates that were tried; null where it is not known
     trained_images: mean over runs, what pretraining and transfer saw, as often as they did; null where it is not known
     metrics: {metric: {mean, std, over_runs: {low, high}, over_groups: {low, high}, values: one each run}}
   differences: a list of, `a` less `b`,
     a, b, protocol, labels, label_fraction, metric, runs, seeds, test_to_train (of the corrected t-test), mean, std
-    over_runs: {low, high, p, p_holm}; no p from fewer than five seeds
-    over_groups: {low, high}
+    over_runs, over_groups: {low, high, p}, of other seeds and of other test groups; no p from fewer than five seeds
+    p: the larger of these two, for a difference that is to hold for both; p_holm
     mcnemar: null for other metrics than accuracy, else {only_a, only_b: images of all runs that it alone has right,
-      p, p_holm, without: why there is no p, or null}
+      p, p_holm: corrected over the McNemar tests, without: why there is no p, or null}
     verdict: "higher", "lower" (for other seeds and other test groups alike, after Holm's correction), "these runs" (of
       these trained networks alone) or "open"; sentence
     values: one each run
@@ -42,7 +44,7 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +63,7 @@ from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
 from jaxssl.evaluate.compare import LEAST_SEEDS
 from jaxssl.report import page, words
-from jaxssl.report.study import TOO_FEW, cautions, document, p_in_words, verdict
+from jaxssl.report.study import MOST_SENTENCES, TOO_FEW, cautions, document, importance, p_in_words, verdict
 
 METRICS = page.COMPARED
 TESTED = ("auc_macro", "accuracy")
@@ -370,10 +372,12 @@ def study(runs: Sequence[Run], unfinished: int = 0, against: str | None = None) 
         "differences": found,
         "curves": curves(described),
     }
-    limits = cautions(result, len(np.unique(images.groups)), repeated, unfair(arms))
-    open_ones = [d["sentence"] for d in found if d["verdict"] == "open"]
-    may = [d["sentence"] for d in found if d["verdict"] != "open"]
-    return result | {"conclusion": {"may": may, "may_not": open_ones + limits}}
+    fields = unfair(arms) if not runs or any(run.settings for run in runs) else None
+    limits = cautions(result, len(np.unique(images.groups)), repeated, fields)
+    ordered = sorted(found, key=importance)
+    open_ones = [d["sentence"] for d in ordered if d["verdict"] == "open"]
+    may = [d["sentence"] for d in ordered if d["verdict"] != "open"]
+    return result | {"conclusion": {"may": may, "may_not": limits + open_ones}}
 
 
 def split_of(cells: Sequence[Cell]) -> str:
@@ -422,9 +426,16 @@ def describe(
         "folds": sorted({fold for _, fold in cells if fold is not None}),
         "images": len(tested),
         "groups": len(np.unique(images.groups[tested])),
+        "majority_accuracy": float(np.mean([majority(images.labels[cell.part.rows]) for cell in cells.values()])),
+        "constant_runs": sum(len(set(cell.part.probabilities.argmax(axis=1))) == 1 for cell in cells.values()),
         **compute(arm, list(cells.values())),
         "metrics": measured,
     }
+
+
+def majority(labels: np.ndarray) -> float:
+    """The share of the commonest label."""
+    return float(np.bincount(labels).max() / len(labels))
 
 
 def compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
@@ -483,6 +494,7 @@ def difference(
     ratio = test_to_train([arms[a][unit] for unit in units])
     of = np.array([drawn[a, unit][metric] - drawn[b, unit][metric] for unit in units])
     found = summary(of, units, ratio)
+    test(found, of)
     return {
         "a": a.name,
         "b": b.name,
@@ -496,6 +508,18 @@ def difference(
         **found,
         "mcnemar": mcnemar(arms[a], arms[b], units, images) if metric == "accuracy" else None,
     }
+
+
+def test(found: dict[str, Any], drawn: np.ndarray) -> None:
+    """Adds to the summary of [K, 1 + R] differences the p over test groups, and that of both kinds of chance.
+
+    A difference that is to hold for other seeds and for other test groups is one for which "none for other seeds" and
+    "none for other test groups" are both rejected: its p is the larger (Berger 1982, Technometrics 24:295).
+    """
+    seeds = found["over_runs"]["p"]
+    groups = None if seeds is None else compare.p_over_groups(drawn[~np.isnan(drawn[:, 0])])
+    found["over_groups"]["p"] = groups
+    found["p"] = None if groups is None else max(seeds, groups)
 
 
 def mcnemar(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], images: Images) -> dict[str, Any]:
@@ -514,11 +538,14 @@ def mcnemar(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], ima
 
 
 def correct(found: list[dict[str, Any]]) -> int:
-    """Adds `p_holm` beside each p, corrected over all of them, and returns how many there are."""
-    tests = [d["over_runs"] for d in found] + [d["mcnemar"] for d in found if d["mcnemar"]]
-    for test, corrected in zip(tests, compare.holm([test["p"] for test in tests]), strict=True):
-        test["p_holm"] = corrected
-    return sum(test["p"] is not None for test in tests)
+    """Adds `p_holm` beside each p, and returns how many differences have one.
+
+    The verdicts rest on the p of the differences alone, so that McNemar's tests are a family of their own.
+    """
+    for tests in (found, [d["mcnemar"] for d in found if d["mcnemar"]]):
+        for test, corrected in zip(tests, compare.holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = corrected
+    return sum(d["p"] is not None for d in found)
 
 
 def curves(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -543,31 +570,81 @@ def curves(described: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def shown(study: dict[str, Any]) -> Table:
-    """The arms for the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
-    for name in ("arm", "protocol", "labels"):
-        table.add_column(name, overflow="fold")
-    for name in ("runs", "macro AUC", "over runs", "over groups", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for arm in study["arms"]:
+    """The arms with the most labels that they have, and the accuracy of no model at all; fits 80 columns."""
+    table = framed("arm", ("runs", "macro AUC", "over runs", "over groups", "accuracy"))
+    arms = with_most_labels(study["arms"])
+    for arm in in_sections(table, arms):
         auc, accuracy = (arm["metrics"][metric] for metric in TESTED)
         ends = [words.between(auc[kind])[1:-1] for kind in ("over_runs", "over_groups")]
+        mark = "*" if arm["constant_runs"] else ""
         cells = [str(arm["runs"]), words.number(auc["mean"]), *ends, words.number(accuracy["mean"])]
-        table.add_row(Text(arm["name"]), Text(arm["protocol"]), Text(arm["labels"]), *cells)
+        table.add_row(Text(arm["name"] + mark), *cells)
+    if arms:
+        table.add_section()
+        table.add_row("the commonest class", "", "", "", "", words.number(arms[0]["majority_accuracy"]))
+    table.caption = Text("Means; 95 % intervals of the macro AUC over runs, and over groups of the test images.")
+    if any(arm["constant_runs"] for arm in arms):
+        table.caption.append("\n* predicts one class for every image, in one run or more", style="bold yellow")
+    return table
+
+
+def shown_labels(study: dict[str, Any]) -> Table | None:
+    """Macro AUC by the share of the labels; None where each arm has one share."""
+    drawn = [curve for curve in study["curves"] if curve["metric"] == TESTED[0]]
+    if not drawn:
+        return None
+    shares = {point["label_fraction"]: point["labels"] for curve in drawn for point in curve["points"]}
+    table = framed("macro AUC by labels", [shares[share] for share in sorted(shares)])
+    for protocol, of in itertools.groupby(drawn, lambda curve: curve["protocol"]):
+        table.add_section()
+        table.add_row(Text(words.protocol_name(protocol).capitalize(), style="bold"))
+        for curve in of:
+            means = {point["label_fraction"]: point["mean"] for point in curve["points"]}
+            cells = [words.number(means[share]) if share in means else "" for share in sorted(shares)]
+            table.add_row(Text(curve["name"]), *cells)
     return table
 
 
 def shown_compute(study: dict[str, Any]) -> Table:
     """What the arms took, for the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Compute, means over runs", title_justify="left")
-    for name in ("arm", "protocol", "labels"):
-        table.add_column(name, overflow="fold")
-    for name in ("pretraining s", "transfer s", "images trained on"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for arm in study["arms"]:
+    table = framed("compute, mean over runs", ("pretraining s", "transfer s", "images trained on"))
+    for arm in in_sections(table, with_most_labels(study["arms"])):
         took = ["unknown" if arm[field] is None else f"{arm[field]:,.0f}" for field in COMPUTE]
-        table.add_row(Text(arm["name"]), Text(arm["protocol"]), Text(arm["labels"]), *took)
+        table.add_row(Text(arm["name"]), *took)
+    if any(arm["init"].startswith("imagenet") for arm in study["arms"]):
+        table.caption = Text("Without what made the weights that were given.")
     return table
+
+
+def framed(first: str, columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
+    table.add_column(first, overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def in_sections(table: Table, arms: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The arms, with a heading in the table before the first of each protocol and share of the labels."""
+    for (protocol, labels), of in itertools.groupby(arms, lambda arm: (arm["protocol"], arm["labels"])):
+        table.add_section()
+        table.add_row(Text(f"{words.protocol_name(protocol).capitalize()}, {labels}", style="bold"))
+        yield from of
+
+
+def with_most_labels(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    most: dict[tuple[str, str], float] = {}
+    for arm in arms:
+        key = arm["name"], arm["protocol"]
+        most[key] = max(most.get(key, 0.0), arm["label_fraction"])
+    return [arm for arm in arms if arm["label_fraction"] == most[arm["name"], arm["protocol"]]]
+
+
+def listed(texts: Sequence[str]) -> str:
+    """The first of these sentences, and how many more there are."""
+    lines = [f"- {text}" for text in texts[:MOST_SENTENCES] or ["Nothing."]]
+    more = len(texts) - MOST_SENTENCES
+    return "\n".join(lines + [f"- {more} more, in compare.json and report.html."] * (more > 0)) + "\n"
 
 
 # Files.
@@ -613,7 +690,8 @@ def table_of_differences(study: dict[str, Any]) -> str:
     rows = []
     for d in study["differences"]:
         exact = d["mcnemar"] or {}
-        tests = {"p": d["over_runs"]["p"], "p_holm": d["over_runs"]["p_holm"]}
+        tests = {f"{kind}_p": d[kind]["p"] for kind in ("over_runs", "over_groups")}
+        tests |= {"p": d["p"], "p_holm": d["p_holm"]}
         tests |= {f"mcnemar_{name}": exact.get(name) for name in ("only_a", "only_b", "p", "p_holm")}
         rows.append({field: d[field] for field in fields} | line(d) | tests | {"verdict": d["verdict"]})
     return csv_of(rows)
@@ -647,7 +725,7 @@ def latex(study: dict[str, Any]) -> str:
             d["labels"],
             words.METRICS[d["metric"]],
             estimate(d, words.signed),
-            "" if d["over_runs"]["p_holm"] is None else p_in_words(d["over_runs"]["p_holm"]),
+            "" if d["p_holm"] is None else p_in_words(d["p_holm"]),
         ]
         for d in study["differences"]
     ]
@@ -707,6 +785,8 @@ def figure(found: Sequence[dict[str, Any]]) -> str:
     """Macro AUC by the share of the labels, a panel each protocol; bands are 95 % over runs, or else over groups."""
     drawn = [curve for curve in found if curve["metric"] == TESTED[0]]
     protocols = list(dict.fromkeys(curve["protocol"] for curve in drawn))
+    points = [point for curve in drawn for point in curve["points"] if point["mean"] is not None]
+    kind = "over_runs" if all(words.bounded(point["over_runs"]) for point in points) else "over_groups"
     picture = Figure(figsize=(4.2 * len(protocols), 3.4), layout="constrained")
     FigureCanvasSVG(picture)
     for axes, protocol in zip(picture.subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True):
@@ -715,15 +795,16 @@ def figure(found: Sequence[dict[str, Any]]) -> str:
             points = [point for point in curve["points"] if point["mean"] is not None]
             x = [point["label_fraction"] for point in points]
             (drawn_line,) = axes.plot(x, [point["mean"] for point in points], marker="o", label=curve["name"])
-            kind = "over_runs" if all(words.bounded(point["over_runs"]) for point in points) else "over_groups"
             if all(words.bounded(point[kind]) for point in points):
                 low, high = ([point[kind][end] for point in points] for end in ("low", "high"))
                 axes.fill_between(x, low, high, color=drawn_line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xscale="log", xlabel="labels", ylabel="macro AUC", title=words.protocol_name(protocol))
+        axes.set(xscale="log", xlabel="labels trained on", ylabel="macro AUC", title=words.protocol_name(protocol))
         ticks = {point["label_fraction"]: point["labels"] for curve in of for point in curve["points"]}
         axes.set_xticks(list(ticks), list(ticks.values()))
         axes.set_xticks([], minor=True)
         axes.legend(fontsize="small")
+    said = {"over_runs": "over runs", "over_groups": "over groups of the test images"}[kind]
+    picture.supxlabel(f"means over runs, bands 95 % {said}", fontsize="small")
     stream = io.StringIO()
     picture.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return stream.getvalue()
@@ -749,11 +830,12 @@ def main(arguments: Sequence[str]) -> int:
         written = write(options.to or options.folders[0], found, runs)
     except UserError as error:
         return tell(error, options.debug)
-    console.print(shown(found))
-    console.print(shown_compute(found))
+    for table in (shown(found), shown_labels(found), shown_compute(found)):
+        if table is not None:
+            console.print(table)
     for title, said in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))
-        console.print("\n".join(f"- {text}" for text in found["conclusion"][said] or ["Nothing."]) + "\n")
+        console.print(listed(found["conclusion"][said]))
     for file in written:
         console.print(Text(str(file), overflow="fold", style="dim"))
     return 0

@@ -49,10 +49,10 @@ SPLITS = {
 def verdict(d: dict[str, Any]) -> tuple[str, str]:
     """The verdict on one difference and the sentence that says it.
 
-    "higher" and "lower" need both kinds of chance: p over seeds below 5 % after Holm's correction, and an interval over
-    the test groups on the same side of 0.
+    "higher" and "lower" are said of other seeds and of other test groups alike: p, the larger of both, is below 5 %
+    after Holm's correction, and the interval over the test groups is on the same side of 0.
     """
-    groups, mean, p = d["over_groups"], d["mean"], d["over_runs"]["p_holm"]
+    groups, mean, p = d["over_groups"], d["mean"], d["p_holm"]
     where = f"in {words.METRICS[d['metric']]} by {words.protocol_name(d['protocol'])} with {budget(d['labels'])}"
     if mean is None:
         return "open", f"{d['a']} and {d['b']} cannot be compared {where}: it is undefined."
@@ -63,7 +63,9 @@ def verdict(d: dict[str, Any]) -> tuple[str, str]:
         return kind, f"{d['a']} is {said} than {d['b']} {where}: {found}."
     if sided:
         above = "above" if groups["low"] > 0 else "below"
-        limit = "for other seeds that is open" if p is not None else f"of other seeds that says nothing: {untested(d)}"
+        limit = f"of other seeds that says nothing: {untested(d)}"
+        if p is not None:
+            limit = "for other seeds and test groups, among so many differences, that is open"
         return (
             "these runs",
             f"The networks trained here score {above} with {d['a']} than with {d['b']} {where}: {found}; {limit}.",
@@ -86,8 +88,8 @@ def evidence(d: dict[str, Any]) -> str:
     said = [f"95 % over {counted(d['runs'], 'run')} {span(runs)}" if words.bounded(runs) else counted(d["runs"], "run")]
     if words.bounded(groups):
         said.append(f"over test groups {span(groups)}")
-    if runs["p_holm"] is not None:
-        said.append(f"{p_in_words(runs['p_holm'])} after Holm's correction")
+    if d["p_holm"] is not None:
+        said.append(f"{p_in_words(d['p_holm'])} after Holm's correction")
     if d["mcnemar"] and d["mcnemar"]["p_holm"] is not None:
         said.append(f"by McNemar's test of these networks {p_in_words(d['mcnemar']['p_holm'])}")
     return "; ".join(said)
@@ -109,8 +111,8 @@ def budget(labels: str) -> str:
     return f"{labels} of the labels" if labels.endswith("%") else f"labels of {labels.replace(' a class', '')} a class"
 
 
-def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str]) -> list[str]:
-    """What may not be concluded from the whole study, a sentence each."""
+def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
+    """What may not be concluded from the whole study, a sentence each; `fields` are None where no config is known."""
     found, said = study["differences"], []
     if not found:
         said.append("No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared.")
@@ -134,7 +136,7 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
     if not study["dataset"]["groups_known"]:
         said.append(
             "It is not known which images are of the same patient, object or series: grouping unknown is not no "
-            "leakage, and intervals over the test groups may be too narrow."
+            "leakage, and intervals over the test groups and p-values may be too small."
         )
     if groups < words.FEW_GROUPS:
         said.append(f"The test images are of {counted(groups, 'group')}: intervals from so few are rough.")
@@ -143,6 +145,7 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
             "Groups hold several test images, which are not independent: McNemar's test is left out, and the interval "
             "over test groups stands in its place."
         )
+    said += cautions_of_arms(study["arms"])
     if len({(tuple(arm["seeds"]), tuple(arm["folds"])) for arm in study["arms"]}) > 1:
         said.append(
             "Not all arms have the same seeds and folds: means of arms are of other runs, differences of those alone "
@@ -155,9 +158,31 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
             f"{counted(repeated, 'evaluation')} of an arm, seed and fold that another run has too found something "
             "else: the first counts, the other is left out."
         )
+    if fields is None:
+        said.append("No run has its config.json: whether arms differ in epochs, batches or anything else is not known.")
     if fields:
         said.append(f"Arms differ in {words.listed(fields)} too: a difference between them may come from that.")
     return said
+
+
+def cautions_of_arms(arms: Sequence[dict[str, Any]]) -> list[str]:
+    said = []
+    if constant := [arm for arm in arms if arm["constant_runs"]]:
+        listed = words.listed([f"{place(arm)} ({arm['constant_runs']} of {arm['runs']} runs)" for arm in constant])
+        said.append(f"One and the same class is predicted for every image by {listed}.")
+    accuracy = {place(arm): arm["metrics"]["accuracy"]["mean"] - arm["majority_accuracy"] for arm in arms}
+    if low := [name for name, above in accuracy.items() if above <= 0]:
+        said.append(f"No more accurate than always predicting the commonest class: {words.listed(low)}.")
+    if any(arm["label_fraction"] < 1 for arm in arms):
+        said.append(
+            "A share of the labels is one of the training images: those of validation, by which epochs, learning rates "
+            "and penalties are chosen, keep all of theirs."
+        )
+    return said
+
+
+def place(arm: dict[str, Any]) -> str:
+    return f"{words.short(arm['name'])} by {words.protocol_name(arm['protocol'])} with {budget(arm['labels'])}"
 
 
 # The page.
@@ -188,15 +213,9 @@ def answer(study: dict[str, Any]) -> str:
     found = [d for d in study["differences"] if d["metric"] == SHOWN[0]]
     if not found:
         return "No two arms can be compared, so nothing can be concluded."
-    order = ("higher", "lower", "these runs", "open")
-
-    def importance(d: dict[str, Any]) -> tuple:
-        sure = max(1, order.index(d["verdict"]))  # "higher" and "lower" alike.
-        return sure, d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
-
     first = min(found, key=importance)
     sure, here, undecided = (
-        sum(d["verdict"] in kinds for d in found) for kinds in (order[:2], ("these runs",), ("open",))
+        sum(d["verdict"] in kinds for d in found) for kinds in (("higher", "lower"), ("these runs",), ("open",))
     )
     if undecided == len(found):
         return (
@@ -211,6 +230,12 @@ def answer(study: dict[str, Any]) -> str:
         )
     )
     return first["sentence"] + told
+
+
+def importance(d: dict[str, Any]) -> tuple:
+    """Orders differences, the surest and largest against random weights first."""
+    sure = max(1, list(VERDICTS).index(d["verdict"]))  # "higher" and "lower" alike.
+    return sure, SHOWN.index(d["metric"]), d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
 
 
 def sentences(texts: Sequence[str]) -> str:
@@ -260,7 +285,8 @@ def difference_tables(study: dict[str, Any]) -> str:
         return ""
     text = (
         "The dot is the mean over runs, the broad line the 95 % interval over the groups of the test images, the thin "
-        "one that over runs. p-values are corrected by Holm's method over all that there are."
+        "one that over runs. Each p-value is the larger of that for other seeds and that for other test groups, "
+        "corrected by Holm's method over all that there are."
     )
     parts = [f"<p>{escape(text)}</p>"]
     for metric in SHOWN:
@@ -296,7 +322,7 @@ def difference_table(found: Sequence[dict[str, Any]], metric: str) -> str:
         drawn = figures.interval(
             words.clean(f"{words.signed(d['mean'])} ({evidence(d)})"), d["mean"], groups, over_runs, reach
         )
-        p = d["over_runs"]["p_holm"]
+        p = d["p_holm"]
         cells = [drawn, both_intervals(d, words.signed), "" if p is None else p_in_words(p), VERDICTS[d["verdict"]]]
         lines.append(table_row(name, cells))
     head = table_head("Difference", ["drawn", "mean", "Holm", "verdict"])
