@@ -184,6 +184,10 @@ def check(c: ConfigDict) -> None:
         )
     if c.pretrain.epochs == 0 and not c.transfer.protocols:
         raise UserError("pretrain.epochs=0 and transfer.protocols=() leave nothing to do")
+    for phase in trainings(c):
+        tried = c.transfer.learning_rates if phase == "transfer" else ()
+        if not any(tried or (c[phase].optimizer.learning_rate,)):
+            raise UserError(f"{phase}.optimizer.learning_rate=0 leaves the network untrained: set it above 0")
     if c.transfer.epochs == 0 and "finetune" in c.transfer.protocols:
         raise UserError("transfer.epochs=0 leaves nothing of the fine-tuning; take it out of transfer.protocols")
 

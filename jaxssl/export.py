@@ -78,7 +78,9 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     pixels = json.dumps(config.get("pixels"))
     if to.suffix == ".safetensors":
         recipe = in_pytorch(name, found.encoder, size, found.channels)
+        splits = trained.read_json(Path(workdir).expanduser() / "splits.json", "copy it beside the rest of the run")
         notes = {"format": "pt", "encoder": name, "image_size": str(size), "pixels": pixels, "pytorch": recipe}
+        notes |= {"data": splits["fingerprint"], "tested": weights.digest(splits["test"])}
         content = safetensors.numpy.save(weights.to_torch(found.encoder, found.variables, size), notes)
     else:
         recipe = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"

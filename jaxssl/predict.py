@@ -2,7 +2,8 @@
 
 IMAGES are folders, files (PNG, JPEG, TIFF, npy, DICOM, FITS) of any size, or .npz archives. The table has the columns
 image_id, predicted, p_<class>..., as the run's own predictions.csv, and calibrated_<class>... where the run has found a
-temperature on validation. Images that cannot be taken are named on stderr with the reason, and the others are done.
+temperature on validation. Images that cannot be taken are named on stderr with the reason, and the others are done; how
+many have the names of images that the network was trained or chosen on is said, for a score on those says nothing.
 """
 
 import csv
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl import files, inference, inputs
+from jaxssl import files, inference, inputs, trained
 from jaxssl.errors import UserError
 from jaxssl.evaluate import calibration
 
@@ -34,7 +35,7 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
       evaluation: as of `inference.load`.
 
     Returns:
-      What was written, in a line.
+      What was written, and how many of the images the run has seen before, in a line.
 
     Raises:
       UserError: as `inference.load` and `inputs.find`; another ending; a run without a trained head; no image that can
@@ -49,13 +50,21 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
         with files.aside(to) as place, open(place, "w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, lineterminator="\n")
             table.writerow(columns(network))
-            done = 0
+            done = []
             for i, p in inputs.results(network, program, found):
                 table.writerow([found.ids[i], network.classes[p.argmax()], *map(repr, numbers(network, p))])
-                done += 1
+                done.append(found.ids[i])
     except OSError as error:
         raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
-    return f"{to}: {inputs.counted(done, len(found.ids))}, by {network.evaluation}"
+    said = f"{to}: {inputs.counted(len(done), len(found.ids))}, by {network.evaluation}"
+    known = seen(Path(workdir).expanduser(), done)
+    return said + (f"; {known} of them are training or validation images of the run: no score on them" if known else "")
+
+
+def seen(workdir: Path, ids: Sequence[str]) -> int:
+    """How many have the names of images that the run in `workdir` was trained on, or chosen on."""
+    splits = trained.read_json(workdir / "splits.json", "copy it beside the rest of the run")
+    return len({*splits["train"], *splits["validation"]}.intersection(ids))
 
 
 def columns(network: inference.Network) -> list[str]:

@@ -177,14 +177,27 @@ def make_pretext(
 
 
 def check_against_data(setup: Setup) -> None:
-    """UserError where the config asks for more than the data have, or a teacher knows what is to be tested."""
+    """UserError where the config asks for more than the data have, or given weights know what is to be tested."""
     c, source = setup.config, setup.source
     if not c.pretrain.epochs and not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
     if source.classes and "transfer" in configuration.trainings(c):
         configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
+    if c.init.weights:
+        refuse_weights_of_another_split(setup)
     if "teacher" in c.pretrain.kw and c.pretrain.epochs:
         refuse_taught_test_images(setup, Path(c.pretrain.kw.teacher).expanduser())
+
+
+def refuse_weights_of_another_split(setup: Setup) -> None:
+    """UserError where another run exported these weights that tested on other images of the same data."""
+    notes = weights.notes(Path(setup.config.init.weights).expanduser())
+    tested = weights.digest(setup.source.ids[setup.splits["test"]].tolist())
+    if notes.get("data") == setup.source.fingerprint and notes["tested"] != tested:
+        raise UserError(
+            f"init.weights={setup.config.init.weights!r} were trained on these images with another split and have seen "
+            "images to be tested on here: export them from a run with the seed and the data.* of this one"
+        )
 
 
 def refuse_taught_test_images(setup: Setup, teacher: Path) -> None:

@@ -11,6 +11,7 @@ Both ways names and shapes agree to the last, but for these:
 EfficientNet-Lite0 is also read in the naming of EfficientNet-PyTorch, in which its ImageNet weights come.
 """
 
+import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -107,6 +108,19 @@ def read(file: str | Path) -> Tensors:
     except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} cannot be read: {reason}; give weights in .safetensors or .pth") from error
+
+
+def notes(file: str | Path) -> dict[str, str]:
+    """What `jaxssl.export` noted in a `.safetensors` file; {} for another file, which `read` says more of."""
+    if Path(file).suffix != ".safetensors":
+        return {}
+    with safetensors.safe_open(file, "numpy") as opened:
+        return opened.metadata() or {}
+
+
+def digest(ids: Iterable[str]) -> str:
+    """One text for a set of images, that tells no name of them."""
+    return hashlib.sha256("\0".join(sorted(ids)).encode()).hexdigest()
 
 
 def from_torch(tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: int, where: str) -> Tree:

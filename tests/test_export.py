@@ -31,6 +31,7 @@ def workdir(tmp_path):
     model = {"name": "resnet18", "stem": "small", "dtype": "float32", "kw": kw}
     config = {"config": {"model": model, "data": {"image_size": 16}}, "pixels": PIXELS}
     (folder / "config.json").write_text(json.dumps(config))
+    (folder / "splits.json").write_text(json.dumps({"test": ["a"], "fingerprint": "abc"}))
     evaluations = [{"name": "finetune_ssl", "protocol": "finetune"}]
     results = {"dataset": {"classes": ["a", "b"]}, "pretrain": {"supervised": False}, "evaluations": evaluations}
     (folder / "results.json").write_text(json.dumps(results))

@@ -132,8 +132,13 @@ def read_json(workdir: Path, name: str) -> dict[str, Any]:
 
 
 def read_predictions(workdir: Path, results: dict[str, Any]) -> dict[str, Predictions]:
-    """The evaluations of `results` by name, from predictions.csv. UserError where they are not there or not whole."""
-    file = Path(workdir) / "predictions.csv"
+    """The evaluations of `results` by name, from predictions.csv.
+
+    Raises:
+      UserError: they are not there, not whole, or of other images than those of the test split.
+    """
+    workdir = Path(workdir)
+    file = workdir / "predictions.csv"
     if not results["evaluations"]:
         return {}
     class_of = {name: i for i, name in enumerate(results["dataset"]["classes"])}
@@ -161,6 +166,16 @@ def read_predictions(workdir: Path, results: dict[str, Any]) -> dict[str, Predic
         has = len(found[e["name"]].ids) if e["name"] in found else 0
         if has != e["images"]:
             raise UserError(f"{file} has {has} rows of {e['name']} and results.json {e['images']}: run it again")
+        if e["split"] != "test":
+            raise UserError(f"{file}: {e['name']} is of the {e['split']} split: scores are those of test images alone")
+    if (workdir / "splits.json").exists():
+        tested = set(read_json(workdir, "splits.json").get("test", ()))
+        for name, of in found.items():
+            if other := set(of.ids) - tested:
+                raise UserError(
+                    f"{file}: {name} has {len(other)} images that are not of the test split of splits.json, such as "
+                    f"{min(other)}: scores are those of test images alone"
+                )
     return {e["name"]: found[e["name"]] for e in results["evaluations"] if e["images"]}
 
 

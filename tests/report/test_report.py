@@ -78,7 +78,8 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
             rows.append({"phase": "finetune_ssl", "step": step, "epoch": step // 4, "validation": 0.4 + step / 20})
     workdir.mkdir(parents=True, exist_ok=True)
     config = {"config": {"seed": 0, "model": {"name": "resnet18", "kw": {}}}, "versions": {"jax": "1"}, "git": None}
-    write = {"results": results, "config": config | {"devices": ["cpu:0"]}, "splits": {"fingerprint": "abc"}}
+    splits = {"test": sorted({line[1] for line in lines}), "fingerprint": "abc"}
+    write = {"results": results, "config": config | {"devices": ["cpu:0"]}, "splits": splits}
     for name, content in write.items():
         (workdir / f"{name}.json").write_text(json.dumps(content))
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
