@@ -749,19 +749,15 @@ def estimate(of: dict[str, Any], said: Callable[[float], str]) -> str:
 
 
 def tabular(head: Sequence[str], columns: str, rows: Sequence[Sequence[str]]) -> str:
-    lines = [" & ".join(map(escape, row)) + r" \\" for row in (head, *rows)]
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+    """A rule stands before the first row of each protocol and share of the labels, the second and third column."""
+
+    def line(row: Sequence[str]) -> str:
+        return " & ".join(map(escape, row)) + r" \\"
+
+    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(head)]
+    for _, of in itertools.groupby(rows, lambda row: row[1:3]):
+        lines += [r"\midrule", *map(line, of)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
 def escape(text: str) -> str:

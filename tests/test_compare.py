@@ -366,7 +366,7 @@ def test_what_was_not_run_is_said(tmp_path):
     found = study(tmp_path)
     assert found["unfinished"] == 1
     assert of(found, "mae")["runs"] == 1
-    assert any("1 run had not ended" in text for text in found["conclusion"]["may_not"])
+    assert any("1 run had not ended and is missing" in text for text in found["conclusion"]["may_not"])
     assert any("Not all arms have the same seeds" in text for text in found["conclusion"]["may_not"])
 
 
@@ -448,6 +448,8 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
     assert r"50\%\_of \& \textbackslash{}\textbackslash{} \{x\} \#1 \textasciitilde{}\textasciicircum{}\$" in text
     bodies = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in bodies} == {5}
+    # Two shares of the labels in each of two tables.
+    assert text.count(r"\midrule") == 4
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\toprule") == 2
 
 

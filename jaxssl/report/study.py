@@ -152,7 +152,8 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
             "that both have."
         )
     if study["unfinished"]:
-        said.append(f"{counted(study['unfinished'], 'run')} had not ended and is missing here.")
+        are = "is" if study["unfinished"] == 1 else "are"
+        said.append(f"{counted(study['unfinished'], 'run')} had not ended and {are} missing here.")
     if repeated:
         said.append(
             f"{counted(repeated, 'evaluation')} of an arm, seed and fold that another run has too found something "
