@@ -73,8 +73,8 @@ def test_paired_differences_cover_the_truth_and_err_seldom_where_there_is_none()
             for metric in METRICS:
                 d = scores.paired_difference(of_a, of_b, labels, groups, metric, seed=trial, resamples=400)
                 covered[metric] += d["low"] <= a[metric] - b[metric] <= d["high"]
-        print(f"coverage of a difference, lift {lift}: {[covered[m] / TRIALS for m in METRICS]}")
         for metric in METRICS:
+            print(f"coverage of a difference in {metric}, lift {lift} against 0.8: {covered[metric] / TRIALS:.3f}")
             # With no difference, what is not covered is the error of the first kind.
             assert 0.93 <= covered[metric] / TRIALS <= 0.97, metric
 
@@ -155,9 +155,7 @@ def test_a_study_of_equal_arms_names_a_better_one_in_at_most_five_percent():
         seeds_alone += any(s and p < 0.05 for s, p in zip(sided, old, strict=True))
         command.correct(found)
         wrong += any(study.verdict(d)[0] in ("higher", "lower") for d in found)
-    print(
-        f"\nstudies with a wrong verdict: {wrong / trials}; had Holm's correction seeds alone: {seeds_alone / trials}"
-    )
+    print(f"wrong verdicts in {wrong / trials:.3f} of the studies; by p over seeds alone in {seeds_alone / trials:.3f}")
     assert wrong / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert seeds_alone / trials > 0.15
 
