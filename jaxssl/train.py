@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from jaxssl.metrics import Writer
 from jaxssl.objectives import Objective
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # Slurm and the clouds send these before they take a machine away.
+TOGETHER = 1.0  # Seconds in which two signals are one: Slurm sends SIGTERM twice where it preempts without grace.
 
 Tree = Any
 Augment = Callable[[jax.Array, dict], dict]
@@ -159,10 +161,10 @@ def epochs(
 
 
 class Preemption:
-    """While it is entered, SIGTERM and SIGUSR1 are noted instead of ending the process; a second one ends it."""
+    """While it is entered, SIGTERM and SIGUSR1 are noted instead of ending the process; a later one ends it."""
 
     def __enter__(self) -> "Preemption":
-        self.seen, self.asked = False, None
+        self.seen, self.asked, self.since = False, None, 0.0
         self.before = {s: signal.signal(s, self.note) for s in SIGNALS}
         return self
 
@@ -177,11 +179,12 @@ class Preemption:
         return before is not None and bool(before)
 
     def note(self, number: int, frame: Any) -> None:
-        if self.seen:
+        if not self.seen:
+            self.seen, self.since = True, time.monotonic()
+        elif time.monotonic() - self.since > TOGETHER:
             # An exception could wait for a lock of whatever it interrupts; every file is whole at any moment.
             processes.end(Preempted.exit_code)
             os._exit(Preempted.exit_code)
-        self.seen = True
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self.before.items():

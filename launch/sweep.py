@@ -12,6 +12,11 @@ from its checkpoint. One that ends otherwise is tried once more at the end, then
 Cells that differ only in transfer.*, data.label_fraction and data.labels_per_class have the same pretraining, unless it
 reads labels: the first of them pretrains, and the others wait for it and begin with a copy of its encoder.
 
+With `--slurm`, or with options of sbatch as `--slurm="--partition=gpu --gpus=1 --time=8:00:00"`, the cells are tasks of
+job arrays, `--jobs` of them at a time, each run by slurm.sbatch: one that is preempted goes on by itself. First come
+all that need not wait for a pretraining, then the rest. This process sees to it until the end; if it is lost, what it
+submitted goes on, and the same command waits for that first. What Slurm itself says is in WORKDIR/slurm.log.
+
 WORKDIR/sweep.json says of each cell {state, tries, exit_code, seconds, pretrained_by, command}. Exit codes: 0 all done,
 1 some cells are broken, 2 the user's to mend, 75 stopped and saved: the same command goes on.
 """
@@ -27,12 +32,13 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from jaxssl import files
 from jaxssl.errors import Preempted, UserError, tell
@@ -40,6 +46,11 @@ from jaxssl.errors import Preempted, UserError, tell
 TRIES = 2
 WAIT = 0.5  # Seconds between two looks at what runs.
 CORES = 4  # A cell makes use of these and hardly of more.
+SBATCH = Path(__file__).resolve().with_name("slurm.sbatch")
+LOOK = 10.0  # Seconds between two looks at Slurm's queue,
+LOOKS = 12  # and how often it may give no answer.
+ENDED = ".ended"  # In the folder of a cell: "exit_code seconds" of its task.
+LATE = 60.0  # So many seconds after its end, what a job has written is seen on other machines too.
 # What does not change a pretraining.
 AFTER = ("transfer.", "data.label_fraction", "data.labels_per_class")
 
@@ -157,14 +168,17 @@ def run(
         while waiting or at_work:
             if signals:
                 raise Preempted("stopped, and what ran has saved; the same command goes on from here")
-            while len(at_work) < jobs and (cell := choose(waiting, at_work, donors)):
+            while len(at_work) < jobs and (cell := choose(waiting, [r.cell for r in at_work], donors)):
                 waiting.remove(cell)
                 at_work.append(start(config, cell, donors.get(cell.pretraining), record[cell.name], progress.console))
             progress.update(bar, running=", ".join(running.cell.name for running in at_work))
             time.sleep(WAIT)
             for running in [running for running in at_work if running.process.poll() is not None]:
                 at_work.remove(running)
-                state = finish(running, record[running.cell.name], progress.console)
+                code, seconds = running.process.returncode, time.monotonic() - running.since
+                state = finish(running.cell, code, seconds, record[running.cell.name], progress.console)
+                if state == "stopped":
+                    raise Preempted(f"{running.cell.name} was told to stop; the same command goes on from here")
                 if state == "done":
                     donors.setdefault(running.cell.pretraining, running.cell)
                     progress.advance(bar)
@@ -184,19 +198,28 @@ def entry(config: str, cell: Cell) -> dict[str, Any]:
     return {"state": state, **nothing, "command": shlex.join(command(config, cell))}
 
 
-def choose(waiting: Sequence[Cell], at_work: Sequence[Running], donors: dict[str, Cell]) -> Cell | None:
+def choose(waiting: Sequence[Cell], at_work: Sequence[Cell], donors: dict[str, Cell]) -> Cell | None:
     """The first cell that need not wait for a pretraining that is on its way."""
-    busy = {running.cell.pretraining for running in at_work} - donors.keys()
+    busy = {cell.pretraining for cell in at_work} - donors.keys()
     return next((cell for cell in waiting if cell.pretraining not in busy), None)
+
+
+def prepare(cell: Cell, donor: Cell | None, of: dict[str, Any]) -> None:
+    """Makes the folder of a cell, with the pretraining of `donor` where it can have it."""
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    if donor and share_pretraining(cell, donor):
+        of["pretrained_by"] = donor.name
+
+
+def begin(cell: Cell, of: dict[str, Any], console: Console, how: str = "begins") -> None:
+    of |= {"state": "running", "tries": of["tries"] + 1}
+    console.print(f"{cell.name}: {how}" + (f", pretrained by {of['pretrained_by']}" if of["pretrained_by"] else ""))
 
 
 def start(config: str, cell: Cell, donor: Cell | None, of: dict[str, Any], console: Console) -> Running:
     """Starts the process of a cell, with the pretraining of `donor` where it can have it."""
-    cell.folder.mkdir(parents=True, exist_ok=True)
-    if donor and share_pretraining(cell, donor):
-        of["pretrained_by"] = donor.name
-    of |= {"state": "running", "tries": of["tries"] + 1}
-    console.print(f"{cell.name}: begins" + (f", pretrained by {of['pretrained_by']}" if of["pretrained_by"] else ""))
+    prepare(cell, donor, of)
+    begin(cell, of, console)
     with open(cell.folder / "log.txt", "a") as log:
         # In a session of its own: what is typed in the terminal reaches it through this process, once.
         process = subprocess.Popen(
@@ -205,19 +228,20 @@ def start(config: str, cell: Cell, donor: Cell | None, of: dict[str, Any], conso
     return Running(cell, process, time.monotonic())
 
 
-def finish(running: Running, of: dict[str, Any], console: Console) -> str:
-    """Records how a cell ended and returns its state: "done", "waiting" for its second try, or "broken".
+def finish(cell: Cell, code: int | None, seconds: float, of: dict[str, Any], console: Console) -> str:
+    """Records how a cell ended and returns its state: "done", "waiting" for its second try, "broken", or "stopped".
 
-    Raises:
-      Preempted: it was told to stop and has saved.
+    Args:
+      cell: what ran.
+      code: its exit code; None where it was ended from without.
+      seconds: how long it ran.
+      of: what sweep.json says of it; changed here.
+      console: where it is told.
     """
-    cell, code = running.cell, running.process.returncode
-    seconds = time.monotonic() - running.since
     of |= {"exit_code": code, "seconds": round(of["seconds"] + seconds, 1)}
-    if code == Preempted.exit_code:
+    if code in (None, Preempted.exit_code):
         of["state"] = "stopped"
-        raise Preempted(f"{cell.name} was told to stop; the same command goes on from here")
-    if code == 0 and cell.done:
+    elif code == 0 and cell.done:
         of["state"] = "done"
         console.print(f"{cell.name}: done in {seconds:.0f} s")
     else:
@@ -240,6 +264,133 @@ def stop(at_work: Sequence[Running], record: dict[str, dict[str, Any]]) -> None:
         record[running.cell.name] |= {"state": "stopped", "exit_code": running.process.wait()}
 
 
+# On Slurm.
+
+
+def run_on_slurm(
+    config: str,
+    listed: Sequence[Cell],
+    workdir: Path,
+    jobs: int,
+    options: str,
+    progress: Progress,
+    signals: Sequence[int] = (),
+) -> dict[str, dict[str, Any]]:
+    """The same as `run`, by job arrays with these further options of sbatch.
+
+    Raises:
+      UserError: there is no Slurm here, or it refuses.
+      Preempted: this process was told to stop, and has cancelled the array; or another did; what ran has saved.
+    """
+    queue = f"sweep-{zlib.crc32(str(workdir.resolve()).encode()):08x}"
+    bar = progress.add_task("cells", total=len(listed), running="")
+    drain(queue, listed, progress, bar, signals)
+    record = {cell.name: entry(config, cell) for cell in listed}
+    donors = {cell.pretraining: cell for cell in reversed(listed) if cell.done}
+    waiting = [cell for cell in listed if not cell.done]
+    progress.console.print(f"{len(listed)} cells, {len(waiting)} of them to run, up to {jobs} at a time")
+    try:
+        while waiting:
+            chosen: list[Cell] = []
+            while cell := choose(waiting, chosen, donors):
+                waiting.remove(cell)
+                chosen.append(cell)
+            for cell in chosen:
+                prepare(cell, donors.get(cell.pretraining), record[cell.name])
+                (cell.folder / ENDED).unlink(missing_ok=True)
+            files.write_text(workdir / "slurm.sh", script(config, chosen, workdir, queue, jobs, options))
+            number = slurm("sbatch", "--parsable", str(workdir / "slurm.sh")).strip()
+            for cell in chosen:
+                begin(cell, record[cell.name], progress.console, f"is in job {number}")
+            files.write_json(workdir / "sweep.json", {"cells": record})
+            drain(queue, listed, progress, bar, signals)
+            settle(chosen)
+            states = [collect(cell, record[cell.name], progress.console) for cell in chosen]
+            if "stopped" in states:
+                raise Preempted(
+                    "cells were cancelled, or Slurm would not requeue them; the same command goes on from here"
+                )
+            for cell, state in zip(chosen, states, strict=True):
+                if state == "done":
+                    donors.setdefault(cell.pretraining, cell)
+                elif state == "waiting":
+                    waiting.append(cell)
+    finally:
+        if signals:
+            for cell in listed:
+                if record[cell.name]["state"] == "running":
+                    collect(cell, record[cell.name], progress.console)
+        files.write_json(workdir / "sweep.json", {"cells": record})
+    return record
+
+
+def slurm(*command: str, tries: int = 1) -> str:
+    """What a command of Slurm prints. UserError where there is no such command, or it fails so many times."""
+    for left in reversed(range(tries)):
+        try:
+            # Ctrl-C is for this process alone.
+            ended = subprocess.run(command, capture_output=True, text=True, start_new_session=True)
+        except FileNotFoundError as error:
+            raise UserError(f"--slurm: there is no {command[0]} here; start it where Slurm takes jobs") from error
+        if ended.returncode == 0:
+            return ended.stdout
+        if left:
+            time.sleep(LOOK)
+    raise UserError(f"--slurm: {shlex.join(command)}: {' '.join(ended.stderr.split())}")
+
+
+def drain(queue: str, listed: Sequence[Cell], progress: Progress, bar: TaskID, signals: Sequence[int]) -> None:
+    """Waits for the end of all jobs of this name. Preempted, once they have saved, if this process is told to stop."""
+    look = ("squeue", "--me", f"--name={queue}", "--array", "--noheader", "--format=%T")
+    while states := slurm(*look, tries=LOOKS).split():
+        if signals:
+            # Once more while there are any: one may have been about to be requeued.
+            slurm("scancel", "--me", f"--name={queue}", tries=LOOKS)
+        running = f"{states.count('RUNNING')} of {len(states)} in the queue"
+        progress.update(bar, completed=sum(cell.done for cell in listed), running=running)
+        time.sleep(LOOK)
+    progress.update(bar, completed=sum(cell.done for cell in listed), running="")
+    if signals:
+        raise Preempted("stopped, and what ran has saved; the same command goes on from here")
+
+
+def script(config: str, chosen: Sequence[Cell], workdir: Path, queue: str, jobs: int, options: str) -> str:
+    """The job array in which task k runs the k-th of these cells; sbatch takes it by hand too."""
+    log = shlex.quote(str(workdir / "slurm.log").replace("%", "%%"))
+    cases = [
+        f"  {k}) folder={shlex.quote(str(cell.folder))} arguments=({shlex.join(command(config, cell)[3:])}) ;;"
+        for k, cell in enumerate(chosen)
+    ]
+    lines = [
+        "#!/usr/bin/env bash",
+        f"#SBATCH --job-name={queue} --array=0-{len(chosen) - 1}%{jobs} --output={log}",
+        "#SBATCH --nodes=1 --ntasks-per-node=1",
+        next(line for line in SBATCH.read_text().splitlines() if line.startswith("#SBATCH --requeue")),
+        *([f"#SBATCH {options}"] if options else []),
+        "case $SLURM_ARRAY_TASK_ID in",
+        *cases,
+        "esac",
+        'exec >>"$folder/log.txt" 2>&1',
+        f'PYTHON={shlex.quote(sys.executable)} bash {shlex.quote(str(SBATCH))} "${{arguments[@]}}"',
+        f'echo "$? $SECONDS" >"$folder/{ENDED}"',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def settle(cells: Sequence[Cell]) -> None:
+    """Waits until one sees how cells ended whose tasks have left the queue; of one cancelled one sees nothing."""
+    until = time.monotonic() + LATE
+    while time.monotonic() < until and not all(cell.done or (cell.folder / ENDED).exists() for cell in cells):
+        time.sleep(WAIT)
+
+
+def collect(cell: Cell, of: dict[str, Any], console: Console) -> str:
+    """What `finish` says of a cell whose task has left the queue."""
+    file = cell.folder / ENDED
+    code, seconds = map(int, file.read_text().split()) if file.exists() else (None, 0)
+    return finish(cell, 0 if cell.done else code, seconds, of, console)
+
+
 def summary(record: dict[str, dict[str, Any]], workdir: Path) -> str:
     broken = [name for name, of in record.items() if of["state"] == "broken"]
     done = sum(of["state"] == "done" for of in record.values())
@@ -259,13 +410,22 @@ def everywhere(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def default_jobs() -> int:
+    return max(1, len(os.sched_getaffinity(0)) // CORES)
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("python launch/sweep.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    cores = max(1, len(os.sched_getaffinity(0)) // CORES)
+    cores = default_jobs()
     top.add_argument("--config", required=True, help="A file of configs/ with sweep(), its argument after a colon.")
     top.add_argument("--workdir", required=True, type=Path, help="Where the cells go, each in a folder of its name.")
     top.add_argument(
-        "--jobs", type=int, default=cores, help=f"Cells at a time; one for {CORES} cores by default, here {cores}."
+        "--jobs",
+        type=int,
+        help=f"Cells at a time; one for {CORES} cores by default, here {cores}; by Slurm as many as it will.",
+    )
+    top.add_argument(
+        "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."
     )
     top.add_argument("--list", action="store_true", help="Print the commands of the cells that are not done, only.")
     return top
@@ -278,7 +438,7 @@ def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns += (TextColumn("{task.fields[running]}", markup=False),)
     try:
-        if options.jobs < 1:
+        if options.jobs is not None and options.jobs < 1:
             raise UserError(f"--jobs={options.jobs}: it takes 1 or more")
         same = everywhere(rest)
         listed = [cell._replace(fields=cell.fields | same) for cell in cells(options.config, options.workdir)]
@@ -289,7 +449,11 @@ def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
             return 0
         options.workdir.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            record = run(options.config, listed, options.workdir, options.jobs, progress, signals)
+            common = (options.config, listed, options.workdir)
+            if options.slurm is None:
+                record = run(*common, options.jobs or default_jobs(), progress, signals)
+            else:
+                record = run_on_slurm(*common, options.jobs or len(listed), options.slurm, progress, signals)
     except OSError as error:
         print(f"jaxssl: --workdir={options.workdir}: {error}", file=sys.stderr)
         return UserError.exit_code

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
 
-from jaxssl import augment, checkpoint, experiment, export, metrics, preparation, trained
+from jaxssl import augment, checkpoint, experiment, export, metrics, preparation, train, trained
 from jaxssl.data import source
 from jaxssl.errors import SickRun, UserError
 from tests import tiny_config
@@ -219,9 +219,9 @@ def run_until(workdir, phase, step, number, times=1):
     with start(workdir) as process:
         while process.poll() is None and not any(r["step"] >= step for r in metrics.read(workdir, phase)):
             time.sleep(0.02)
-        for _ in range(times):
+        for again in range(times):
+            time.sleep(1.1 * train.TOGETHER * again)
             process.send_signal(number)
-            time.sleep(0.1)
         _, error = process.communicate()
     return process.returncode, error
 

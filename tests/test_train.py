@@ -1,5 +1,7 @@
 """The step: the same on one device and on eight, compiled once, exact in its parts."""
 
+import signal
+
 import jax
 import numpy as np
 import pytest
@@ -90,3 +92,19 @@ def test_large_parameters_are_split_over_fsdp():
     assert hidden.shape == (128, 512)
     assert hidden.addressable_shards[0].data.shape == (128, 128)
     assert state.opt_state is not None and state.params["encoder"]["bn"]["scale"].is_fully_replicated
+
+
+def test_signals_that_come_together_are_one_and_a_later_one_ends_the_process(monkeypatch):
+    """Slurm sends SIGTERM twice within a moment."""
+    now, ended = [100.0], []
+    monkeypatch.setattr(train.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(train.os, "_exit", ended.append)
+    with train.Preemption() as preemption:
+        for after in (0.0, 0.9 * train.TOGETHER):
+            now[0] = 100 + after
+            signal.raise_signal(signal.SIGTERM)
+            assert preemption.agreed() and not ended
+        now[0] = 100 + 1.1 * train.TOGETHER
+        signal.raise_signal(signal.SIGUSR1)
+        assert ended == [75]
+        preemption.seen = False
