@@ -102,6 +102,13 @@ def test_a_job_that_saved_and_was_told_to_go_is_requeued_and_no_other(tmp_path, 
     assert calls(fake, "scontrol") == requeued
 
 
+@pytest.mark.parametrize(("environ", "options"), [({}, ""), ({"SLURM_CPUS_PER_TASK": "8"}, "--cpus-per-task=8 ")])
+def test_the_processes_have_the_cpus_of_the_job(fake, environ, options):
+    (fake / "srun").write_text((fake / "srun").read_text().partition("while")[0])
+    subprocess.run([LAUNCH / "slurm.sbatch", "--config=c"], env=os.environ | environ | {"PYTHON": "p"}, check=True)
+    assert calls(fake, "srun") == [f"srun --kill-on-bad-exit=0 {options}p -m jaxssl.main --config=c"]
+
+
 def test_cells_are_tasks_and_those_that_share_a_pretraining_come_after_it(tmp_path, go, fake):
     cells = [
         (f"{seed} {share}", {"seed": seed, "data.label_fraction": share}) for seed in (0, 1) for share in (1.0, 0.1)
