@@ -66,8 +66,15 @@ CONF
 }
 
 stop() {
-  for pid in "$dir"/slurmctld.pid "$dir"/n1.pid "$dir"/n2.pid /run/munge/jaxssl.pid; do
-    [[ ! -s $pid ]] || kill "$(<"$pid")" || true
+  scancel --user="$(id -un)" || true
+  for _ in {1..80}; do
+    [[ $(squeue --noheader) ]] || break
+    sleep 0.5
+  done
+  for file in "$dir"/slurmctld.pid "$dir"/n1.pid "$dir"/n2.pid /run/munge/jaxssl.pid; do
+    pid=$(cat "$file") || continue
+    kill "$pid" || continue
+    while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
   done
 }
 
