@@ -33,9 +33,9 @@ SHOWN = ("auc_macro", "accuracy")
 MOST_ROWS = 24
 MOST_SENTENCES = 5
 VERDICTS = {
-    "higher": "higher, for other seeds and test groups",
-    "lower": "lower, for other seeds and test groups",
-    "these runs": "of these networks alone",
+    "higher": "higher",
+    "lower": "lower",
+    "these runs": "these networks alone",
     "open": "open",
 }
 SPLITS = {
@@ -287,7 +287,7 @@ def difference_tables(study: dict[str, Any]) -> str:
     text = (
         "The dot is the mean over runs, the broad line the 95 % interval over the groups of the test images, the thin "
         "one that over runs. Each p-value is the larger of that for other seeds and that for other test groups, "
-        "corrected by Holm's method over all that there are."
+        "corrected by Holm's method over all that there are; what is called higher or lower is so for both."
     )
     parts = [f"<p>{escape(text)}</p>"]
     for metric in SHOWN:
