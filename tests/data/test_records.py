@@ -407,6 +407,7 @@ print(peak() - before)
 # Experiments
 
 
+@pytest.mark.slow
 def test_an_experiment_on_records_ends_with_the_same_bytes(tmp_path):
     for i, image in enumerate(noise(120, 1, size=16)):
         (tmp_path / "in" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)

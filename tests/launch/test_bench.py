@@ -19,6 +19,7 @@ def printed(capsys, *options):
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_all_of_a_line(capsys, monkeypatch):
     monkeypatch.setattr(bench, "first_steps", lambda a: [2.0, 1.0])
     found = printed(capsys, "--method=simclr", "--streamed")
@@ -30,8 +31,9 @@ def test_all_of_a_line(capsys, monkeypatch):
     assert 0.5 < found["gflop_a_step"] / (8 * 2 * 3 * 0.0363) < 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["byol", "mae", "supervised", "features"])
+@pytest.mark.parametrize(
+    "method", [*(pytest.param(method, marks=pytest.mark.slow) for method in ("byol", "mae", "supervised")), "features"]
+)
 def test_every_method(method, capsys):
     options = ["--model=vit_tiny", "--depth=0"] if method == "mae" else []
     found = printed(capsys, f"--method={method}", "--brief", *options)
