@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl import checkpoint, metrics
+from jaxssl import checkpoint, metrics, settings
 from tests.test_experiment import outcome, restore
 
 pytestmark = pytest.mark.slow
@@ -27,13 +27,14 @@ KILLS = 20
 def server():
     """Runs are forked from a process that has imported everything, which takes longer than most of them live."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["jaxssl.main"])
+    context.set_forkserver_preload(["jaxssl.experiment"])
     return context
 
 
 def go(workdir, said):
     for number, place in ((1, os.devnull), (2, said)):
         os.dup2(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.setdefault(*settings.HUGE_PAGES)  # It would start anew to have them, and no process is like this one.
     # Checkpoints every two steps.
     sys.argv = ["jaxssl", f"--config={ROOT}/tests/tiny_config.py", f"--workdir={workdir}"]
     sys.argv += ["--config.transfer.save_every=2", "--config.transfer.protocols=('probe','finetune')"]
