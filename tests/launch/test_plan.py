@@ -252,8 +252,8 @@ def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, parameter
     # Heads, the decoder and augmentation come on top; where a kernel hangs over the border, there is nothing to do.
     an_image = found["flops"] * found["chips"] / found["batch_size"] / 1e9
     assert 0.95 * gflops_an_image < an_image < 1.6 * gflops_an_image
-    # Data-parallel: all gradients are added up once, in float32.
+    # Data-parallel: all gradients are added up once, those of dense layers in the dtype in which they compute.
     added = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
-    assert 4 * parameters < added < 8 * parameters
+    assert 2 * parameters < added < 8 * parameters
     assert 0.05 < found["utilisation"] < 0.8
     assert found["seconds"]["step"] >= max(found["seconds"][name] for name in ("compute", "memory", "kernels"))
