@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 KILLS = 20
+TIMES = ("seconds", "validation_seconds", "images_per_second")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def whole(server, tmp_path_factory):
 def assert_same(one, other):
     """Results, predictions, every row but its times, and the last checkpoints, to the bit."""
     assert outcome(one) == outcome(other)
-    rows = [[{k: v for k, v in r.items() if k not in ("seconds", "images_per_second")} for r in metrics.read(w)]
+    rows = [[{k: v for k, v in r.items() if k not in TIMES} for r in metrics.read(w)]
             for w in (one, other)]  # fmt: skip
     assert rows[0] == rows[1]
     for name in ("pretrain", "encoder", "finetune_ssl", "finetune_random"):
