@@ -396,6 +396,8 @@ def main(arguments: list[str]) -> int:
         known = known_images(config.data, values.images, values.channels)
         # The compiler is enough: nothing is run, and a TPU that is here is left to others.
         jax.config.update("jax_platforms", "cpu")
+        # What is compiled for a TPU cannot be read back without one.
+        jax.config.update("jax_enable_compilation_cache", False)
         if values.sweep:
             points = sweep(config, known, places, values.once)
             console.print(LEGEND)
