@@ -69,16 +69,16 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     Raises:
       UserError: as `trained.load`; another ending; an encoder without such a layout; a file that cannot be written.
     """
-    to = Path(to).expanduser()
+    workdir, to = Path(workdir).expanduser(), Path(to).expanduser()
     if to.suffix not in (".safetensors", ".stablehlo"):
         raise UserError(f"--to={to} should end in .safetensors (weights) or .stablehlo (the computation)")
     found = trained.load(workdir, evaluation)
-    config = trained.read_json(Path(workdir).expanduser() / "config.json", "give the workdir of a run")
+    config = trained.read_json(workdir / "config.json", "give the workdir of a run")
     name, size = config["config"]["model"]["name"], config["config"]["data"]["image_size"]
     pixels = json.dumps(config.get("pixels"))
     if to.suffix == ".safetensors":
         recipe = in_pytorch(name, found.encoder, size, found.channels)
-        splits = trained.read_json(Path(workdir).expanduser() / "splits.json", "copy it beside the rest of the run")
+        splits = trained.read_splits(workdir)
         notes = {"format": "pt", "encoder": name, "image_size": str(size), "pixels": pixels, "pytorch": recipe}
         notes |= {"data": splits["fingerprint"], "tested": weights.digest(splits["test"])}
         content = safetensors.numpy.save(weights.to_torch(found.encoder, found.variables, size), notes)

@@ -63,7 +63,7 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
 
 def seen(workdir: Path, ids: Sequence[str]) -> int:
     """How many have the names of images that the run in `workdir` was trained on, or chosen on."""
-    splits = trained.read_json(workdir / "splits.json", "copy it beside the rest of the run")
+    splits = trained.read_splits(workdir)
     return len({*splits["train"], *splits["validation"]}.intersection(ids))
 
 

@@ -87,6 +87,11 @@ def read_json(file: Path, mend: str) -> Any:
         raise UserError(f"{file} is not JSON ({error}): {mend}") from error
 
 
+def read_splits(workdir: Path) -> Any:
+    """splits.json of a run that ended."""
+    return read_json(workdir / "splits.json", "copy it beside the rest of the run")
+
+
 def encoder_of(config: dict[str, Any]) -> nn.Module:
     m = config["model"]
     return models.make(m["name"], stem=m["stem"], dtype=jnp.dtype(m["dtype"]), **m["kw"])

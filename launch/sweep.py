@@ -44,6 +44,7 @@ from jaxssl import files
 from jaxssl.errors import Preempted, UserError, tell
 
 TRIES = 2
+STOPPED = "stopped, and what ran has saved; the same command goes on from here"
 WAIT = 0.5  # Seconds between two looks at what runs.
 CORES = 4  # A cell makes use of these and hardly of more.
 SBATCH = Path(__file__).resolve().with_name("slurm.sbatch")
@@ -158,16 +159,13 @@ def run(
     Raises:
       Preempted: this process or one of the cells was told to stop; all others have been told, and have saved.
     """
-    record = {cell.name: entry(config, cell) for cell in listed}
-    donors = {cell.pretraining: cell for cell in reversed(listed) if cell.done}
-    waiting = [cell for cell in listed if not cell.done]
+    record, donors, waiting = take_stock(config, listed, jobs, progress.console)
     at_work: list[Running] = []
     bar = progress.add_task("cells", total=len(listed), completed=len(listed) - len(waiting), running="")
-    progress.console.print(f"{len(listed)} cells, {len(waiting)} of them to run, up to {jobs} at a time")
     try:
         while waiting or at_work:
             if signals:
-                raise Preempted("stopped, and what ran has saved; the same command goes on from here")
+                raise Preempted(STOPPED)
             while len(at_work) < jobs and (cell := choose(waiting, [r.cell for r in at_work], donors)):
                 waiting.remove(cell)
                 at_work.append(start(config, cell, donors.get(cell.pretraining), record[cell.name], progress.console))
@@ -189,6 +187,17 @@ def run(
         stop(at_work, record)
         files.write_json(workdir / "sweep.json", {"cells": record})
     return record
+
+
+def take_stock(
+    config: str, listed: Sequence[Cell], jobs: int, console: Console
+) -> tuple[dict[str, dict[str, Any]], dict[str, Cell], list[Cell]]:
+    """What sweep.json says of the cells, who of them has which pretraining, and which are still to run."""
+    record = {cell.name: entry(config, cell) for cell in listed}
+    donors = {cell.pretraining: cell for cell in reversed(listed) if cell.done}
+    waiting = [cell for cell in listed if not cell.done]
+    console.print(f"{len(listed)} cells, {len(waiting)} of them to run, up to {jobs} at a time")
+    return record, donors, waiting
 
 
 def entry(config: str, cell: Cell) -> dict[str, Any]:
@@ -285,10 +294,7 @@ def run_on_slurm(
     queue = f"sweep-{zlib.crc32(str(workdir.resolve()).encode()):08x}"
     bar = progress.add_task("cells", total=len(listed), running="")
     drain(queue, listed, progress, bar, signals)
-    record = {cell.name: entry(config, cell) for cell in listed}
-    donors = {cell.pretraining: cell for cell in reversed(listed) if cell.done}
-    waiting = [cell for cell in listed if not cell.done]
-    progress.console.print(f"{len(listed)} cells, {len(waiting)} of them to run, up to {jobs} at a time")
+    record, donors, waiting = take_stock(config, listed, jobs, progress.console)
     try:
         while waiting:
             chosen: list[Cell] = []
@@ -351,7 +357,7 @@ def drain(queue: str, listed: Sequence[Cell], progress: Progress, bar: TaskID, s
         time.sleep(LOOK)
     progress.update(bar, completed=sum(cell.done for cell in listed), running="")
     if signals:
-        raise Preempted("stopped, and what ran has saved; the same command goes on from here")
+        raise Preempted(STOPPED)
 
 
 def script(config: str, chosen: Sequence[Cell], workdir: Path, queue: str, jobs: int, options: str) -> str:

@@ -100,7 +100,7 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
         seed=0,
         dir="",
         manual_dir=options.manual_dir,
-        cache_dir=str(Path(options.cache_dir).expanduser()),
+        cache_dir=options.cache_dir,
         size=options.size,
         on_bad_file="skip",
         nan="zero",

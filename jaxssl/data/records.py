@@ -48,7 +48,7 @@ class Cache(NamedTuple):
     def file(self, *options: Any) -> Path:
         """The place of the images that these files give with these options."""
         digest = hashlib.sha256(repr((VERSION, self.state, options)).encode()).hexdigest()[:16]
-        return self.folder.expanduser() / "records" / f"{digest}.array_record"
+        return self.folder / "records" / f"{digest}.array_record"
 
     def holds(self, nbytes: int) -> bool:
         """Whether images of so many bytes are for the memory."""

@@ -275,23 +275,30 @@ def score_table(results: dict[str, Any]) -> str:
     if not evaluations:
         why = "no evaluation was asked for" if results["dataset"]["classes"] else "the images have no labels"
         return f"<p>There are none: {why}.</p>"
-    bodies = []
-    for protocol, of in by_protocol(results).items():
-        lines = []
-        for e in of:
-            flag = " <strong>always one class</strong>" if e["constant_predictor"] else ""
-            init = f"{keyed_init(e, results)}{flag}"
-            lines.append(score_row(init, {metric: with_interval(score(e, metric)) for metric in METRICS}))
-        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(METRICS)))
+
+    def row(e: dict[str, Any]) -> str:
+        flag = " <strong>always one class</strong>" if e["constant_predictor"] else ""
+        return score_row(
+            f"{keyed_init(e, results)}{flag}", {metric: with_interval(score(e, metric)) for metric in METRICS}
+        )
+
     guess = score_row("always the commonest class", majority(evaluations[0]))
-    bodies.append(table_body("Without looking", [guess], len(METRICS)))
+    bodies = table_bodies(evaluations, row, len(METRICS)) + table_body("Without looking", [guess], len(METRICS))
     labels = evaluations[0]["label_fraction"]
     share = "" if labels == 1 else f" Transfer uses the labels of {100 * labels:.3g} % of the training groups."
     caption = (
         f"{tested(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training alone.{share}"
     )
-    table = f"{table_head('Initialisation', METRICS.values())}{''.join(bodies)}"
+    table = f"{table_head('Initialisation', METRICS.values())}{bodies}"
     return scrolling(f'<table class="scores"><caption>{escape(caption)}</caption>{table}</table>', "Scores")
+
+
+def table_bodies(evaluations: list[dict[str, Any]], row: Callable[[dict[str, Any]], str], columns: int) -> str:
+    """A row of `columns` for each evaluation, under the name of its protocol."""
+    return "".join(
+        table_body(protocol_name(protocol).capitalize(), [row(e) for e in of], columns)
+        for protocol, of in by_protocol(evaluations).items()
+    )
 
 
 def table_body(title: str, lines: list[str], columns: int) -> str:
@@ -370,7 +377,7 @@ def predicted(
     results: dict[str, Any], predictions: dict[str, Predictions]
 ) -> Iterator[tuple[str, dict[str, Predictions]]]:
     """(protocol, {initialisation: its predictions}), for protocols with predictions."""
-    for protocol, evaluations in by_protocol(results).items():
+    for protocol, evaluations in by_protocol(results["evaluations"]).items():
         of = {e["init"]: predictions[e["name"]] for e in evaluations if e["name"] in predictions}
         if of:
             yield protocol, of
@@ -516,18 +523,17 @@ def threshold_section(results: dict[str, Any]) -> str:
 
 def threshold_table(results: dict[str, Any], shown: list[dict[str, Any]], k: int) -> str:
     """Of the `k`-th class that has operating points."""
-    head, bodies = ("Threshold", "Sensitivity", "Specificity"), []
-    for protocol, evaluations in by_protocol({"evaluations": shown}).items():
-        lines = []
-        for e in evaluations:
-            point = e["operating_point"][k]
-            cells = [number(point["threshold"]), *(with_interval(point[name.lower()]) for name in head[1:])]
-            lines.append(table_row(keyed_init(e, results), cells))
-        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(head)))
+    head = ("Threshold", "Sensitivity", "Specificity")
+
+    def row(e: dict[str, Any]) -> str:
+        point = e["operating_point"][k]
+        cells = [number(point["threshold"]), *(with_interval(point[name.lower()]) for name in head[1:])]
+        return table_row(keyed_init(e, results), cells)
+
     name = bdi(short(shown[0]["operating_point"][k]["class"]))
     return (
         f'<table class="scores thresholds"><caption>{name}</caption>{table_head("Initialisation", head)}'
-        f"{''.join(bodies)}</table>"
+        f"{table_bodies(shown, row, len(head))}</table>"
     )
 
 
@@ -536,8 +542,8 @@ def reliability_section(results: dict[str, Any], predictions: dict[str, Predicti
     shown = [e for e in results["evaluations"] if e.get("reliability") and e["name"] in predictions]
     if not shown:
         return ""
-    before = [(e, e["reliability"]) for e in shown]
-    after = [(e, scaled_bins(predictions[e["name"]], e["temperature"])) for e in shown if e["temperature"]]
+    before = {e["name"]: e["reliability"] for e in shown}
+    after = {e["name"]: scaled_bins(predictions[e["name"]], e["temperature"]) for e in shown if e["temperature"]}
     text = (
         f"Images in {scores.ECE_BINS} bins of the probability of the predicted class: on the diagonal, those predicted "
         "with .8 are right eight times in ten; below it the model is too sure. A larger dot holds more images. The "
@@ -546,7 +552,7 @@ def reliability_section(results: dict[str, Any], predictions: dict[str, Predicti
         "is predicted stays the same."
     )
     parts = [
-        f"<h3>{title}</h3>{grid(reliability_panels(bins, error), 'square')}"
+        f"<h3>{title}</h3>{grid(reliability_panels(shown, bins, error), 'square')}"
         for title, bins, error in (("As predicted", before, "ece"), ("With the temperature", after, "ece_calibrated"))
         if bins
     ]
@@ -557,18 +563,17 @@ def scaled_bins(p: Predictions, temperature: float) -> Bins:
     return calibration.reliability(calibration.scaled(p.probabilities, temperature), p.labels)
 
 
-def reliability_panels(of: list[tuple[dict[str, Any], Bins]], error: str) -> list[str]:
-    """A panel each protocol, from (evaluation, its bins); `error` is the metric that says how far off they are."""
+def reliability_panels(shown: list[dict[str, Any]], bins: dict[str, Bins], error: str) -> list[str]:
+    """A panel each protocol, of the evaluations that have bins; `error` is the metric of how far off these are."""
     panels = []
-    for protocol in dict.fromkeys(e["protocol"] for e, _ in of):
+    for protocol, of in by_protocol(e for e in shown if e["name"] in bins).items():
         lines, images, errors = [], [], {}
-        for e, bins in of:
-            if e["protocol"] == protocol:
-                full = [(b["confidence"], b["accuracy"], b["images"]) for b in bins if b["images"]]
-                confidence, accuracy, counts = np.array(full).T
-                lines.append(Line(e["init"], confidence, accuracy))
-                images.append(counts)
-                errors[e["init"]] = number(score(e, error)["value"])
+        for e in of:
+            full = [(b["confidence"], b["accuracy"], b["images"]) for b in bins[e["name"]] if b["images"]]
+            confidence, accuracy, counts = np.array(full).T
+            lines.append(Line(e["init"], confidence, accuracy))
+            images.append(counts)
+            errors[e["init"]] = number(score(e, error)["value"])
         name = protocol_name(protocol)
         label = f"Reliability of {name}: calibration error {spoken(errors)}"
         drawn = figures.reliability(f"{error}-{protocol}".replace("_", "-"), clean(label), lines, images)
@@ -577,19 +582,18 @@ def reliability_panels(of: list[tuple[dict[str, Any], Bins]], error: str) -> lis
 
 
 def calibration_table(results: dict[str, Any], shown: list[dict[str, Any]]) -> str:
-    head, bodies = ("Calibration error", "Temperature", "Calibration error with it"), []
-    for protocol, evaluations in by_protocol({"evaluations": shown}).items():
-        lines = []
-        for e in evaluations:
-            before, after = (with_interval(score(e, error)) for error in ("ece", "ece_calibrated"))
-            found = UNDEFINED if e["temperature"] is None else f"{e['temperature']:.2f}"
-            lines.append(table_row(keyed_init(e, results), [before, found, after]))
-        bodies.append(table_body(protocol_name(protocol).capitalize(), lines, len(head)))
+    head = ("Calibration error", "Temperature", "Calibration error with it")
+
+    def row(e: dict[str, Any]) -> str:
+        before, after = (with_interval(score(e, error)) for error in ("ece", "ece_calibrated"))
+        found = UNDEFINED if e["temperature"] is None else f"{e['temperature']:.2f}"
+        return table_row(keyed_init(e, results), [before, found, after])
+
     caption = (
         "Lower is better, with 95 % intervals. Chance alone makes the error larger, in the resamples of the interval "
         "more so, which is why an interval may lie above its value."
     )
-    table = f"<caption>{caption}</caption>{table_head('Initialisation', head)}{''.join(bodies)}"
+    table = f"<caption>{caption}</caption>{table_head('Initialisation', head)}{table_bodies(shown, row, len(head))}"
     return scrolling(f'<table class="scores">{table}</table>', "Calibration")
 
 

@@ -40,7 +40,7 @@ def scores(results: dict[str, Any]) -> Table:
     table.add_column("accuracy", justify="right", no_wrap=True)
     evaluations = results["evaluations"]
     constant = False
-    for protocol, of in words.by_protocol(results).items():
+    for protocol, of in words.by_protocol(results["evaluations"]).items():
         for e in of:
             mark = "*" if e["constant_predictor"] else ""
             constant |= e["constant_predictor"]

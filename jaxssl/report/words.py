@@ -4,6 +4,7 @@ Pure functions of results.json, for the page and for the terminal alike.
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -164,10 +165,10 @@ def protocol_name(protocol: str) -> str:
     return PROTOCOLS.get(protocol, protocol)
 
 
-def by_protocol(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The evaluations of each protocol, both in the order of results.json."""
+def by_protocol(evaluations: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """These evaluations of each protocol, both in their order."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for e in results["evaluations"]:
+    for e in evaluations:
         found.setdefault(e["protocol"], []).append(e)
     return found
 
