@@ -220,10 +220,10 @@ compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason
 @compiler
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "gflops_an_image", "parameters"),
+    ("arguments", "gflops_an_image", "gradient_bytes"),
     [
         # ResNet-50 takes 4.1 G multiply-adds: forth and back for two views, and forth for those of the target.
-        (("--config=configs/byol_ham.py",), 2 * 4.1 * 2 * (3 + 1), 23.5e6),
+        (("--config=configs/byol_ham.py",), 2 * 4.1 * 2 * (3 + 1), 4 * 23.5e6),
         # ViT-B/16 takes 17.6 G for all 197 tokens; 50 of them are seen.
         (
             (
@@ -235,12 +235,12 @@ compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason
                 "--config.pretrain.batch_size=1024",
             ),
             2 * 17.6 * 50 / 197 * 3,
-            86e6,
+            2 * 86e6,  # Of layers that compute in bfloat16.
         ),
     ],
     ids=["byol", "mae"],
 )
-def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, parameters):
+def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, gradient_bytes):
     file = tmp_path / "plan.json"
     code, said, errors = command(
         *arguments, "--topology=v5e:4x4", "--config.transfer.protocols=()", "--nolargest", f"--json={file}"
@@ -252,8 +252,8 @@ def test_two_real_plans(command, tmp_path, arguments, gflops_an_image, parameter
     # Heads, the decoder and augmentation come on top; where a kernel hangs over the border, there is nothing to do.
     an_image = found["flops"] * found["chips"] / found["batch_size"] / 1e9
     assert 0.95 * gflops_an_image < an_image < 1.6 * gflops_an_image
-    # Data-parallel: all gradients are added up once, those of dense layers in the dtype in which they compute.
+    # Data-parallel: all gradients are added up once.
     added = sum(c["bytes"] * c["count"] for c in found["collectives"] if c["kind"] == "all-reduce")
-    assert 2 * parameters < added < 8 * parameters
+    assert gradient_bytes < added < 2 * gradient_bytes
     assert 0.05 < found["utilisation"] < 0.8
     assert found["seconds"]["step"] >= max(found["seconds"][name] for name in ("compute", "memory", "kernels"))
