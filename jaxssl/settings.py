@@ -3,6 +3,7 @@
 An environment variable of an option's name goes before it, and so does a flag that stands in XLA_FLAGS already.
 """
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -44,3 +45,9 @@ def apply() -> None:
     given = os.environ.get("XLA_FLAGS", "")
     new = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if name not in given]
     os.environ["XLA_FLAGS"] = " ".join([given, *new]).strip()
+
+
+def give_back_memory() -> None:
+    """To the system, what was freed and kept for later: a compiler leaves most of a gigabyte behind."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # glibc has it, musl has not.
+        libc.malloc_trim(0)

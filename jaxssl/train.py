@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from jaxssl import checkpoint, processes, sharding
+from jaxssl import checkpoint, processes, settings, sharding
 from jaxssl.errors import Preempted
 from jaxssl.metrics import Writer
 from jaxssl.objectives import Objective
@@ -100,6 +100,13 @@ def jit_step(mesh: Mesh, shapes: TrainState, *args: Any) -> Callable[[TrainState
     return jax.jit(step, donate_argnums=0, out_shardings=(sharding.of_state(mesh, shapes), sharding.replicated(mesh)))
 
 
+def compile_ahead(step: Callable[[TrainState, dict], tuple], state: TrainState, batch: dict) -> None:
+    """Compiles a jitted step, so that what the compiler took is given back before the step takes its own memory."""
+    settings.give_back_memory()
+    step.lower(state, batch).compile()
+    settings.give_back_memory()
+
+
 def epochs(
     state: TrainState,
     step_of: Callable[[int], Callable[[TrainState, dict], tuple[TrainState, dict]]],
@@ -135,13 +142,16 @@ def epochs(
     def save() -> None:
         checkpoint.save(checkpoints, step, state if keep_target else without_target(state))
 
-    step = int(state.step)
+    step, compiled = int(state.step), None
     writer.resume()
     with Preemption() as preemption:
         while step < epochs * steps_per_epoch:
             epoch = step // steps_per_epoch
             train = step_of(epoch)
             for batch in batches(epoch, step % steps_per_epoch):
+                if train is not compiled:
+                    compile_ahead(train, state, batch)
+                    compiled = train
                 state, metrics = train(state, batch)
                 step += 1
                 writer.step(step, metrics)

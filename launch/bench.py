@@ -192,6 +192,7 @@ def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The JSON line."""
     work = work_of(a, folder)
     read = batches(work)
+    train.compile_ahead(work.step, work.state, next(read))
     state, _ = run(work.step, work.state, read, 1)
     if a.first:
         return {}

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import jax
 import pytest
@@ -33,3 +34,17 @@ def test_a_command_starts_anew_once(monkeypatch):
     settings.restart()
     assert started == [(sys.executable, [sys.executable, *sys.orig_argv[1:]])]
     assert os.environ["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only the C library of Linux is asked")
+def test_what_was_freed_goes_back_to_the_system():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    blocks = [bytes(100_000) for _ in range(2000)]
+    last = blocks[-1]  # Above all the others, it keeps the C library from giving them back by itself.
+    del blocks
+    kept = resident()
+    settings.give_back_memory()
+    assert resident() < kept - 50e6
+    assert len(last) == 100_000

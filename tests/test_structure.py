@@ -44,6 +44,7 @@ def test_the_loop_knows_no_method_dataset_or_model_by_name():
     assert set(imported(PACKAGE / "train.py")) == {
         "jaxssl.checkpoint",
         "jaxssl.processes",
+        "jaxssl.settings",
         "jaxssl.sharding",
         "jaxssl.errors.Preempted",
         "jaxssl.metrics.Writer",

@@ -50,6 +50,25 @@ def test_eight_devices_do_what_one_does(encoder, mesh):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *after)
 
 
+def test_what_is_compiled_ahead_is_not_compiled_again():
+    mesh = sharding.make_mesh(1, 1)
+    state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
+    batch, compiled = sharding.put(tiny.batch(16, side=8), mesh), []
+
+    def note(name, *_, **kw):
+        if name == "/jax/core/compile/backend_compile_duration":
+            compiled.append(kw)
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        train.compile_ahead(step, state, batch)
+        assert len(compiled) == 1
+        step(state, batch)
+        assert len(compiled) == 1
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
 def test_nothing_is_compiled_after_the_first_step():
     mesh = sharding.make_mesh(1, 1)
     state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))

@@ -23,9 +23,8 @@ Shape = tuple[int, ...]
 
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
-# What one step of a scan reads stays in the cache: bytes of columns, of depthwise images, and of Winograd's tiles.
+# What one step of a scan reads stays in the cache: bytes of columns, and of Winograd's tiles.
 CHUNK_BYTES = 4 << 20
-DEPTHWISE_CHUNK_BYTES = 1 << 19
 TILE_BYTES = 5 << 20
 # The columns of a whole batch are made up to this size only.
 MOST_BYTES = 256 << 20
@@ -104,8 +103,7 @@ def pad_the_excess(x: jax.Array, w_shape: Shape, padding: tuple) -> tuple[jax.Ar
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _conv(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    cpu = partial(choose_forward(x.shape, w.shape, geometry), geometry=geometry)
-    return lax.platform_dependent(x, w, cpu=cpu, default=partial(native, geometry=geometry))
+    return by_platform(choose_forward(x.shape, w.shape, geometry), native, x, w, geometry=geometry)
 
 
 def _forward(x, w, geometry):
@@ -114,20 +112,17 @@ def _forward(x, w, geometry):
 
 def _backward(geometry, residuals, g):
     x, w = residuals
-    shapes = dict(geometry=geometry, x_shape=x.shape, w_shape=w.shape)
-    dx = lax.platform_dependent(
-        w,
-        g,
-        cpu=partial(choose_input_gradient(x.shape, w.shape, geometry), **shapes),
-        default=partial(native_input_gradient, **shapes),
-    )
-    dw = lax.platform_dependent(
-        x,
-        g,
-        cpu=partial(choose_kernel_gradient(x.shape, w.shape, geometry), **shapes),
-        default=partial(native_kernel_gradient, **shapes),
-    )
+    of = (x.shape, w.shape, geometry)
+    kw = dict(zip(("x_shape", "w_shape", "geometry"), of, strict=True))
+    dx = by_platform(choose_input_gradient(*of), native_input_gradient, w, g, **kw)
+    dw = by_platform(choose_kernel_gradient(*of), native_kernel_gradient, x, g, **kw)
     return dx, dw
+
+
+def by_platform(cpu: Callable, default: Callable, *arrays: jax.Array, **static: Any) -> jax.Array:
+    """One of two functions of the arrays and of what is static; each is traced once for all layers that are alike."""
+    jitted = (partial(jax.jit(f, static_argnames=tuple(static)), **static) for f in (cpu, default))
+    return lax.platform_dependent(*arrays, **dict(zip(("cpu", "default"), jitted, strict=True)))
 
 
 _conv.defvjp(_forward, _backward)
@@ -533,25 +528,9 @@ def shifted_multiply_adds_input_gradient(
 def shifted_multiply_adds_kernel_gradient(
     x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
-    (kh, kw), (vertical, horizontal) = w_shape[:2], geometry.strides
-    height, width = output_size(x_shape, w_shape, geometry)
-    span = ((height - 1) * vertical + 1, (width - 1) * horizontal + 1)
-
-    def part(x, g):
-        x = pad(x, geometry)
-        # a product with ones is a faster sum over the pixels than a reduction
-        ones = jnp.ones((1, math.prod(g.shape[:3])), jnp.float32)
-
-        def tap(i):
-            # a loop over the taps: side by side they take several times as long to compile, and longer to run
-            view = lax.dynamic_slice(x, (0, i // kw, i % kw, 0), (len(x), *span, x.shape[3]))
-            product = view[:, ::vertical, ::horizontal] * g
-            return (ones @ product.reshape(-1, g.shape[3]).astype(jnp.float32))[0]
-
-        return lax.map(tap, jnp.arange(kh * kw))
-
-    images = images_per_chunk(x_shape[0], DEPTHWISE_CHUNK_BYTES // (4 * math.prod(x_shape[1:])))
-    return sum_over_chunks(part, (kh * kw, w_shape[3]), x, g, images).astype(g.dtype).reshape(w_shape)
+    g = g.astype(jnp.float32)
+    total = jnp.stack([(tap * g).sum((0, 1, 2)) for tap in taps(x, w_shape, geometry)])
+    return total.astype(x.dtype).reshape(w_shape)
 
 
 INPUT_GRADIENTS = {
@@ -575,11 +554,20 @@ def max_pool(x: jax.Array) -> jax.Array:
     Values and gradient are those of `flax.linen.max_pool`: of equal largest values in a window, the first in
     row-major order takes the whole gradient. Reverse-mode differentiable only.
     """
-    return native_max_pool(x)
+    return lax.platform_dependent(x, cpu=separable_max_pool, default=native_max_pool)
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+
+
+def separable_max_pool(x: jax.Array) -> jax.Array:
+    def along(axis: int, x: jax.Array) -> jax.Array:
+        first, second, third = (lax.slice_in_dim(x, i, x.shape[axis] - 2 + i, 2, axis) for i in range(3))
+        return jnp.maximum(jnp.maximum(first, second), third)
+
+    padded = pad(x, Geometry((2, 2), ((1, x.shape[1] % 2), (1, x.shape[2] % 2)), 1, None), -jnp.inf)
+    return along(2, along(1, padded))
 
 
 def _max_pool_backward(x, g):

@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -64,6 +65,7 @@ def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
     return jnp.zeros(shapes["pooled"].shape)
 
 
+@partial(jax.jit, static_argnums=0, static_argnames="train")
 def apply_network(module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool) -> tuple[Any, Tree]:
     """Output and new state of a linen module; the state is new only when training."""
     if not train:
