@@ -209,8 +209,13 @@ def follow(over: threading.Event) -> None:
     # At the usual end of a run, the coordinator leaves without a word.
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         while not over.is_set():
-            if (code := ask(ENDED)) is not None:
-                leave(int(code))
+            heed()
+
+
+def heed() -> None:
+    """Ends this process where another one has called `end`."""
+    if (code := ask(ENDED)) is not None:
+        leave(int(code))
 
 
 def leave(code: int) -> None:
@@ -232,4 +237,7 @@ def lost(error: jax.errors.JaxRuntimeError) -> Preempted:
     told = ("Connection closed by peer", "Connection reset by peer", "coordination service", "heartbeat")
     if global_state.num_processes == 1 or not any(text in str(error) for text in told):
         raise error
+    # One that ended with a word is gone, too, and the word may be heard later than that.
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        heed()
     return Preempted("another process of this run was lost; the same command goes on from the last checkpoint")

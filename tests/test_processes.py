@@ -113,6 +113,17 @@ def test_an_error_of_one_process_ends_all_with_its_code(tmp_path):
     assert codes == [2, 2] and "another process is at work" in said[1] and not said[0].strip(), said
 
 
+def test_who_ended_with_a_word_is_not_called_lost(monkeypatch):
+    left = []
+    monkeypatch.setattr(processes.global_state, "num_processes", 2)
+    monkeypatch.setattr(processes, "leave", left.append)
+    closed = jax.errors.JaxRuntimeError("INTERNAL: Connection closed by peer")
+    for said, codes in ((None, []), ("2", [2])):
+        monkeypatch.setattr(processes, "ask", {processes.ENDED: said}.get)
+        assert "was lost" in str(processes.lost(closed))
+        assert left == codes
+
+
 def test_who_waits_for_others_in_vain_says_so(tmp_path):
     call = f"""
 import sys

@@ -112,20 +112,22 @@ def _forward(x, w, geometry):
 
 def _backward(geometry, residuals, g):
     x, w = residuals
-    of = (x.shape, w.shape, geometry)
-    kw = dict(zip(("x_shape", "w_shape", "geometry"), of, strict=True))
-    dx = by_platform(choose_input_gradient(*of), native_input_gradient, w, g, **kw)
-    dw = by_platform(choose_kernel_gradient(*of), native_kernel_gradient, x, g, **kw)
+    static = {"geometry": geometry, "x_shape": x.shape, "w_shape": w.shape}
+    dx = by_platform(choose_input_gradient(x.shape, w.shape, geometry), native_input_gradient, w, g, **static)
+    dw = by_platform(choose_kernel_gradient(x.shape, w.shape, geometry), native_kernel_gradient, x, g, **static)
     return dx, dw
+
+
+_conv.defvjp(_forward, _backward)
 
 
 def by_platform(cpu: Callable, default: Callable, *arrays: jax.Array, **static: Any) -> jax.Array:
     """One of two functions of the arrays and of what is static; each is traced once for all layers that are alike."""
-    jitted = (partial(jax.jit(f, static_argnames=tuple(static)), **static) for f in (cpu, default))
-    return lax.platform_dependent(*arrays, **dict(zip(("cpu", "default"), jitted, strict=True)))
 
+    def traced_once(function: Callable) -> Callable:
+        return partial(jax.jit(function, static_argnames=tuple(static)), **static)
 
-_conv.defvjp(_forward, _backward)
+    return lax.platform_dependent(*arrays, cpu=traced_once(cpu), default=traced_once(default))
 
 
 # The rules of choice, by static shape alone. `python launch/measure_conv.py` prints the table they rest on; from
