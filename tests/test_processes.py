@@ -185,6 +185,7 @@ def test_of_a_lost_process_and_of_nothing_else(monkeypatch):
     with pytest.raises(jax.errors.JaxRuntimeError):
         processes.lost(closed)
     monkeypatch.setattr(processes.global_state, "num_processes", 2)
+    monkeypatch.setattr(processes, "ask", lambda key: None)
     assert isinstance(processes.lost(closed), Preempted)
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
         processes.lost(full)
