@@ -573,20 +573,11 @@ def max_pool(x: jax.Array) -> jax.Array:
     Values and gradient are those of `flax.linen.max_pool`: of equal largest values in a window, the first in
     row-major order takes the whole gradient. Reverse-mode differentiable only.
     """
-    return lax.platform_dependent(x, cpu=separable_max_pool, default=native_max_pool)
+    return native_max_pool(x)
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-
-
-def separable_max_pool(x: jax.Array) -> jax.Array:
-    def along(axis: int, x: jax.Array) -> jax.Array:
-        first, second, third = (lax.slice_in_dim(x, i, x.shape[axis] - 2 + i, 2, axis) for i in range(3))
-        return jnp.maximum(jnp.maximum(first, second), third)
-
-    padded = pad(x, Geometry((2, 2), ((1, x.shape[1] % 2), (1, x.shape[2] % 2)), 1, None), -jnp.inf)
-    return along(2, along(1, padded))
 
 
 def _max_pool_backward(x, g):
