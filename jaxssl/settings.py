@@ -1,4 +1,4 @@
-"""What is set of JAX, XLA and the memory before they start, with a reason each.
+"""What is set of JAX, XLA and the memory before they start, with a reason each; and freed memory, given back.
 
 An environment variable of an option's name goes before it, and so does a flag that stands in XLA_FLAGS already.
 """

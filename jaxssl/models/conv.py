@@ -580,11 +580,12 @@ def native_max_pool(x: jax.Array) -> jax.Array:
     return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
 
 
-def _max_pool_backward(x, g):
-    def native_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-        return jax.vjp(native_max_pool, x)[1](g)[0]
+def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
+    return jax.vjp(native_max_pool, x)[1](g)[0]
 
-    return (lax.platform_dependent(x, g, cpu=shifted_max_pool_gradient, default=native_gradient),)
+
+def _max_pool_backward(x, g):
+    return (by_platform(shifted_max_pool_gradient, native_max_pool_gradient, x, g),)
 
 
 max_pool.defvjp(lambda x: (max_pool(x), x), _max_pool_backward)
