@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxssl import augment
+from jaxssl.models.norm import BatchNorm
 
 PIXELS = augment.Pixels(0.0, 255.0, (0.5,), (0.25,))
 
@@ -17,9 +18,9 @@ class Encoder(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
         x = nn.Dense(self.width, name="linear")(image.reshape(len(image), -1))
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name="bn")(x)
+        x = BatchNorm(train, views, name="bn")(x)
         return {"pooled": nn.relu(x), "map": nn.relu(x)[:, None, None]}
 
 

@@ -1,5 +1,7 @@
 """Encoders: `encoder.apply(variables, image, train=...)` gives "pooled" [B, D] and "map" or "tokens".
 
+With `views=V` the batch is V views of each image, one after the other, and batch statistics are of each view apart.
+
 A file here offers its encoders as functions named as configs name them (`resnet18`); nothing is registered.
 """
 

@@ -35,8 +35,8 @@ class Encoder(nn.Module):
         return 2 ** (len(self.widths) - 1)
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
-        del train
+    def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
+        del train, views
         x = image
         for i, width in enumerate(self.widths):
             if i:

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxssl.models.autoencoder import max_pool
 from jaxssl.models.conv import conv_general_dilated
 from jaxssl.models.linear import Dense
+from jaxssl.models.norm import BatchNorm
 from jaxssl.models.vit import EPSILON, check, sincos_positions
 
 ENCODERS = ("conv_attention",)
@@ -73,7 +74,7 @@ class ConvAttention(nn.Module):
         return 2 ** len(self.widths)
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
         conv = partial(
             nn.Conv,
             kernel_size=(3, 3),
@@ -83,7 +84,7 @@ class ConvAttention(nn.Module):
             kernel_init=he_normal,
             conv_general_dilated=conv_general_dilated,
         )
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        norm = partial(BatchNorm, train, views, dtype=self.dtype)
         x = image
         for i, width in enumerate(self.widths):
             x = conv(width, name=f"stage{i + 1}_conv")(x)

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("efficientnet_lite0",)
 
@@ -110,7 +111,7 @@ class EfficientNetLite(nn.Module):
         return SMALLEST_IMAGE[self.stem]
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
         conv = partial(
             nn.Conv,
             use_bias=False,
@@ -118,9 +119,7 @@ class EfficientNetLite(nn.Module):
             kernel_init=he_normal,
             conv_general_dilated=conv_general_dilated,
         )
-        norm = partial(
-            nn.BatchNorm, use_running_average=not train, momentum=self.momentum, epsilon=1e-3, dtype=self.dtype
-        )
+        norm = partial(BatchNorm, train, views, self.momentum, epsilon=1e-3, dtype=self.dtype)
         x = conv(STEM, (3, 3), 2 if self.stem == "imagenet" else 1, name="conv_stem")(image)
         x = relu6(norm(name="bn1")(x))
         for i, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):

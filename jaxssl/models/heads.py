@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxssl.models.norm import BatchNorm
+
 
 class Linear(nn.Module):
     """[B, D] -> [B, width], zero at the start, so that the first prediction is uniform and its loss ln(width)."""
@@ -23,8 +25,8 @@ class MLP(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, views: int = 1) -> jax.Array:
         x = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="linear1")(x)
-        x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name="bn")(x)
+        x = BatchNorm(train, views, dtype=self.dtype, name="bn")(x)
         x = nn.Dense(self.width, dtype=self.dtype, name="linear2")(nn.relu(x))
         return x.astype(jnp.float32)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl.models.conv import conv_general_dilated, max_pool
+from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("resnet18", "resnet34", "resnet50")
 
@@ -82,7 +83,7 @@ class ResNet(nn.Module):
         return SMALLEST_IMAGE[self.stem]
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool) -> dict[str, jax.Array]:
+    def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
         conv = partial(
             nn.Conv,
             use_bias=False,
@@ -90,7 +91,7 @@ class ResNet(nn.Module):
             kernel_init=he_normal,
             conv_general_dilated=conv_general_dilated,
         )
-        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype)
+        norm = partial(BatchNorm, train, views, dtype=self.dtype)
         if self.stem == "imagenet":
             x = conv(self.width, (7, 7), 2, padding=3, name="conv1")(image)
         else:

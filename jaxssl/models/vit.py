@@ -121,9 +121,11 @@ class ViT(nn.Module):
         return self.patch
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool, keep: jax.Array | None = None) -> dict[str, jax.Array]:
+    def __call__(
+        self, image: jax.Array, *, train: bool, views: int = 1, keep: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
         """`keep` [B, K] int32 names the patches that are seen: no other enters, and "tokens" is [B, K, D] of these."""
-        del train
+        del train, views
         patches = patchify(image, self.patch)
         positions = jnp.asarray(sincos_positions(*grid_of(*image.shape[1:3], self.patch), self.width))
         if keep is not None:

@@ -2,7 +2,7 @@
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -65,12 +65,15 @@ def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
     return jnp.zeros(shapes["pooled"].shape)
 
 
-@partial(jax.jit, static_argnums=0, static_argnames="train")
-def apply_network(module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool) -> tuple[Any, Tree]:
+@partial(jax.jit, static_argnums=0, static_argnames=("train", "views"))
+def apply_network(
+    module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool, views: int = 1
+) -> tuple[Any, Tree]:
     """Output and new state of a linen module; the state is new only when training."""
     if not train:
         return module.apply({"params": params, **state}, x, train=False), state
-    return module.apply({"params": params, **state}, x, train=True, mutable=list(state))
+    kw = {"views": views} if views > 1 else {}
+    return module.apply({"params": params, **state}, x, train=True, mutable=list(state), **kw)
 
 
 def init_projected(encoder: nn.Module, projector: nn.Module, keys: jax.Array, image: jax.Array) -> tuple[Tree, Tree]:
@@ -81,13 +84,28 @@ def init_projected(encoder: nn.Module, projector: nn.Module, keys: jax.Array, im
     return params, state
 
 
+def interleave(views: Sequence[jax.Array]) -> jax.Array:
+    """V arrays [B, ...] as one [B * V, ...]: the views of an image one after the other, so all stay on its device."""
+    return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
+
+
+def deinterleave(x: jax.Array, views: int) -> list[jax.Array]:
+    """What `interleave` made one."""
+    x = x.reshape(-1, views, *x.shape[1:])
+    return [x[:, i] for i in range(views)]
+
+
 def project(
-    encoder: nn.Module, projector: nn.Module, params: Tree, state: Tree, image: jax.Array
+    encoder: nn.Module, projector: nn.Module, params: Tree, state: Tree, image: jax.Array, views: int
 ) -> tuple[jax.Array, jax.Array, Tree]:
-    """Pooled features [B, D], their projection, and the state with the statistics of both networks after this batch."""
-    out, of_encoder = apply_network(encoder, params["encoder"], state["encoder"], image, train=True)
-    z, of_projector = apply_network(projector, params["projector"], state["projector"], out["pooled"], train=True)
-    return out["pooled"], z, state | {"encoder": of_encoder, "projector": of_projector}
+    """Pooled features and their projection of interleaved views, in one pass, and the state after this batch.
+
+    Batch statistics are of each view apart, as if one view after the other had passed.
+    """
+    out, of_encoder = apply_network(encoder, params["encoder"], state["encoder"], image, train=True, views=views)
+    pooled = out["pooled"]
+    z, of_projector = apply_network(projector, params["projector"], state["projector"], pooled, train=True, views=views)
+    return pooled, z, state | {"encoder": of_encoder, "projector": of_projector}
 
 
 def with_online_probe(objective: Objective, classes: int) -> Objective:

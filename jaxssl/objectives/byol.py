@@ -6,7 +6,16 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, init_projected, project
+from jaxssl.objectives import (
+    Objective,
+    Tree,
+    apply_network,
+    deinterleave,
+    init_network,
+    init_projected,
+    interleave,
+    project,
+)
 
 
 def make(
@@ -36,19 +45,14 @@ def make(
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del key
-        state = dict(model_state)
-        features, predictions, projections = [], [], []
-        for image in batch["views"]:
-            pooled, z, online = project(encoder, projector, params, state, image)
-            p, online["predictor"] = apply_network(predictor, params["predictor"], state["predictor"], z, train=True)
-            _, t, of_target = project(encoder, projector, jax.lax.stop_gradient(target), state["target"], image)
-            state = online | {"target": of_target}
-            features.append(pooled)
-            predictions.append(p)
-            projections.append(jax.lax.stop_gradient(t))
-        value = losses.regression(predictions[0], projections[1]) + losses.regression(predictions[1], projections[0])
-        metrics = {"features": features[0], "embedding_std": losses.spread(projections[0])}
-        return value.mean(), (state, metrics)
+        image, state = interleave(batch["views"]), model_state
+        pooled, z, online = project(encoder, projector, params, state, image, views=2)
+        p, of_predictor = apply_network(predictor, params["predictor"], state["predictor"], z, train=True, views=2)
+        _, t, of_target = project(encoder, projector, jax.lax.stop_gradient(target), state["target"], image, views=2)
+        (p1, p2), (t1, t2) = deinterleave(p, 2), deinterleave(jax.lax.stop_gradient(t), 2)
+        value = losses.regression(p1, t2) + losses.regression(p2, t1)
+        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(t1)}
+        return value.mean(), (online | {"predictor": of_predictor, "target": of_target}, metrics)
 
     def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
         tau = 1 - (1 - ema) * (jnp.cos(jnp.pi * step / steps) + 1) / 2 if ema else 0.0

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, init_projected, project
+from jaxssl.objectives import Objective, Tree, deinterleave, init_projected, interleave, project
 
 
 def make(
@@ -31,13 +31,10 @@ def make(
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del target, key
-        state, features, embeddings = model_state, [], []
-        for image in batch["views"]:
-            pooled, z, state = project(encoder, projector, params, state, image)
-            features.append(pooled)
-            embeddings.append(z)
-        value = losses.ntxent(*embeddings, temperature).mean()
-        metrics = {"features": features[0], "embedding_std": losses.spread(embeddings[0])}
+        pooled, z, state = project(encoder, projector, params, model_state, interleave(batch["views"]), views=2)
+        first, second = deinterleave(z, 2)
+        value = losses.ntxent(first, second, temperature).mean()
+        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(first)}
         return value, (state, metrics)
 
     def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:

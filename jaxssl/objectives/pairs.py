@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxssl import losses
 from jaxssl.errors import UserError
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, init_projected, project
+from jaxssl.objectives import Objective, Tree, deinterleave, init_projected, interleave, project
 
 
 def make(
@@ -48,19 +48,15 @@ def make(
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
         del target
-        state, features, embeddings = model_state, [], []
-        for image in batch["views"]:
-            pooled, z, state = project(encoder, projector, params, state, image)
-            features.append(pooled)
-            embeddings.append(losses.normalise(z))
-        first, second = embeddings
+        pooled, z, state = project(encoder, projector, params, model_state, interleave(batch["views"]), views=2)
+        first, second = deinterleave(losses.normalise(z), 2)
         total, count = 0.0, 0
         masks, keys = candidates(batch["label"], pairs_from), jax.random.split(key)
         for mask, together, draw_key in zip(masks, (True, False), keys, strict=True):
             partner, found = draw(draw_key, mask)
             of_pair = losses.margin(first, second[partner], margin, together=together)
             total, count = total + jnp.where(found, of_pair, 0).sum(), count + found.sum()
-        metrics = {"features": features[0], "embedding_std": losses.spread(first)}
+        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(first)}
         return total / jnp.maximum(count, 1), (state, metrics)
 
     def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
