@@ -17,7 +17,7 @@ from jaxssl.models.autoencoder import max_pool
 from jaxssl.models.conv import conv_general_dilated
 from jaxssl.models.linear import Dense
 from jaxssl.models.norm import BatchNorm
-from jaxssl.models.vit import EPSILON, check, sincos_positions
+from jaxssl.models.vit import EPSILON, attention, check, sincos_positions
 
 ENCODERS = ("conv_attention",)
 
@@ -38,7 +38,7 @@ class Attention(nn.Module):
         positions = jnp.asarray(sincos_positions(height, width, channels), self.dtype)
         y = dense(3 * channels, name="qkv")(x.reshape(batch, height * width, channels) + positions)
         y = y.reshape(batch, height * width, 3, self.heads, channels // self.heads)
-        y = jax.nn.dot_product_attention(*jnp.moveaxis(y, 2, 0)).reshape(x.shape)
+        y = attention(*jnp.moveaxis(y, 2, 0)).reshape(x.shape)
         return nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x + dense(channels, name="proj")(y))
 
 

@@ -1,6 +1,7 @@
 """The ViT against NumPy in float64, published parameter counts, and by what its visible patches must not see."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -209,3 +210,31 @@ def test_serves_objectives_that_know_no_tokens(make):
     assert metrics["features"].shape == (4, 8)
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(gradient))
     assert np.abs(gradient["encoder"]["patch_embed"]["kernel"]).max() > 0
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_attention_against_jax(dtype):
+    """Values and gradients; jax.nn's is a form of its own."""
+    x = jax.random.normal(jax.random.key(0), (4, 2, 5, 3, 8)).astype(dtype)
+
+    def total(attention, qkv):
+        return (attention(*qkv).astype(jnp.float32) * x[3].astype(jnp.float32)).sum()
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(partial(total, form)))(tuple(x[:3]))
+        for form in (vit.attention, jax.nn.dot_product_attention)
+    )
+    tolerance = {"rtol": 1e-5, "atol": 1e-5} if dtype == jnp.float32 else {"rtol": 0.02, "atol": 0.02}
+    assert {leaf.dtype for leaf in jax.tree.leaves(found[1])} == {jnp.dtype(dtype)}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(*map(np.float32, (a, b)), **tolerance), found, expected)
+
+
+def test_gelu_keeps_its_input_alone():
+    """The closed form x Phi(x), its derivative Phi(x) + x phi(x), and one array as large as the input kept for it."""
+    x = np.linspace(-4, 4, 101)
+    phi = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+    cdf = np.array([(1 + math.erf(value / math.sqrt(2))) / 2 for value in x])
+    y, gradient = jax.vjp(vit.gelu, jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(y, x * cdf, atol=1e-6)
+    np.testing.assert_allclose(gradient(jnp.ones(101))[0], cdf + x * phi, atol=1e-6)
+    assert sum(np.size(leaf) == 101 for leaf in jax.tree.leaves(gradient)) == 1
