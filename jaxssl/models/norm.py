@@ -10,7 +10,7 @@ class BatchNorm(nn.Module):
     """[B * V, ..., C] -> the same: as `nn.BatchNorm`, but with the statistics of each of V views apart.
 
     The views of an image stand one after the other. The running averages take one view after the other, so that all of
-    it is as if the views had passed one by one; in one pass they take half the program, and less time and memory.
+    it is as if the views had passed one by one; in one pass they take half the program, and less memory.
 
     Attributes:
       train: whether the batch's own statistics are used, and enter the running averages.
@@ -31,26 +31,26 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        y = x.reshape(-1, self.views, *x.shape[1:])
+        # A view that is alone has no axis of its own, which makes a step of EfficientNet-Lite0 a third slower on CPUs.
+        y = x.reshape(-1, self.views, *x.shape[1:]) if self.views > 1 else x
         if self.train:
-            mean, var = statistics(y)
+            axes = tuple(axis for axis in range(y.ndim - 1) if axis != 1 or self.views == 1)
+            mean, var = statistics(y, axes)
             if not self.is_initializing():
-                for i in range(self.views):
-                    for running, new in ((running_mean, mean[i]), (running_var, var[i])):
+                for running, of_views in ((running_mean, mean), (running_var, var)):
+                    for new in of_views.reshape(-1, *channels):
                         running.value = self.momentum * running.value + (1 - self.momentum) * new
         else:
-            mean, var = (jnp.broadcast_to(of.value, (self.views, *channels)) for of in (running_mean, running_var))
+            mean, var = running_mean.value, running_var.value
         scale = self.param("scale", nn.initializers.ones, channels)
         bias = self.param("bias", nn.initializers.zeros, channels)
-        mean, factor = (
-            jnp.expand_dims(of, range(1, y.ndim - 2)) for of in (mean, lax.rsqrt(var + self.epsilon) * scale)
-        )
-        return ((y - mean) * factor + bias).astype(self.dtype).reshape(x.shape)
+        y = (y - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias
+        return y.astype(self.dtype).reshape(x.shape)
 
 
-def statistics(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance [V, C] float32 of [B, V, ..., C], in one pass."""
-    x, pixels = x.astype(jnp.float32), tuple(range(2, x.ndim - 1))
-    mean, square = (of.mean(pixels).mean(0) for of in (x, x * x))
+def statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and variance over these axes, which stay with size 1, float32 and in one pass."""
+    x = x.astype(jnp.float32)
+    mean, square = (of.mean(axes, keepdims=True) for of in (x, x * x))
     # Rounding can take the difference below 0.
     return mean, jnp.maximum(0, square - mean * mean)
