@@ -2,10 +2,12 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,8 +49,23 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def remove_unfinished(folder: Path) -> None:
     """Takes away what `aside` left below `folder` when it was killed; nobody else may be writing there."""
-    for aside in folder.rglob(".*.part"):
-        aside.unlink(missing_ok=True)
+    for aside in [*folder.rglob(".*.part")]:
+        if aside.is_dir():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink(missing_ok=True)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of `experiment.alone_in`."""
+    for file in folder.glob(".lock*"):
+        with open(file) as lock:
+            try:
+                # Shared, so that two that look do not see each other, and gone at once.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+    return False
 
 
 @contextlib.contextmanager

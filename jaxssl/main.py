@@ -21,11 +21,13 @@ from jaxssl import experiment, processes, train
 from jaxssl.errors import Preempted, SickRun, UserError, tell
 
 
-def define() -> flags.FlagValues:
-    """The flags, none of them read yet."""
+def define(arguments: list[str]) -> flags.FlagValues:
+    """The flags for these arguments, none of them read yet."""
     values = flags.FlagValues()
     given = {"flag_values": values}
-    config_flags.DEFINE_config_file("config", None, "A file of configs/, its argument after a colon.", **given)
+    config_flags.DEFINE_config_file(
+        "config", None, "A file of configs/, its argument after a colon.", sys_argv=arguments, **given
+    )
     flags.DEFINE_string("workdir", None, "Where all goes; runs/<config> by default. The same again resumes.", **given)
     flags.DEFINE_bool("debug", False, "Show the traceback of an error that is the user's to mend.", **given)
     flags.DEFINE_string("coordinator", None, "host:port of process 0, where several train together.", **given)
@@ -74,7 +76,7 @@ def preempt(number: int, frame: FrameType | None) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs one experiment and returns the exit code: 0 done, 2 the user's to mend, 3 sick, 75 preempted and saved."""
-    values = define()
+    values = define(arguments)
     if "--help" in arguments:
         print(__doc__, values.get_help(), sep="\n")
         return 0

@@ -6,7 +6,6 @@ the same. Where the output is no terminal, lines of values between tabs, a line 
 """
 
 import argparse
-import fcntl
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxssl import files
 from jaxssl.errors import UserError, tell
 from jaxssl.report import words
 
@@ -79,8 +79,8 @@ def listed(root: str | Path) -> list[Run]:
 
 def find(root: Path) -> Iterator[Path]:
     """Folders of runs; what lies within a run is not looked at."""
-    for folder, inner, files in os.walk(root):
-        if {"splits.json", "results.json"} & set(files):
+    for folder, inner, names in os.walk(root):
+        if {"splits.json", "results.json"} & set(names):
             inner.clear()
             yield Path(folder)
         inner[:] = [name for name in inner if not name.startswith(".")]
@@ -94,7 +94,7 @@ def read(folder: Path, name: str) -> Run:
         run = Run(name, "done", age=age(folder), command=str(config["command"]))
         if (folder / "results.json").exists():
             return run._replace(score=score(json.loads((folder / "results.json").read_text())))
-        state = "running" if is_locked(folder) else "stopped"
+        state = "running" if files.is_locked(folder) else "stopped"
         return run._replace(state=state, at=reached(folder, config["config"]))
     except Exception as error:
         said = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
@@ -103,20 +103,8 @@ def read(folder: Path, name: str) -> Run:
 
 
 def age(folder: Path) -> float:
-    files = (folder / name for name in ("config.json", "metrics.jsonl", "results.json"))
-    return time.time() - max(file.stat().st_mtime for file in files if file.exists())
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of `experiment.alone_in`."""
-    for file in folder.glob(".lock*"):
-        with open(file) as lock:
-            try:
-                # Shared, so that two that look do not see each other, and gone at once.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
-    return False
+    written = (folder / name for name in ("config.json", "metrics.jsonl", "results.json"))
+    return time.time() - max(file.stat().st_mtime for file in written if file.exists())
 
 
 def reached(folder: Path, settings: dict[str, Any]) -> str:

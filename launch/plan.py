@@ -362,10 +362,12 @@ def picture(points: list[dict[str, Any]]) -> str:
     return written.getvalue()
 
 
-def define() -> flags.FlagValues:
+def define(arguments: list[str]) -> flags.FlagValues:
     values = flags.FlagValues()
     given = {"flag_values": values}
-    config_flags.DEFINE_config_file("config", None, "A file of configs/, its argument after a colon.", **given)
+    config_flags.DEFINE_config_file(
+        "config", None, "A file of configs/, its argument after a colon.", sys_argv=arguments, **given
+    )
     flags.DEFINE_string("topology", None, "The slice to plan for, such as v5e:4x4.", **given)
     flags.DEFINE_list("sweep", [], "Slices to compare, the batch a chip held.", **given)
     flags.DEFINE_bool(
@@ -382,7 +384,7 @@ def define() -> flags.FlagValues:
 
 def main(arguments: list[str]) -> int:
     """Plans and returns the exit code."""
-    values = define()
+    values = define(arguments)
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     if "--help" in arguments:
         print(__doc__, values.get_help(), sep="\n")

@@ -114,6 +114,16 @@ def command(config: str, cell: Cell) -> list[str]:
     return [sys.executable, "-m", "jaxssl.main", f"--config={config}", f"--workdir={cell.folder}", *fields]
 
 
+def refuse_other_settings(config: str, listed: Sequence[Cell]) -> None:
+    """UserError where a cell has begun with other settings: it would count as done, and lend its encoder to others."""
+    for cell in listed:
+        if (cell.folder / "config.json").exists():
+            from jaxssl import main, preparation  # Not above: a sweep that begins has no need of JAX.
+
+            arguments = command(config, cell)[2:]
+            preparation.refuse_other_config(main.parse(main.define(arguments), arguments), cell.folder)
+
+
 def share_pretraining(cell: Cell, donor: Cell) -> bool:
     """Copies the pretrained encoder of a cell that is done into one that has not begun; whether it did."""
     encoder = Path("checkpoints") / "encoder"
@@ -162,11 +172,17 @@ def run(
     record, donors, waiting = take_stock(config, listed, jobs, progress.console)
     at_work: list[Running] = []
     bar = progress.add_task("cells", total=len(listed), completed=len(listed) - len(waiting), running="")
+    elsewhere = [cell for cell in waiting if files.is_locked(cell.folder)]
+    for cell in elsewhere:
+        progress.console.print(f"{cell.name}: at work since a sweep that was lost; it is waited for")
     try:
         while waiting or at_work:
             if signals:
                 raise Preempted(STOPPED)
-            while len(at_work) < jobs and (cell := choose(waiting, [r.cell for r in at_work], donors)):
+            elsewhere = [cell for cell in elsewhere if files.is_locked(cell.folder)]
+            free = [cell for cell in waiting if cell not in elsewhere]
+            while len(at_work) < jobs and (cell := choose(free, [*elsewhere, *(r.cell for r in at_work)], donors)):
+                free.remove(cell)
                 waiting.remove(cell)
                 at_work.append(start(config, cell, donors.get(cell.pretraining), record[cell.name], progress.console))
             progress.update(bar, running=", ".join(running.cell.name for running in at_work))
@@ -416,6 +432,10 @@ def everywhere(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def expanded(folder: str) -> Path:
+    return Path(folder).expanduser()
+
+
 def default_jobs() -> int:
     return max(1, len(os.sched_getaffinity(0)) // CORES)
 
@@ -424,7 +444,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("python launch/sweep.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     cores = default_jobs()
     top.add_argument("--config", required=True, help="A file of configs/ with sweep(), its argument after a colon.")
-    top.add_argument("--workdir", required=True, type=Path, help="Where the cells go, each in a folder of its name.")
+    top.add_argument(
+        "--workdir", required=True, type=expanded, help="Where the cells go, each in a folder of its name."
+    )
     top.add_argument(
         "--jobs",
         type=int,
@@ -453,6 +475,7 @@ def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
                 if not cell.done:
                     console.print(shlex.join(command(options.config, cell)))
             return 0
+        refuse_other_settings(options.config, listed)
         options.workdir.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             common = (options.config, listed, options.workdir)
@@ -472,6 +495,6 @@ def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
 if __name__ == "__main__":
     came: list[int] = []
     # Told only at the next look: an exception in the midst of a start would leave a process that no one knows of.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, frame: came.append(number))
     sys.exit(main(sys.argv[1:], came))

@@ -29,6 +29,7 @@ def test_what_a_killed_write_left_goes(tmp_path):
     (tmp_path / "evaluations").mkdir()
     (tmp_path / "evaluations" / ".knn_ssl.json.17.part").write_text("{")
     (tmp_path / "evaluations" / "knn_ssl.json").write_text("{}")
+    (tmp_path / "evaluations" / ".encoder.part" / "7").mkdir(parents=True)
     files.remove_unfinished(tmp_path)
     assert [file.name for file in (tmp_path / "evaluations").iterdir()] == ["knn_ssl.json"]
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from jaxssl import experiment, runs
+from jaxssl import experiment, files, runs
 
 
 def make(folder, results=None, rows="", command="python -m jaxssl.main --config=c.py --workdir=w", lock=True):
@@ -73,9 +73,9 @@ def test_a_run_is_done_running_or_stopped(root):
 
 def test_to_look_does_not_keep_a_run_from_starting(root):
     folder = make(root / "a")
-    assert not runs.is_locked(folder)
+    assert not files.is_locked(folder)
     with experiment.alone_in(folder):
-        assert runs.is_locked(folder) and runs.is_locked(folder)
+        assert files.is_locked(folder) and files.is_locked(folder)
 
 
 @pytest.mark.parametrize(

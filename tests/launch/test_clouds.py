@@ -136,8 +136,7 @@ def config_of(monkeypatch):
     monkeypatch.chdir(LAUNCH.parent)
 
     def parse(arguments):
-        monkeypatch.setattr("sys.argv", ["main", *arguments])
-        return main.parse(main.define(), ["main", *arguments])
+        return main.parse(main.define(["main", *arguments]), ["main", *arguments])
 
     return parse
 

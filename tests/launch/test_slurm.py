@@ -59,6 +59,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(sweep.sys, "executable", str(folder / "python"))
     for name in ("WAIT", "LOOK", "LATE"):
         monkeypatch.setattr(sweep, name, 0.01)
+    monkeypatch.setattr(sweep, "refuse_other_settings", lambda config, listed: None)
     return folder
 
 

@@ -1,5 +1,6 @@
 """A sweep whose cells are small scripts in place of `jaxssl.main`, and one of real runs."""
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -7,12 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from jaxssl import main
+from jaxssl import files, main, preparation
 
 ROOT = Path(__file__).parents[2]
 SPEC = importlib.util.spec_from_file_location("sweep", ROOT / "launch" / "sweep.py")
@@ -52,6 +54,7 @@ with open(folder.parent / "events.txt", "a") as events:
 def go(tmp_path, monkeypatch, capsys):
     """(cells, flags) -> exit code, record of sweep.json, what was printed."""
     monkeypatch.setattr(sweep, "WAIT", 0.02)
+    monkeypatch.setattr(sweep, "refuse_other_settings", lambda config, listed: None)
     monkeypatch.setattr(
         sweep,
         "command",
@@ -132,6 +135,37 @@ def test_no_more_than_so_many_at_a_time(tmp_path, go):
     assert most == 2
 
 
+def test_a_cell_that_a_lost_sweep_left_at_work_is_waited_for(tmp_path, go):
+    folder = tmp_path / "S" / "orphan"
+    folder.mkdir(parents=True)
+    lock = open(folder / ".lock0", "w")  # noqa: SIM115
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    released = []
+    threading.Timer(1.0, lambda: (released.append(time.monotonic()), lock.close())).start()
+    cells = [("orphan", {}), ("heir", {"data.label_fraction": 0.5}), ("other", {"seed": 1})]
+    code, record, printed = go(cells, "--jobs=3")
+    assert code == 0 and record["orphan"]["tries"] == 1
+    assert "orphan: at work since" in printed.out
+    when = events(tmp_path)
+    # Nor does another cell pretrain beside it what it pretrains.
+    assert when["other", "begins"] < released[0] < min(when["orphan", "begins"], when["heir", "begins"])
+
+
+def test_cells_that_began_with_other_settings_are_refused(tmp_path, capsys):
+    config = tiny(tmp_path)
+    folder = tmp_path / "S" / "1.0"
+    sweep_of = [f"--config={config}", f"--workdir={tmp_path / 'S'}"]
+    for epochs, name in ((2, "config.json"), (1, "results.json")):
+        arguments = ["", f"--config={config}", f"--config.pretrain.epochs={epochs}"]
+        ran = preparation.plain(main.parse(main.define(arguments), arguments))
+        files.write_json(folder / "config.json", {"config": ran})
+        files.write_json(folder / name, {"config": ran})
+        assert sweep.main([*sweep_of, "--config.pretrain.epochs=3"]) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1 and f"pretrain.epochs is {epochs} there and 3 here" in said
+    assert not (tmp_path / "S" / "sweep.json").exists()
+
+
 def test_a_cell_that_is_preempted_stops_all(tmp_path, go):
     cells = [("slow", {"seed": 0, "transfer.kind": "slow"}), ("out", {"seed": 1, "transfer.kind": "preempted"})]
     began = time.monotonic()
@@ -207,7 +241,7 @@ def tiny(tmp_path):
     return config
 
 
-def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys, monkeypatch):
+def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys):
     config = f"{tiny(tmp_path)}:pairs"
     assert sweep.main([f"--config={config}", f"--workdir={tmp_path / 'S'}", "--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
@@ -217,8 +251,7 @@ def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys, mo
     cell.fields["pretrain.kw.hidden"] = 32
     command = sweep.command(config, cell)
     assert command[1:3] == ["-m", "jaxssl.main"]
-    monkeypatch.setattr(sys, "argv", command[2:])
-    parsed = main.parse(main.define(), sys.argv)
+    parsed = main.parse(main.define(command[2:]), command[2:])
     assert parsed.data.label_fraction == 0.5
     assert parsed.transfer.protocols == ("probe",)
     assert parsed.pretrain.augment.crop_area == (0.25, 1.0)
