@@ -78,9 +78,8 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     pixels = json.dumps(config.get("pixels"))
     if to.suffix == ".safetensors":
         recipe = in_pytorch(name, found.encoder, size, found.channels)
-        splits = trained.read_splits(workdir)
         notes = {"format": "pt", "encoder": name, "image_size": str(size), "pixels": pixels, "pytorch": recipe}
-        notes |= {"data": splits["fingerprint"], "tested": weights.digest(splits["test"])}
+        notes |= weights.origin(config["config"]["data"], trained.read_splits(workdir))
         content = safetensors.numpy.save(weights.to_torch(found.encoder, found.variables, size), notes)
     else:
         recipe = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"

@@ -184,20 +184,34 @@ def check_against_data(setup: Setup) -> None:
     if source.classes and "transfer" in configuration.trainings(c):
         configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
     if c.init.weights:
-        refuse_weights_of_another_split(setup)
+        refuse_weights_that_know_the_test(setup)
     if "teacher" in c.pretrain.kw and c.pretrain.epochs:
         refuse_taught_test_images(setup, Path(c.pretrain.kw.teacher).expanduser())
 
 
-def refuse_weights_of_another_split(setup: Setup) -> None:
-    """UserError where another run exported these weights that tested on other images of the same data."""
+def refuse_weights_that_know_the_test(setup: Setup) -> None:
+    """UserError where another run exported these weights that has seen images that are tested on here.
+
+    Where a folder is another one, its images may be others of the same names: then it is said, no more.
+    """
     notes = weights.notes(Path(setup.config.init.weights).expanduser())
-    tested = weights.digest(setup.source.ids[setup.splits["test"]].tolist())
-    if notes.get("data") == setup.source.fingerprint and notes["tested"] != tested:
+    known = {*notes.get("known", "").split()}
+    seen = [i for i in setup.source.ids[setup.splits["test"]].tolist() if weights.short(i) in known]
+    if not seen:
+        return
+    mine = weights.origin(setup.config.data, described_split(setup))
+    field = f"init.weights={setup.config.init.weights!r}"
+    mend = "export them from a run with the seed and the data.* of this one"
+    if notes["data"] == mine["data"] or (notes["place"] and notes["place"] == mine["place"]):
         raise UserError(
-            f"init.weights={setup.config.init.weights!r} were trained on these images with another split and have seen "
-            "images to be tested on here: export them from a run with the seed and the data.* of this one"
+            f"{field} were trained on these images with another split and have seen {len(seen)} of those to be tested "
+            f"on here, such as {seen[0]}: {mend}"
         )
+    log.warning(
+        "%s were trained on images of which %d are called as images to be tested on here, such as %s: if they are the "
+        "same ones, %s",
+        *(field, len(seen), seen[0], mend),
+    )
 
 
 def refuse_taught_test_images(setup: Setup, teacher: Path) -> None:
@@ -253,11 +267,16 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def described_split(setup: Setup) -> dict[str, Any]:
+    """The content of splits.json."""
+    source = setup.source
+    ids = {name: source.ids[rows].tolist() for name, rows in setup.splits.items()}
+    return ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
+
+
 def claim(setup: Setup) -> None:
     """Writes config.json and splits.json. UserError where an earlier start of this run saw other images."""
-    source, workdir = setup.source, setup.workdir
-    ids = {name: source.ids[rows].tolist() for name, rows in setup.splits.items()}
-    split = ids | {"groups_known": source.groups_known, "fingerprint": source.fingerprint}
+    source, workdir, split = setup.source, setup.workdir, described_split(setup)
     file = workdir / "splits.json"
     if file.exists() and json.loads(file.read_text()) != split:
         raise UserError(f"{file}: the images or the split changed since this run began; take another --workdir")

@@ -118,9 +118,29 @@ def notes(file: str | Path) -> dict[str, str]:
         return opened.metadata() or {}
 
 
-def digest(ids: Iterable[str]) -> str:
-    """One text for a set of images, that tells no name of them."""
-    return hashlib.sha256("\0".join(sorted(ids)).encode()).hexdigest()
+def origin(data: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, str]:
+    """What a file of weights notes of the images behind them; it tells no name of them.
+
+    Args:
+      data: the "data" of a config.
+      splits: {"train": ids, "validation": ids, "fingerprint": of the images}.
+
+    Returns:
+      {"data": the fingerprint, "place": of the folder or the published dataset, "" of simulated images, "known": what
+      `short` makes of each image that these weights have seen or were chosen by, with spaces between}.
+    """
+    place = ""
+    if data["dir"] or data["manual_dir"]:
+        # A published dataset is the same wherever it lies.
+        where = "" if data["manual_dir"] else str(Path(data["dir"]).expanduser().resolve())
+        place = short(f"{data['name']} {where}")
+    known = " ".join(sorted(short(i) for i in (*splits["train"], *splits["validation"])))
+    return {"data": splits["fingerprint"], "place": place, "known": known}
+
+
+def short(text: str) -> str:
+    """Twelve hexadecimal digits of its hash."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def from_torch(tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: int, where: str) -> Tree:

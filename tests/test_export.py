@@ -29,9 +29,9 @@ def workdir(tmp_path):
     checkpoint.save(folder / "checkpoints" / "encoder", 0, first)
     checkpoint.save(folder / "checkpoints" / "finetune_ssl", 0, tuned)
     model = {"name": "resnet18", "stem": "small", "dtype": "float32", "kw": kw}
-    config = {"config": {"model": model, "data": {"image_size": 16}}, "pixels": PIXELS}
+    config = {"config": {"model": model, "data": {"image_size": 16, "dir": "", "manual_dir": ""}}, "pixels": PIXELS}
     (folder / "config.json").write_text(json.dumps(config))
-    (folder / "splits.json").write_text(json.dumps({"test": ["a"], "fingerprint": "abc"}))
+    (folder / "splits.json").write_text(json.dumps({"train": [], "validation": [], "fingerprint": "abc"}))
     evaluations = [{"name": "finetune_ssl", "protocol": "finetune"}]
     results = {"dataset": {"classes": ["a", "b"]}, "pretrain": {"supervised": False}, "evaluations": evaluations}
     (folder / "results.json").write_text(json.dumps(results))

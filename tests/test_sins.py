@@ -6,6 +6,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ import pytest
 
 from jaxssl import checkpoint, compare, config, export, preparation, trained
 from jaxssl.errors import UserError
-from tests import test_compare, tiny_config
+from tests import test_compare, tiny_config, tiny_run
 
 ROOT = Path(__file__).parents[1]
 STAGED = {
@@ -47,6 +48,8 @@ STAGED = {
         "data/test_audit.py::test_exact_copies_within_and_across_splits_and_classes",
         "test_predict.py::test_the_runs_own_test_images_get_the_numbers_of_its_table",
         "test_sins.py::test_test_scores_on_training_images",
+        "test_sins.py::test_weights_that_know_images_to_be_tested",
+        "test_sins.py::test_weights_that_may_know_images_to_be_tested",
     ),
     "pretrained weights that were never loaded": (
         "test_experiment.py::test_an_encoder_that_was_never_loaded_is_refused",
@@ -109,11 +112,44 @@ def test_the_same_model_carried_across_the_folds(tmp_path):
     c.init.weights = str(file)
     preparation.prepare(c, tmp_path / "same fold")
     c.data.fold = 1
-    with pytest.raises(UserError, match="have seen images to be tested on here"):
+    with pytest.raises(UserError, match=r"have seen \d+ of those to be tested on here, such as lens"):
         preparation.prepare(c, tmp_path / "other fold")
     # Other images of the same kind are what weights are given for.
     c.seed = 1
     preparation.prepare(c, tmp_path / "other images")
+
+
+@pytest.fixture
+def from_itself(run, tmp_path):
+    """The config of a finished run, to start from what it trained."""
+    export.run(run.workdir, tmp_path / "encoder.safetensors")
+    c = tiny_run.get_config(run.images)
+    c.init.weights = str(tmp_path / "encoder.safetensors")
+    return c
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"seed": 1, "data.stored_size": 24}])
+def test_weights_that_know_images_to_be_tested(from_itself, tmp_path, change):
+    """However the images are scaled: what is compared is which they are, not their pixels."""
+    c = from_itself
+    preparation.prepare(c, tmp_path / "run")
+    c.update_from_flattened_dict(change)
+    with pytest.raises(UserError, match=r"have seen \d+ of those to be tested on here, such as "):
+        preparation.prepare(c, tmp_path / "run")
+
+
+def test_weights_that_may_know_images_to_be_tested(from_itself, tmp_path, caplog):
+    c = from_itself
+    c.seed = 1
+    c.data.dir = shutil.copytree(c.data.dir, tmp_path / "copy").as_posix()
+    c.data.stored_size = 24
+    preparation.prepare(c, tmp_path / "run")
+    assert "are called as images to be tested on here, such as " in caplog.text
+    caplog.clear()
+    for file in (tmp_path / "copy").rglob("*.*"):
+        file.rename(file.with_name(f"other-{file.name}"))
+    preparation.prepare(c, tmp_path / "run")
+    assert not caplog.text
 
 
 def of_split(folder, split):

@@ -231,11 +231,23 @@ def _image_paths(root: Path) -> list[str]:
 
 
 def read_layout(root: Path, paths: list[str]) -> tuple[list[str] | None, list[str] | None]:
-    """The official split and the class name of each path; None where there is none."""
+    """The official split and the class name of each path; None where there is none.
+
+    Raises:
+      UserError: folders of a split without "train", or with others beside them; images beside folders of classes.
+    """
     parts = [path.split("/") for path in paths]
     official = None
-    sides = {SPLITS.get(part[0].lower()) if len(part) > 1 else None for part in parts}
-    if "train" in sides and None not in sides:
+    of_a_split = sorted({part[0] for part in parts if len(part) > 1 and part[0].lower() in SPLITS})
+    others = sorted({part[0] for part in parts if part[0] not in of_a_split})
+    sides = {SPLITS[name.lower()] for name in of_a_split}
+    if len(sides) > 1:
+        if others or "train" not in sides:
+            lacks = f"{others[0]!r} beside them" if others else "none called 'train'"
+            raise UserError(
+                f"data.dir={root} has the folders {', '.join(of_a_split)} of a split, and {lacks}: make it a split by "
+                "moving away what is none, or by naming a folder 'train'; or name them otherwise, if they are classes"
+            )
         official = [SPLITS[part[0].lower()] for part in parts]
         parts = [part[1:] for part in parts]
     flat = [len(part) == 1 for part in parts]

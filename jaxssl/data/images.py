@@ -409,21 +409,37 @@ def _read_tiff(opened: io.IOBase) -> np.ndarray:
     # tifffile logs what it then also raises.
     std_logging.getLogger("tifffile").setLevel(std_logging.CRITICAL)
     with tifffile.TiffFile(opened) as tiff:
-        page, series, pages = tiff.pages[0], tiff.series[0], len(tiff.pages)
+        # Pages beside those of the first series are thumbnails and the like.
+        page, series = tiff.pages[0], tiff.series[0]
         _check_pixels(page.imagewidth, page.imagelength)
         alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
         grey = page.samplesperpixel == 1 and page.dtype in (np.dtype(t) for t in (bool, "u1", "u2", "f4"))
         colour = page.bitspersample <= 8 and page.photometric.name in _COLOUR_TIFF and (alpha or not page.extrasamples)
-        if pages > 1 or not (grey or colour):
+        inverted = page.photometric.name == "MINISWHITE" and page.dtype.kind == "u"
+        # Around the highest value there is; of 32 bits it would leave nothing of small ones in a float32.
+        highest = 2**page.bitspersample - 1 if page.bitspersample <= 16 else 0.0
+        if len(series.pages) > 1 or not (grey or colour):
             array = series.asarray()
             if array.ndim == 3 and series.axes[-1] != "S":
                 if array.shape[0] > 16:
                     raise ValueError(f"a stack of {array.shape[0]} pages is not one image")
                 array = np.moveaxis(array, 0, -1)
-            image = as_image(array)
+            tag = page.tags.get("Orientation")
+            image = _upright(as_image(highest - array if inverted else array), tag.value if tag else 1)
             return _without_alpha(image) if alpha and image.shape[-1] in (2, 4) else image
     opened.seek(0)
-    return _read_pillow(opened, ("TIFF",), None)
+    image = _read_pillow(opened, ("TIFF",), None)
+    # Pillow inverts 8 bits and fewer itself.
+    return highest - image if inverted and image.dtype == np.uint16 else image
+
+
+def _upright(image: np.ndarray, orientation: int) -> np.ndarray:
+    """[H, W, C] turned and mirrored as tag 274 of TIFF and EXIF says, by 1 to 8."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return image[::rows, ::columns]
 
 
 def _package(name: str, extra: str) -> ModuleType:

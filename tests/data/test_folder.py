@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import re
 import sys
 import warnings
 
@@ -81,6 +82,21 @@ def test_class_that_is_called_test_is_a_class(tmp_path):
     save(tmp_path / "control/0.png", noise(8, 8))
     got = folder.load(dir=str(tmp_path), size=8)
     assert got.classes == ("control", "test") and got.official is None
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("train", "val", "test", "extra"), "test, train, val of a split, and 'extra' beside them"),
+        (("Training", "Testing", ""), "Testing, Training of a split, and '0.png' beside them"),
+        (("val", "test"), "test, val of a split, and none called 'train'"),
+    ],
+)
+def test_half_a_split_is_not_taken_for_classes(tmp_path, folders, said):
+    for name in folders:
+        save(tmp_path / name / ("a/0.png" if name else "0.png"), noise(8, 8))
+    with pytest.raises(UserError, match=re.escape(said)):
+        folder.load(dir=str(tmp_path), size=8)
 
 
 def test_other_files_are_left_alone_and_counted(tmp_path, caplog):
@@ -202,6 +218,30 @@ def test_alpha_is_composited_on_black():
     opened = io.BytesIO()
     Image.fromarray(np.array([[[200, 255], [200, 51]]], np.uint8)).save(opened, "PNG")
     assert images.read(opened.getvalue()).tolist() == [[[200], [40]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_what_pillow_does_not_read(tmp_path, orientation):
+    array = noise(4, 6)
+    tag = {"photometric": "minisblack", "extratags": [(274, "H", 1, orientation, True)]}
+    byte, long = (images.read(save(tmp_path / f"{t}.tif", array.astype(t), **tag)) for t in ("u1", "u4"))
+    assert (byte == long).all()
+
+
+def test_white_is_high_in_every_tiff(tmp_path):
+    for t, highest in (("u1", 255), ("u2", 65535), ("u4", 0)):
+        array = noise(4, 6).astype(t)
+        read = images.read(save(tmp_path / f"{t}.tif", array, photometric="miniswhite"))
+        assert (read[..., 0] == highest - array.astype(float)).all(), t
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK", "YCbCr", "L"])
+def test_thumbnail_of_a_tiff_changes_nothing(tmp_path, mode):
+    image = Image.fromarray(noise(40, 40, 3)).convert(mode)
+    image.save(tmp_path / "alone.tif")
+    image.save(tmp_path / "two.tif", save_all=True, append_images=[image.resize((10, 10))])
+    alone, two = (images.read(tmp_path / f"{name}.tif") for name in ("alone", "two"))
+    assert alone.shape == two.shape and (alone == two).all()
 
 
 def test_orientation_is_applied(tmp_path):
