@@ -151,7 +151,7 @@ def find(folders: Sequence[Path]) -> tuple[list[Run], int]:
 
 def read(folder: Path) -> Run:
     """A run from its files. UserError where one is missing or damaged."""
-    results = page.read_json(folder, "results.json")
+    results = files.read_json(folder / "results.json", page.NEEDED)
     try:
         dataset = results["dataset"]
         known = dataset["name"], dataset["fingerprint"], dataset["groups_known"], dataset["classes"]
@@ -175,11 +175,12 @@ def read(folder: Path) -> Run:
             raise UserError(f"{folder / 'predictions.csv'}: {name}: {error}") from error
         if len(set(of.ids)) < len(of.ids):
             raise UserError(f"{folder / 'predictions.csv'}: {name} has an image twice")
-    config = page.read_json(folder, "config.json") if (folder / "config.json").exists() else {"config": {}}
+    file = folder / "config.json"
+    config = files.read_json(file, page.NEEDED) if file.exists() else {"config": {}}
     try:
         settings = dict(files.flat(config["config"]))
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder / 'config.json'} is not of a jaxssl run, or damaged: {error!r}") from error
+        raise UserError(f"{file} is not of a jaxssl run, or damaged: {error!r}") from error
     return Run(folder, results, settings, predictions)
 
 
@@ -809,8 +810,12 @@ def figure(found: Sequence[dict[str, Any]]) -> str:
 def parser() -> argparse.ArgumentParser:
     about = "Which arm is better, by how much, and how sure that is, from the predictions.csv of runs."
     top = argparse.ArgumentParser("python -m jaxssl.compare", description=about, allow_abbrev=False)
-    top.add_argument("folders", nargs="+", type=Path, metavar="S", help="Folders with runs in them, at any depth.")
-    top.add_argument("--to", type=Path, help="Where compare.json and the tables are written; the first S by default.")
+    top.add_argument(
+        "folders", nargs="+", type=files.expanded, metavar="S", help="Folders with runs in them, at any depth."
+    )
+    top.add_argument(
+        "--to", type=files.expanded, help="Where compare.json and the tables are written; the first S by default."
+    )
     top.add_argument("--against", metavar="ARM", help="Compare all with this arm alone, such as random.")
     top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top

@@ -8,11 +8,12 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl import augment, models, objectives, optim, trackers
+from jaxssl import augment, files, models, objectives, optim, trackers
 from jaxssl.errors import UserError, guess
 
 log = logging.getLogger(__name__)
 
+NAMES = ("transfer.protocols", "transfer.inits")  # Fields that hold names and no numbers.
 PROTOCOLS = ("probe", "knn", "finetune")
 INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
 
@@ -89,7 +90,7 @@ def training(epochs: int, batch_size: int) -> ConfigDict:
     c.least_steps = 0  # Steps that an epoch has at least; where there are fewer images, they come several times in it.
     c.accumulate = 1  # Parts in which a batch passes, to save memory.
     c.save_every = 0  # Steps between checkpoints within an epoch; 0: at its end alone.
-    c.log_every = 1  # Steps between rows of metrics.jsonl.
+    c.log_every = 1  # Steps between rows of metrics.jsonl; the first and the last of an epoch have one anyway.
     c.optimizer = ConfigDict()
     c.optimizer.name = "adamw"  # "sgd", "adam", "adamw" or "lars".
     c.optimizer.learning_rate = 1e-3  # The highest.
@@ -116,7 +117,13 @@ def trainings(c: ConfigDict) -> list[str]:
 
 def check(c: ConfigDict) -> None:
     """UserError at the first value that cannot work, before any data is read."""
-    at_least("seed", c.seed, 0)
+    if not 0 <= c.seed < 2**32:
+        raise UserError(f"seed={c.seed} lies outside [0, 2**32), within which no two are the same")
+    for field, value in files.flat(c.to_dict()):
+        if isinstance(value, tuple) and ".kw." not in field and field not in NAMES:
+            for number in value:
+                if not isinstance(number, int | float):
+                    raise UserError(f"{field}={value}: {number!r} is no number")
     among("model.name", c.model.name, models.available())
     among("model.stem", c.model.stem, ("imagenet", "small"))
     among("model.dtype", c.model.dtype, ("float32", "bfloat16"))
@@ -140,8 +147,6 @@ def check(c: ConfigDict) -> None:
         if len(set(c.transfer[field])) < len(c.transfer[field]):
             raise UserError(f"transfer.{field}={c.transfer[field]} names one twice")
     for rate in c.transfer.learning_rates:
-        if not isinstance(rate, int | float):
-            raise UserError(f"transfer.learning_rates={c.transfer.learning_rates}: {rate!r} is no number")
         at_least("transfer.learning_rates", rate, 0)
     within("transfer.specificity", c.transfer.specificity, 0, 1)
     at_least("transfer.mixup", c.transfer.mixup, 0)

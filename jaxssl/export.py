@@ -6,7 +6,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import export
 
-from jaxssl import trained, weights
+from jaxssl import files, trained, weights
 from jaxssl.errors import UserError, tell
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
@@ -73,7 +72,7 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     if to.suffix not in (".safetensors", ".stablehlo"):
         raise UserError(f"--to={to} should end in .safetensors (weights) or .stablehlo (the computation)")
     found = trained.load(workdir, evaluation)
-    config = trained.read_json(workdir / "config.json", "give the workdir of a run")
+    config = files.read_json(workdir / "config.json", "give the workdir of a run")
     name, size = config["config"]["model"]["name"], config["config"]["data"]["image_size"]
     pixels = json.dumps(config.get("pixels"))
     if to.suffix == ".safetensors":
@@ -85,7 +84,7 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
         recipe = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"
         content = stablehlo(found.encoder, found.variables, size, found.channels)
     try:
-        write(to, content)
+        files.write_bytes(to, content)
     except OSError as error:
         raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
     return (
@@ -108,14 +107,6 @@ def stablehlo(encoder: nn.Module, variables: Tree, size: int, channels: int) -> 
     images = jax.ShapeDtypeStruct((batch, size, size, channels), jnp.float32)
     mapped = jax.jit(lambda images: jax.lax.map(encode, images))
     return export.export(mapped, platforms=("cpu", "cuda", "tpu"))(images).serialize()
-
-
-def write(file: Path, content: bytes) -> None:
-    """Replaces `file` in one move."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}.part")
-    aside.write_bytes(content)
-    os.replace(aside, file)
 
 
 def in_pytorch(name: str, encoder: nn.Module, size: int, channels: int) -> str:

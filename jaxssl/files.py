@@ -19,6 +19,11 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
+def expanded(path: str) -> Path:
+    """With ~ as the home folder: a shell leaves it in --to=~/a."""
+    return Path(path).expanduser()
+
+
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to, which takes its place at the end, and is gone where the writing fails."""
@@ -103,6 +108,16 @@ def flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
+
+
+def read_json(file: Path, mend: str) -> Any:
+    """What a JSON file of a run holds. UserError, with the mend, where it cannot be read, or is none."""
+    try:
+        return json.loads(file.read_text())
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror}): {mend}") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}): {mend}") from error
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl import augment, sharding, trained
+from jaxssl import augment, files, sharding, trained
 from jaxssl.data import images as pictures
 from jaxssl.errors import UserError
 from jaxssl.evaluate import calibration
@@ -191,8 +191,8 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH) -> 
       UserError: no run is there, it has not ended, it trained no such network, or a checkpoint is damaged.
     """
     workdir = Path(workdir).expanduser()
-    results = trained.read_json(workdir / "results.json", "give the workdir of a run that ended")
-    config = trained.read_json(workdir / "config.json", "give the workdir of a run, which holds one")
+    results = files.read_json(workdir / "results.json", "give the workdir of a run that ended")
+    config = files.read_json(workdir / "config.json", "give the workdir of a run, which holds one")
     try:
         finetuned = {e["name"]: e.get("temperature") for e in results["evaluations"] if e["protocol"] == "finetune"}
         data = config["config"]["data"]

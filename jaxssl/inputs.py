@@ -73,6 +73,7 @@ def _of(path: Path) -> Iterator[tuple[str, Path | np.ndarray]]:
         inner = [name for name in images.find(path) if images.is_image(path / name)]
         if not inner:
             raise UserError(f"{path} holds no image ({', '.join(images.EXTENSIONS)}): name another folder")
+        images.check_names(path, inner)
         return ((name, path / name) for name in inner)
     if path.suffix.lower() == ".npz" and path.is_file():
         stacks = npz.image_arrays(path, npz.read_arrays(path))

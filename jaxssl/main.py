@@ -77,7 +77,7 @@ def preempt(number: int, frame: FrameType | None) -> None:
 def main(arguments: list[str]) -> int:
     """Runs one experiment and returns the exit code: 0 done, 2 the user's to mend, 3 sick, 75 preempted and saved."""
     values = define(arguments)
-    if "--help" in arguments:
+    if {"--help", "-h"} & {*arguments}:
         print(__doc__, values.get_help(), sep="\n")
         return 0
     try:

@@ -145,7 +145,8 @@ class Writer:
         self.busy, self.clock = self.busy + now - self.clock, now
         speed = self.batch_size * (step - self.last_row) / self.busy
         epoch = 1 + (step - 1) // self.steps_per_epoch
-        if step == 1 or step % self.log_every == 0:
+        ends = step % self.steps_per_epoch == 0
+        if step == 1 or ends or step % self.log_every == 0:
             self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(self.busy, 4)})
             self.last_row, self.busy = step, 0.0
         bad = [k for k in ("loss", "gradient_norm") if not math.isfinite(metrics[k])]
@@ -162,7 +163,7 @@ class Writer:
             "speed": f"{speed:.0f} images/s",
         }
         self.progress.update(self.task, completed=step, **fields)
-        if self.main and not self.live() and step % self.steps_per_epoch == 0:
+        if self.main and not self.live() and ends:
             console.print(f"{self.phase}: {', '.join(fields.values())}")
 
     def compare(self, first: float, expected: float) -> None:

@@ -8,7 +8,7 @@ many have the names of images that the network was trained or chosen on is said,
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,7 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
             done = []
             for i, p in inputs.results(network, program, found):
                 table.writerow([found.ids[i], network.classes[p.argmax()], *map(repr, numbers(network, p))])
-                done.append(found.ids[i])
+                done.append((found.ids[i], found.given[i]))
     except OSError as error:
         raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
     said = f"{to}: {inputs.counted(len(done), len(found.ids))}, by {network.evaluation}"
@@ -61,10 +61,20 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
     return said + (f"; {known} of them are training or validation images of the run: no score on them" if known else "")
 
 
-def seen(workdir: Path, ids: Sequence[str]) -> int:
-    """How many have the names of images that the run in `workdir` was trained on, or chosen on."""
+def seen(workdir: Path, images: Sequence[tuple[str, Path | np.ndarray]]) -> int:
+    """How many of `inputs.Inputs` have the names of images that the run in `workdir` was trained on, or chosen on."""
     splits = trained.read_splits(workdir)
-    return len({*splits["train"], *splits["validation"]}.intersection(ids))
+    known = {*splits["train"], *splits["validation"]}
+    return sum(not known.isdisjoint(names(*image)) for image in images)
+
+
+def names(name: str, given: Path | np.ndarray) -> Iterator[str]:
+    """What a run may have called an image: the end of its path, of a folder at least, or its name in a publication."""
+    yield name
+    if isinstance(given, Path):
+        yield given.stem
+        parts = given.resolve().parts
+        yield from ("/".join(parts[i:]) for i in range(1, len(parts) - 1))
 
 
 def columns(network: inference.Network) -> list[str]:

@@ -181,12 +181,21 @@ def check_against_data(setup: Setup) -> None:
     c, source = setup.config, setup.source
     if not c.pretrain.epochs and not source.classes:
         raise UserError("pretrain.epochs=0 on images without labels leaves nothing to do")
+    if c.pretrain.epochs and len(setup.splits["train"]) < 2:
+        raise UserError("there is one image to train on: pretraining needs two at least, to tell whether they differ")
+    if source.classes and c.transfer.protocols:
+        for side, rows in (setup.splits | {"train": setup.labelled}).items():
+            if not len(rows):
+                raise UserError(
+                    f"no image of the {side} split has a label: data.official=False splits those that have one, and "
+                    "transfer.protocols=() leaves the evaluation out"
+                )
     if source.classes and "transfer" in configuration.trainings(c):
         configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
     if c.init.weights:
         refuse_weights_that_know_the_test(setup)
     if "teacher" in c.pretrain.kw and c.pretrain.epochs:
-        refuse_taught_test_images(setup, Path(c.pretrain.kw.teacher).expanduser())
+        refuse_teacher_of_others(setup, Path(c.pretrain.kw.teacher).expanduser())
 
 
 def refuse_weights_that_know_the_test(setup: Setup) -> None:
@@ -214,16 +223,22 @@ def refuse_weights_that_know_the_test(setup: Setup) -> None:
     )
 
 
-def refuse_taught_test_images(setup: Setup, teacher: Path) -> None:
-    """UserError where a teacher of the same dataset has seen images that this run tests on."""
-    dataset, theirs = (json.loads((teacher / name).read_text()) for name in ("results.json", "splits.json"))
-    if dataset["dataset"]["name"] != setup.config.data.name:
+def refuse_teacher_of_others(setup: Setup, teacher: Path) -> None:
+    """UserError where a teacher tells other classes, or one of this dataset has seen images that this run tests on."""
+    results, theirs = (json.loads((teacher / name).read_text()) for name in ("results.json", "splits.json"))
+    taught, mine = results["dataset"]["classes"], list(setup.source.classes)
+    if setup.config.pretrain.kw.get("on") == "logits" and taught != mine:
+        raise UserError(
+            f"pretrain.kw.teacher={str(teacher)!r} tells the classes {', '.join(taught)}, and these images have "
+            f"{', '.join(mine)}: take a teacher of the same, in the same order, or pretrain.kw.on='features'"
+        )
+    if results["dataset"]["name"] != setup.config.data.name:
         return
     known = {*theirs["train"], *theirs["validation"]}
-    taught = known & {*setup.source.ids[setup.splits["test"]].tolist()}
-    if taught:
+    seen = known & {*setup.source.ids[setup.splits["test"]].tolist()}
+    if seen:
         raise UserError(
-            f"pretrain.kw.teacher={str(teacher)!r} has seen {len(taught)} of the test images, such as {min(taught)}: "
+            f"pretrain.kw.teacher={str(teacher)!r} has seen {len(seen)} of the test images, such as {min(seen)}: "
             "train the teacher with the seed and the data.* of this run"
         )
 

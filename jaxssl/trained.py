@@ -1,6 +1,5 @@
 """Reads back what a finished run left: its pretrained encoder, or a network that it fine-tuned, with the head."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import checkpoint, models
+from jaxssl import checkpoint, files, models
 from jaxssl.errors import UserError, guess
 
 Tree = Any
@@ -48,8 +47,8 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     workdir = Path(workdir).expanduser()
     if not workdir.is_dir():
         raise UserError(f"{workdir} is not a folder; give the workdir of a run that ended")
-    config = read_json(workdir / "config.json", "give the workdir of a run, which holds one")
-    results = read_json(workdir / "results.json", "the run there has not ended; its command goes on with it")
+    config = files.read_json(workdir / "config.json", "give the workdir of a run, which holds one")
+    results = files.read_json(workdir / "results.json", "the run there has not ended; its command goes on with it")
     try:
         encoder, size = encoder_of(config["config"]), config["config"]["data"]["image_size"]
         classes, pretrained = tuple(results["dataset"]["classes"]), results["pretrain"]
@@ -78,18 +77,9 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     return Trained(encoder, variables, head, classes, channels, supervised)
 
 
-def read_json(file: Path, mend: str) -> Any:
-    try:
-        return json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): {mend}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}): {mend}") from error
-
-
 def read_splits(workdir: Path) -> Any:
     """splits.json of a run that ended."""
-    return read_json(workdir / "splits.json", "copy it beside the rest of the run")
+    return files.read_json(workdir / "splits.json", "copy it beside the rest of the run")
 
 
 def encoder_of(config: dict[str, Any]) -> nn.Module:

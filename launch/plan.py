@@ -386,7 +386,7 @@ def main(arguments: list[str]) -> int:
     """Plans and returns the exit code."""
     values = define(arguments)
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
-    if "--help" in arguments:
+    if {"--help", "-h"} & {*arguments}:
         print(__doc__, values.get_help(), sep="\n")
         return 0
     try:

@@ -432,10 +432,6 @@ def everywhere(arguments: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def expanded(folder: str) -> Path:
-    return Path(folder).expanduser()
-
-
 def default_jobs() -> int:
     return max(1, len(os.sched_getaffinity(0)) // CORES)
 
@@ -445,7 +441,7 @@ def parser() -> argparse.ArgumentParser:
     cores = default_jobs()
     top.add_argument("--config", required=True, help="A file of configs/ with sweep(), its argument after a colon.")
     top.add_argument(
-        "--workdir", required=True, type=expanded, help="Where the cells go, each in a folder of its name."
+        "--workdir", required=True, type=files.expanded, help="Where the cells go, each in a folder of its name."
     )
     top.add_argument(
         "--jobs",

@@ -42,9 +42,9 @@ def test_a_row_comes_one_step_late_and_says_what_was_fetched(tmp_path, clock):
     assert [r["step"] for r in metrics.read(tmp_path)] == [1, 2]
 
 
-def test_every_third_row_and_the_first_each_of_the_time_since_the_one_before(tmp_path, clock):
+def test_every_third_row_the_first_and_the_last_of_an_epoch_each_of_the_time_since_the_one_before(tmp_path, clock):
     with writer(tmp_path, log_every=3) as w:
-        for step in range(1, 8):
+        for step in range(1, 9):
             w.step(step, values(1.0))
             clock[0] += 0.5
         w.flush()
@@ -52,7 +52,9 @@ def test_every_third_row_and_the_first_each_of_the_time_since_the_one_before(tmp
     assert [(r["step"], r["seconds"], r["images_per_second"]) for r in rows] == [
         (1, 0.5, 16),
         (3, 1.0, 16),
-        (6, 1.5, 16),
+        (4, 0.5, 16),
+        (6, 1.0, 16),
+        (8, 1.0, 16),
     ]
 
 

@@ -32,6 +32,20 @@ def test_the_runs_own_test_images_get_the_numbers_of_its_table(run, tmp_path, ca
             assert float(found[name]) == pytest.approx(float(row[name]), rel=1e-5)
 
 
+def test_images_that_the_run_knows_are_told_by_any_way_to_them(run, tmp_path, capsys, monkeypatch):
+    expected = [row for row in read(run.workdir / "predictions.csv") if row["evaluation"] == "finetune_ssl"]
+    new = sum(row["image_id"].startswith("dark/") for row in expected)
+    monkeypatch.chdir(run.images.parent)
+    files = sorted(map(str, (run.images / "dark").iterdir()))
+    for given in (["images/dark"], files, ["."]):
+        assert predict.main([str(run.workdir), *given, f"--to={tmp_path / 'p.csv'}"]) == 0
+        known = 40 - len(expected) if given == ["."] else 20 - new
+        assert f"; {known} of them are training or validation images" in capsys.readouterr().out
+    shutil.copytree(run.images / "dark", tmp_path / "others")
+    assert predict.main([str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}"]) == 0
+    assert "of them are" not in capsys.readouterr().out
+
+
 def test_what_does_not_fit_is_left_out_with_its_reason(run, tmp_path, capsys):
     images = shutil.copytree(run.images / "dark", tmp_path / "images")
     (images / "torn.png").write_bytes(b"\x89PNG")

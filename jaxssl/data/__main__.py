@@ -44,7 +44,12 @@ def parser() -> argparse.ArgumentParser:
     look = verbs.add_parser("audit", help="Read every image and report what is wrong with the dataset.")
     look.add_argument("name", metavar="NAME_OR_FOLDER", help="A dataset of the list, a folder, or an .npz archive.")
     look.add_argument("--dir", default="", help="The folder or archive, where the name is folder or npz.")
-    look.add_argument("--to", default="audit.json", help="Where the whole report is written; audit.json by default.")
+    look.add_argument(
+        "--to",
+        type=files.expanded,
+        default="audit.json",
+        help="Where the whole report is written; audit.json by default.",
+    )
     for verb in (prepare, look):
         verb.add_argument("--manual_dir", default="", help="The folder that the download was unpacked into.")
         verb.add_argument("--kw", action="append", default=[], metavar="KEY=VALUE", help="As data.kw.KEY of a config.")
@@ -116,12 +121,12 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
 def show_audit(console: Console, options: argparse.Namespace) -> None:
     report = audit.files(listing(options))
     try:
-        files.write_json(Path(options.to), report)
+        files.write_json(options.to, report)
     except OSError as error:
         raise UserError(f"--to={options.to} cannot be written: {error}") from error
     for part in described(report):
         console.print(part)
-    console.print(f"The whole report is in {clean(options.to)}.")
+    console.print(f"The whole report is in {clean(str(options.to))}.")
 
 
 def listing(options: argparse.Namespace) -> audit.Listing:

@@ -223,6 +223,7 @@ def _image_paths(root: Path) -> list[str]:
     if not paths:
         kinds = ", ".join(images.EXTENSIONS)
         raise UserError(f"data.dir={root} holds no image ({kinds}) among {len(files)} files: set it to another folder")
+    images.check_names(root, paths)
     others = Counter(os.path.splitext(path)[1].lower() or "no extension" for path in set(files) - set(paths))
     if others:
         listed = ", ".join(f"{count} {kind}" for kind, count in others.most_common(10))

@@ -30,6 +30,7 @@ import logging as std_logging
 import math
 import os
 import sys
+import unicodedata
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,6 +79,14 @@ def find(root: Path) -> list[str]:
         relative = Path(folder).relative_to(root)
         found += [(relative / name).as_posix() for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def check_names(root: Path, paths: Sequence[str]) -> None:
+    """UserError at a path that no table can hold: it is not UTF-8, or has control characters such as a line's end."""
+    for path in paths:
+        # Bytes that are no UTF-8 become surrogates, of the category Cs.
+        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
+            raise UserError(f"{root}: the name {path!a} is not UTF-8 text in one line: rename the file")
 
 
 def is_image(path: Path) -> bool:
@@ -219,8 +228,11 @@ def stack(
     file = cache and cache.file(size, nan, len(names))
     if file and file.is_file():
         stored, about = records.load(file)
-        _report_bad([f"{names[i]} ({why})" for i, why in about["bad"]], len(names), on_bad_file)
-        return stored[:] if cache.holds(stored.nbytes) else stored, _others(about["bad"], len(names))
+        rows = [i for i, _ in about["bad"]]
+        # What was bad may be good by now: a plugin was missing, or the leave to read.
+        if all(why for _, _, why in decode(lambda k: read_one(rows[k]), len(rows), size, nan)):
+            _report_bad([f"{names[i]} ({why})" for i, why in about["bad"]], len(names), on_bad_file)
+            return stored[:] if cache.holds(stored.nbytes) else stored, _others(about["bad"], len(names))
     bad, holed, kinds = [], [], {}
 
     def check() -> None:

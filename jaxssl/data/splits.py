@@ -18,8 +18,8 @@ _LISTED = 10
 def split(source: Source, *, seed: int, validation: float, test: float, official: bool = True) -> dict[str, np.ndarray]:
     """Splits the images into train, validation and test, no group being on two sides.
 
-    An official split is kept, and what it lacks of validation and test is taken from its train images. Without labels
-    all images are for training, but for those of an official split.
+    An official split is kept, and what it lacks of labelled images for validation and test is taken from its train
+    images. Without labels all images are for training, but for those of an official split.
 
     Args:
       source: of N images.
@@ -30,7 +30,8 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
 
     Returns:
       "train", "validation" and "test": sorted int64 indices, which together are 0 to N - 1, each once; but an image
-      without a label whose group is in validation or test is in none: it can neither be scored nor trained on.
+      without a label whose group is in validation or test, there or officially, is in none: it can neither be scored
+      nor trained on.
 
     Raises:
       UserError: a class in too few groups, an official split without train images or with a group on two sides.
@@ -44,8 +45,9 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
     asked = {"validation": validation, "test": test}
-    shares = {side: share for side, share in asked.items() if share > 0 and not len(splits[side])}
-    if shares and (source.labels != UNLABELLED).any():
+    known = source.labels != UNLABELLED
+    shares = {side: share for side, share in asked.items() if share > 0 and not known[splits[side]].any()}
+    if shares and known[splits["train"]].any():
         splits |= _divide(source, splits["train"], {"train": 1 - sum(shares.values())} | shares, seed)
     check(source, splits)
     return _scored(source, splits)

@@ -4,7 +4,9 @@ Into each workdir; into each folder that is none itself but has runs below it, o
 for all runs, into DIR. Ends with 2 where one of them cannot be written.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxssl import compare, files
@@ -12,38 +14,47 @@ from jaxssl.errors import UserError, tell
 from jaxssl.report import page, study
 
 
-def main(arguments: list[str]) -> int:
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(
+        "python -m jaxssl.report",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    top.add_argument(
+        "workdirs", nargs="+", metavar="WORKDIR", type=files.expanded, help="Of a run, or with runs below it."
+    )
+    top.add_argument("--to", metavar="DIR", type=files.expanded, help="Where one report of all these runs goes.")
+    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
+    return top
+
+
+def main(arguments: Sequence[str]) -> int:
     """Writes the report of every workdir that is whole, and returns the exit code."""
-    if {"--help", "-h"} & set(arguments):
-        print(__doc__)
-        return 0
-    to = next((argument.removeprefix("--to=") for argument in arguments if argument.startswith("--to=")), "")
-    folders = [Path(argument) for argument in arguments if not argument.startswith("--to=")]
-    if not folders:
-        print("jaxssl: no workdir given: python -m jaxssl.report WORKDIR...", file=sys.stderr)
-        return UserError.exit_code
-    code = 0
-    for together in [folders] if to else [[folder] for folder in folders]:
+    o, code = parser().parse_args(arguments), 0
+    for together in [o.workdirs] if o.to else [[folder] for folder in o.workdirs]:
         try:
-            print(write(together, Path(to) if to else None))
+            print(write(together, o.to))
         except UserError as error:
-            code = tell(error)
+            code = tell(error, o.debug)
     return code
 
 
 def write(folders: list[Path], to: Path | None) -> Path:
     """One page: of the run in the only folder, or of all runs below the folders, in `to` or the first of them."""
-    if to is None and ((folders[0] / "results.json").exists() or not any(folders[0].rglob("results.json"))):
-        return page.write(folders[0])
     place = folders[0] if to is None else to
-    if (place / "results.json").exists():
-        raise UserError(f"--to={place} is the workdir of a run, whose own report stands there: name another folder")
-    runs, unfinished = compare.find(folders)
-    text = study.document(compare.study(runs, unfinished), place, [(run.folder, run.results) for run in runs])
     try:
+        if to is None and ((place / "results.json").exists() or not any(place.rglob("results.json"))):
+            return page.write(place)
+        if (place / "results.json").exists():
+            raise UserError(f"--to={place} is the workdir of a run, whose own report stands there: name another folder")
+        runs, unfinished = compare.find(folders)
+        text = study.document(compare.study(runs, unfinished), place, [(run.folder, run.results) for run in runs])
         files.write_text(place / "report.html", text)
     except OSError as error:
-        raise UserError(f"--to={place} cannot be written: {error.strerror}") from error
+        raise UserError(f"{place / 'report.html'} cannot be written: {error.strerror}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{place}: its files are not of one jaxssl run, or damaged: {error!r}") from error
     return place / "report.html"
 
 

@@ -255,7 +255,7 @@ def neighbours(setup: Setup, see: Callable, variables: Tree, shown: np.ndarray) 
 
 def mistakes(setup: Setup, evaluation: str) -> dict[str, np.ndarray]:
     """The wrong predictions of highest probability."""
-    results = page.read_json(setup.workdir, "results.json")
+    results = files.read_json(setup.workdir / "results.json", page.NEEDED)
     of = page.read_predictions(setup.workdir, results)[evaluation]
     wrong = np.flatnonzero(of.probabilities.argmax(1) != of.labels)
     surest = wrong[np.argsort(-of.probabilities[wrong].max(1), kind="stable")[:MANY]]

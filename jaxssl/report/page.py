@@ -81,6 +81,7 @@ PRECISION = (
 )
 # A bootstrap of so many images x classes x resamples takes about a second; larger tests take fewer resamples.
 MOST_WORK = 10**9
+NEEDED = "a report needs the workdir of a run that ended"
 
 
 class Predictions(NamedTuple):
@@ -109,26 +110,15 @@ def write(workdir: Path, found: Differences | None = None) -> Path:
       UserError: a file is missing or cannot be read.
     """
     workdir = Path(workdir)
-    results, config, splits = (read_json(workdir, f"{name}.json") for name in ("results", "config", "splits"))
+    names = ("results", "config", "splits")
+    results, config, splits = (files.read_json(workdir / f"{name}.json", NEEDED) for name in names)
     predictions = read_predictions(workdir, results)
     found = differences(results, predictions) if found is None else found
     file = workdir / "report.html"
-    audit = read_json(workdir, "audit.json") if (workdir / "audit.json").exists() else {}
+    audit = files.read_json(workdir / "audit.json", NEEDED) if (workdir / "audit.json").exists() else {}
     rows, gallery = metrics.read(workdir), pictures.read(workdir)
     files.write_text(file, document(results, config, splits, rows, predictions, found, gallery, audit))
     return file
-
-
-def read_json(workdir: Path, name: str) -> dict[str, Any]:
-    file = Path(workdir) / name
-    try:
-        return json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be read: {error.strerror}; a report needs the workdir of a run that ended"
-        ) from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from error
 
 
 def read_predictions(workdir: Path, results: dict[str, Any]) -> dict[str, Predictions]:
@@ -169,7 +159,7 @@ def read_predictions(workdir: Path, results: dict[str, Any]) -> dict[str, Predic
         if e["split"] != "test":
             raise UserError(f"{file}: {e['name']} is of the {e['split']} split: scores are those of test images alone")
     if (workdir / "splits.json").exists():
-        tested = set(read_json(workdir, "splits.json").get("test", ()))
+        tested = set(files.read_json(workdir / "splits.json", NEEDED).get("test", ()))
         for name, of in found.items():
             if other := set(of.ids) - tested:
                 raise UserError(

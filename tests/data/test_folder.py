@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import os
 import re
 import sys
 import warnings
@@ -96,6 +97,17 @@ def test_half_a_split_is_not_taken_for_classes(tmp_path, folders, said):
     for name in folders:
         save(tmp_path / name / ("a/0.png" if name else "0.png"), noise(8, 8))
     with pytest.raises(UserError, match=re.escape(said)):
+        folder.load(dir=str(tmp_path), size=8)
+
+
+@pytest.mark.parametrize("name", [b"J\xf6rg.png", b"a\rb.png"])
+def test_a_name_that_no_table_can_hold_is_refused(tmp_path, name):
+    two_classes(tmp_path)
+    try:
+        os.rename(tmp_path / "a" / "0.png", os.fsencode(tmp_path / "a") + b"/" + name)
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    with pytest.raises(UserError, match=r"the name 'a/.*png' is not UTF-8 text in one line: rename the file"):
         folder.load(dir=str(tmp_path), size=8)
 
 

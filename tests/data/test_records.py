@@ -151,13 +151,26 @@ def test_bad_files_are_skipped_and_named_each_time(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(logging, "warning", lambda text, *values: said.append(text % values))
     arrays = [ValueError("no"), *noise(3), OSError("bad"), *noise(1)]
-    for reads in (6, 0):
+    for reads in (6, 2):
         held, kept, read = stack(arrays, tmp_path, on_bad_file="skip")
         assert kept.tolist() == [1, 2, 3, 5] and len(held) == 4 and read == reads
         np.testing.assert_array_equal(held[3], arrays[5])
     assert len(said) == 2 and said[0] == said[1] and "2 of 6 files cannot be read: 0.npy (no); 4.npy (bad)" in said[0]
     with pytest.raises(UserError, match="2 of 6 files cannot be read"):
         stack(arrays, tmp_path)
+
+
+def test_files_that_were_bad_are_taken_once_they_are_mended(tmp_path):
+    arrays = [ValueError("no"), *noise(3), OSError("bad")]
+    assert stack(arrays, tmp_path, on_bad_file="skip")[1].tolist() == [1, 2, 3]
+    (arrays[4],) = noise(1)
+    held, kept, _ = stack(arrays, tmp_path, on_bad_file="skip")
+    assert kept.tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(held[3], arrays[4])
+    assert stack(arrays, tmp_path, on_bad_file="skip")[2] == 1
+    (arrays[0],) = noise(1)
+    assert stack(arrays, tmp_path)[1].tolist() == [0, 1, 2, 3, 4]
+    assert stack(arrays, tmp_path)[2] == 0
 
 
 # The cache

@@ -153,6 +153,14 @@ def test_official_split_without_test():
     assert got["validation"].tolist() == list(range(40, 60)) and len(got["test"]) == 10 and len(got["train"]) == 30
 
 
+def test_official_split_whose_test_has_no_labels():
+    labels = [0, 1] * 20 + [source.UNLABELLED] * 20
+    one = make(None, labels, official=["train"] * 40 + ["test"] * 20, known=False)
+    got = splits.split(one, seed=0, validation=0.2, test=0.25)
+    assert [len(got[side]) for side in SIDES] == [22, 8, 10]
+    assert max(map(max, got.values())) < 40
+
+
 def test_official_split_without_train():
     one = make(None, [0, 1], official=["test", "test"], known=False)
     with pytest.raises(UserError, match="no train images"):

@@ -1,5 +1,6 @@
 """Distillation against a NumPy oracle, by what must not reach the teacher, and from the workdir of a real run."""
 
+import json
 import math
 import shutil
 
@@ -210,3 +211,15 @@ def test_a_teacher_that_has_seen_the_test_images_is_refused(taught, tmp_path):
     with pytest.raises(UserError, match=r"pretrain.kw.teacher='.*teacher' has seen \d+ of the test images, such as"):
         experiment.run(c, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
+    """As many of them, but not the same: what it calls the first is another thing."""
+    c = taught[0].copy_and_resolve_references()
+    c.pretrain.kw.teacher = str(shutil.copytree(c.pretrain.kw.teacher, tmp_path / "teacher"))
+    results = json.loads((tmp_path / "teacher" / "results.json").read_text())
+    classes = results["dataset"]["classes"]
+    results["dataset"]["classes"] = [classes[1], classes[0], *classes[2:]]
+    (tmp_path / "teacher" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(UserError, match=f"tells the classes {classes[1]}, {classes[0]}, .*, and these images have"):
+        experiment.run(c, tmp_path / "student")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from jaxssl.errors import UserError
 from jaxssl.evaluate import calibration, scores
 from jaxssl.report import figures, page, pictures, table, words
 from jaxssl.report.__main__ import main
@@ -632,6 +633,9 @@ def relabel(workdir):
         (lambda w: (w / "predictions.csv").unlink(), "predictions.csv"),
         (empty, "0 rows of probe_ssl"),
         (cut, "is not JSON"),
+        (lambda w: (w / "results.json").write_text("{}"), "not of one jaxssl run, or damaged: KeyError"),
+        (lambda w: (w / "results.json").write_text("[]"), "not of one jaxssl run, or damaged: TypeError"),
+        (lambda w: (w / "report.html").mkdir(), "report.html cannot be written: Is a directory"),
         (relabel, "does not fit"),
     ],
 )
@@ -641,16 +645,19 @@ def test_a_workdir_that_is_not_whole_is_refused_in_one_line(tmp_path, capsys, ha
     assert main([str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert says in error and error.startswith("jaxssl: ") and error.count("\n") == 1
-    assert not (tmp_path / "report.html").exists()
+    assert not (tmp_path / "report.html").is_file()
 
 
 def test_command_without_workdir_with_a_missing_one_and_with_help(tmp_path, capsys):
-    assert main([]) == 2
     make(tmp_path / "whole", protocols=("probe",))
     assert main([str(tmp_path / "none"), str(tmp_path / "whole")]) == 2
-    assert (tmp_path / "whole" / "report.html").exists()
-    assert main(["--help"]) == 0
-    assert capsys.readouterr().err.count("\n") == 2
+    assert (tmp_path / "whole" / "report.html").exists() and capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(UserError, match="none"):
+        main([str(tmp_path / "none"), "--debug"])
+    for arguments, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == code
 
 
 def test_findings_of_the_audit_are_on_the_page_as_text(tmp_path):
