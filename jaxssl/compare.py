@@ -663,11 +663,9 @@ def write(to: Path, study: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
         texts["label_efficiency.svg"] = figure(study["curves"])
     if not (to / "results.json").exists():  # There it is the page of that run.
         texts["report.html"] = document(study, to, [(run.folder, run.results) for run in runs])
-    try:
+    with files.output(to):
         for name, text in texts.items():
             files.write_text(to / name, text)
-    except OSError as error:
-        raise UserError(f"--to={to} cannot be written: {error.strerror}") from error
     return [to / name for name in texts]
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl import augment, files, models, objectives, optim, trackers
+from jaxssl.data import images
 from jaxssl.errors import UserError, guess
+from jaxssl.evaluate import scores
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,9 @@ def base() -> ConfigDict:
     c.transfer.label_smoothing = 0.0  # Share of the target that goes to all classes alike.
     c.transfer.mixup = 0.0  # Alpha of the Beta distribution by which two images are blended; 0: none are.
     c.transfer.cutmix = 0.0  # Alpha of that by which a part of one image is put into another; 0: none is.
-    c.transfer.select = "auc_macro"  # Chooses C and the epoch on validation; or "accuracy", "balanced_accuracy".
+    c.transfer.select = (
+        "auc_macro"  # Chooses C and the epoch on validation: auc_macro, accuracy, balanced_accuracy, f1_macro.
+    )
     c.transfer.specificity = 0.9  # At which the sensitivity is given; its threshold is chosen on validation.
 
     c.mesh = ConfigDict()
@@ -100,7 +104,7 @@ def training(epochs: int, batch_size: int) -> ConfigDict:
     c.optimizer.weight_decay = 1e-4  # Of kernels and matrices; biases and norms have none.
     c.optimizer.momentum = 0.9  # Of "sgd" and "lars".
     # Options of jaxssl.augment.make, where each is explained; the defaults change nothing.
-    c.augment = ConfigDict({k: v for k, v in defaults(augment.make).items() if v is not inspect.Parameter.empty})
+    c.augment = ConfigDict(defaults(augment.make, ("size", "views")))
     return c
 
 
@@ -131,15 +135,15 @@ def check(c: ConfigDict) -> None:
         raise UserError(
             f"init.mean={c.init.mean} and init.std={c.init.std}: give both by channel, std above 0, or neither"
         )
-    among("data.on_bad_file", c.data.on_bad_file, ("stop", "skip"))
-    among("data.nan", c.data.nan, ("refuse", "zero", "median"))
+    among("data.on_bad_file", c.data.on_bad_file, images.ON_BAD_FILE)
+    among("data.nan", c.data.nan, images.NAN)
     among("logger", c.logger, trackers.NAMES)
     trackers.package(c.logger)
     among("on_collapse", c.on_collapse, ("warn", "stop"))
     among("pretrain.on", c.pretrain.on, ("train", "train+unlabelled"))
     among("pretrain.objective", c.pretrain.objective, [o for o in objectives.available() if o != "supervised"])
     among("transfer.batch_norm", c.transfer.batch_norm, ("train", "frozen"))
-    among("transfer.select", c.transfer.select, ("auc_macro", "accuracy", "balanced_accuracy"))
+    among("transfer.select", c.transfer.select, scores.SELECTABLE)
     for field, allowed in (("protocols", PROTOCOLS), ("inits", INITS)):
         for name in c.transfer[field]:
             among(f"transfer.{field}", name, allowed)

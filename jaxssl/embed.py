@@ -77,11 +77,8 @@ def run(
     groups = folder.match_groups(found.ids, group_pattern, "--group_pattern") if group_pattern else found.ids
     network = inference.load(workdir, evaluation)
     program = network.patch_features if features == "patches" else network.features
-    try:
-        with files.aside(to) as place:
-            shapes = [part.features.shape for part in WRITERS[to.suffix](place, parts(network, program, found, groups))]
-    except OSError as error:
-        raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
+    with files.output(to), files.aside(to) as place:
+        shapes = [part.features.shape for part in WRITERS[to.suffix](place, parts(network, program, found, groups))]
     each = " x ".join(map(str, shapes[0][1:]))
     return f"{to}: {inputs.counted(sum(n for n, *_ in shapes), len(found.ids))}, {each} features each"
 

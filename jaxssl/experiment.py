@@ -438,19 +438,9 @@ def finetune_once(
     c, classes = setup.config.transfer.copy_and_resolve_references(), len(setup.source.classes)
     c.optimizer.learning_rate = float(learning_rate)
     best_folder = setup.workdir / "checkpoints" / f"{phase}_best"
-    steps = c.epochs * configuration.steps_per_epoch(len(setup.labelled), c, "transfer")
 
     def objective_of(epoch: int) -> Objective:
-        return supervised.make(
-            setup.encoder,
-            classes=classes,
-            steps=steps,
-            frozen=epoch < c.freeze_epochs,
-            batch_norm=c.batch_norm,
-            label_smoothing=c.label_smoothing,
-            mixup=c.mixup,
-            cutmix=c.cutmix,
-        )
+        return preparation.make_classifier(setup.config, setup.encoder, classes, frozen=epoch < c.freeze_epochs)
 
     def measure(epoch: int, state: TrainState) -> dict[str, Any]:
         since = time.perf_counter()

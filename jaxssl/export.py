@@ -83,10 +83,8 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     else:
         recipe = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"
         content = stablehlo(found.encoder, found.variables, size, found.channels)
-    try:
+    with files.output(to):
         files.write_bytes(to, content)
-    except OSError as error:
-        raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
     return (
         f"{to}: {name}, {found.channels} channel{'s' * (found.channels > 1)}, {size} px\n"
         f"  {recipe}\n"

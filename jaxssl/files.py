@@ -74,6 +74,15 @@ def is_locked(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
+def output(to: Path) -> Iterator[None]:
+    """Around what writes what `--to` names: UserError where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Around what writes below `folder`: UserError where the disk is full, or does not allow it."""
     try:

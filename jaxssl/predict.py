@@ -46,16 +46,13 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
         raise UserError(f"--to={to} should end in .csv")
     network = inference.load(workdir, evaluation)
     program, found = network.probabilities, inputs.find(images)
-    try:
-        with files.aside(to) as place, open(place, "w", encoding="utf-8", newline="") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(columns(network))
-            done = []
-            for i, p in inputs.results(network, program, found):
-                table.writerow([found.ids[i], network.classes[p.argmax()], *map(repr, numbers(network, p))])
-                done.append((found.ids[i], found.given[i]))
-    except OSError as error:
-        raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
+    with files.output(to), files.aside(to) as place, open(place, "w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream, lineterminator="\n")
+        table.writerow(columns(network))
+        done = []
+        for i, p in inputs.results(network, program, found):
+            table.writerow([found.ids[i], network.classes[p.argmax()], *map(repr, numbers(network, p))])
+            done.append((found.ids[i], found.given[i]))
     said = f"{to}: {inputs.counted(len(done), len(found.ids))}, by {network.evaluation}"
     known = seen(Path(workdir).expanduser(), done)
     return said + (f"; {known} of them are training or validation images of the run: no score on them" if known else "")

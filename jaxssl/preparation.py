@@ -140,6 +140,21 @@ def make_objective(config: ConfigDict, encoder: nn.Module, classes: int, steps: 
     return objectives.load(c.objective)(encoder, classes=classes, steps=steps, **c.kw)
 
 
+def make_classifier(config: ConfigDict, encoder: nn.Module, classes: int, frozen: bool = False) -> Objective:
+    """The objective of the fine-tuning; `frozen`: of its head alone."""
+    c = config.transfer
+    return objectives.load("supervised")(
+        encoder,
+        classes=classes,
+        steps=0,  # It asks for none.
+        frozen=frozen,
+        batch_norm=c.batch_norm,
+        label_smoothing=c.label_smoothing,
+        mixup=c.mixup,
+        cutmix=c.cutmix,
+    )
+
+
 def inits(config: ConfigDict, supervised: bool) -> list[str]:
     """The initialisations that this run has, those of its own pretraining first."""
     start = ["imagenet"] if config.init.weights else []

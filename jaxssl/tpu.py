@@ -51,6 +51,7 @@ CHIPS = {
 }
 # Seconds for a message to reach a neighbour (Austin et al. 2025, "How to Scale Your Model", chapter 2).
 HOP = 1e-6
+PRECISION = 1 / 8  # No number that is more than this share above what `largest` finds fits.
 
 
 class Slice(NamedTuple):
@@ -318,8 +319,8 @@ def message_seconds(collective: Collective, place: Slice) -> float:
     return rounds * far * HOP + passes * size / (links * place.chip.link)
 
 
-def largest(fits: Callable[[int], bool], start: int, unit: int, precision: float = 1 / 8) -> int:
-    """The largest multiple of `unit` that fits, but for a share of `precision`, by bisection; 0 for none.
+def largest(fits: Callable[[int], bool], start: int, unit: int) -> int:
+    """The largest multiple of `unit` that fits, but for a share of `PRECISION`, by bisection; 0 for none.
 
     A trial may take minutes: from `start` it goes on in steps that double, so that a good start needs two.
 
@@ -327,11 +328,10 @@ def largest(fits: Callable[[int], bool], start: int, unit: int, precision: float
       fits: whether so many do; if some do, fewer do.
       start: where to begin; a multiple of `unit`.
       unit: the least number.
-      precision: no number that is more than this share above the answer fits.
     """
-    low, high, share = 0, math.inf, precision
+    low, high, share = 0, math.inf, PRECISION
     trial = start
-    while high - low > max(unit, precision * low):
+    while high - low > max(unit, PRECISION * low):
         if fits(trial):
             low = trial
         else:

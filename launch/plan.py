@@ -41,7 +41,7 @@ from jaxssl import config as configuration
 from jaxssl import main as command_line
 from jaxssl.data import lenses
 from jaxssl.errors import UserError, tell
-from jaxssl.objectives import Objective, supervised, with_online_probe
+from jaxssl.objectives import Objective, with_online_probe
 
 Tree = Any
 SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -116,15 +116,7 @@ def phases(config: ConfigDict, known: Images) -> list[Phase]:
             objective = preparation.make_objective(config, encoder, known.classes, steps)
             objective = with_online_probe(objective, known.classes)
         else:
-            objective = supervised.make(
-                encoder,
-                classes=known.classes,
-                steps=steps,
-                batch_norm=c.batch_norm,
-                label_smoothing=c.label_smoothing,
-                mixup=c.mixup,
-                cutmix=c.cutmix,
-            )
+            objective = preparation.make_classifier(config, encoder, known.classes)
         seen = steps * c.batch_size * encoders[name]
         found.append(Phase(name, c, seen, stepper(config, c, objective, per_epoch, known)))
     return found

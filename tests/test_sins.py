@@ -152,6 +152,39 @@ def test_weights_that_may_know_images_to_be_tested(from_itself, tmp_path, caplog
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    ("labelled", "said"),
+    [("test", "no image of the train split has a label: data.official=False splits"), ("train", None)],
+)
+def test_what_cannot_be_evaluated_is_said_before_it_is_trained_for(run, tmp_path, labelled, said):
+    """One official side alone has labels; where that is train, it has validation and test taken from it."""
+    names = sorted(path.relative_to(run.images).as_posix() for path in run.images.rglob("*.*"))
+    rows = ["path,label,split"]
+    for i, name in enumerate(names):
+        side = ("train", "test")[i % 2]
+        rows.append(f"{name},{name.split('/')[0] if side == labelled else ''},{side}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    c = tiny_run.get_config(run.images)
+    c.data.kw.table = str(tmp_path / "labels.csv")
+    c.pretrain.on = "train+unlabelled"
+    c.pretrain.batch_size = c.transfer.batch_size = 4
+    if said:
+        with pytest.raises(UserError, match=said):
+            preparation.prepare(c, tmp_path / "run")
+    else:
+        setup = preparation.prepare(c, tmp_path / "run")
+        assert all(len(rows) and (setup.source.labels[rows] >= 0).all() for rows in setup.splits.values())
+
+
+def test_one_image_is_too_few_to_pretrain_on(run, tmp_path):
+    (tmp_path / "one").mkdir()
+    shutil.copy(run.images / "dark" / "00.png", tmp_path / "one")
+    c = tiny_run.get_config(tmp_path / "one")
+    c.pretrain.batch_size = 1
+    with pytest.raises(UserError, match="there is one image to train on"):
+        preparation.prepare(c, tmp_path / "run")
+
+
 def of_split(folder, split):
     """A finished run whose splits.json holds its images in another split than that of its predictions."""
     run = test_compare.run(folder / "run")

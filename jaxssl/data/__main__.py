@@ -120,10 +120,8 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
 
 def show_audit(console: Console, options: argparse.Namespace) -> None:
     report = audit.files(listing(options))
-    try:
+    with files.output(options.to):
         files.write_json(options.to, report)
-    except OSError as error:
-        raise UserError(f"--to={options.to} cannot be written: {error}") from error
     for part in described(report):
         console.print(part)
     console.print(f"The whole report is in {clean(str(options.to))}.")

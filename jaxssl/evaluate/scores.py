@@ -168,9 +168,8 @@ def select(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
     Raises:
       UserError: if `metric` is not one of accuracy, balanced_accuracy, auc_macro, f1_macro.
     """
-    choices = [name for name in METRICS if name != "ece"]
-    if metric not in choices:
-        raise UserError(f'selection metric "{metric}": choose one of {", ".join(choices)}')
+    if metric not in SELECTABLE:
+        raise UserError(f'selection metric "{metric}": choose one of {", ".join(SELECTABLE)}')
     value = _score(metric, probabilities, labels)
     return -np.inf if value is None else value
 
@@ -339,3 +338,4 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _Measure]] = {
     "f1_macro": _make_f1_macro,
     "ece": _make_ece,
 }
+SELECTABLE = tuple(name for name in METRICS if name != "ece")

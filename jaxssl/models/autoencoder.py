@@ -11,7 +11,7 @@ from jaxssl.models.conv import conv_general_dilated
 
 ENCODERS = ("autoencoder",)
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+he_truncated = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 class Encoder(nn.Module):
@@ -80,7 +80,7 @@ conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, conv_general_dilated=conv
 
 def convolve_twice(x: jax.Array, width: int, dtype: jnp.dtype, name: str) -> jax.Array:
     for j in (1, 2):
-        x = nn.relu(conv(width, dtype=dtype, kernel_init=he_normal, name=f"{name}_conv{j}")(x))
+        x = nn.relu(conv(width, dtype=dtype, kernel_init=he_truncated, name=f"{name}_conv{j}")(x))
     return x
 
 

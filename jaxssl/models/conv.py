@@ -21,6 +21,8 @@ from jax import lax
 
 Shape = tuple[int, ...]
 
+# As torchvision has it (He et al., 2015, arXiv:1502.01852, on the way back).
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 # What one step of a scan reads stays in the cache: bytes of columns, of depthwise images, and of Winograd's tiles.

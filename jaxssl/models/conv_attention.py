@@ -14,14 +14,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl.models.autoencoder import max_pool
-from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.conv import conv_general_dilated, he_normal
 from jaxssl.models.linear import Dense
 from jaxssl.models.norm import BatchNorm
 from jaxssl.models.vit import EPSILON, attention, check, sincos_positions
 
 ENCODERS = ("conv_attention",)
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class Attention(nn.Module):

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.conv import conv_general_dilated, he_normal
 from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("efficientnet_lite0",)
@@ -30,7 +30,6 @@ STAGES = (
 )
 STEM, HEAD = 32, 1280  # Channels, which Lite keeps at any width.
 
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 # Flax counts the channels of a depthwise kernel among its outputs, of which each channel has one.
 he_normal_depthwise = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 

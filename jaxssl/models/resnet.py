@@ -7,15 +7,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.models.conv import conv_general_dilated, max_pool
+from jaxssl.models.conv import conv_general_dilated, he_normal, max_pool
 from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("resnet18", "resnet34", "resnet50")
 
 # A pixel of the last map stands for this many pixels of the image: on smaller images its stages only shuffle padding.
 SMALLEST_IMAGE = {"imagenet": 32, "small": 8}
-
-he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
 class BasicBlock(nn.Module):

@@ -125,10 +125,10 @@ def reconstruct(
     image: jax.Array,
     key: jax.Array,
     *,
-    sides: tuple[float, float] = (5 / 96, 29 / 96),
-    holes: int = 1,
-    on: str = "hole",
-    decoder_width: int = 32,
+    sides: tuple[float, float],
+    holes: int,
+    on: str,
+    decoder_width: int,
 ) -> dict[str, jax.Array]:
     """What there is to draw of a network that `make` trained with the same options.
 

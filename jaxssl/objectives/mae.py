@@ -172,11 +172,11 @@ def reconstruct(
     image: jax.Array,
     key: jax.Array,
     *,
-    mask_ratio: float = 0.75,
-    decoder_width: int = 128,
-    decoder_depth: int = 2,
-    decoder_heads: int = 4,
-    normalise_targets: bool = True,
+    mask_ratio: float,
+    decoder_width: int,
+    decoder_depth: int,
+    decoder_heads: int,
+    normalise_targets: bool,
 ) -> dict[str, jax.Array]:
     """What there is to draw of a network that `make` trained with the same options.
 

@@ -30,7 +30,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from jaxssl import augment, checkpoint, files, metrics, trained
+from jaxssl import augment, checkpoint, files, metrics, objectives, trained
+from jaxssl import config as configuration
 from jaxssl.models.heads import Linear
 from jaxssl.objectives import inpaint, mae, rotation
 from jaxssl.preparation import Setup, every_nth
@@ -67,21 +68,19 @@ def collect(setup: Setup) -> None:
     if file.exists():
         return
     try:
-        networks = load(setup)  # By all processes, as orbax wants it.
-        if jax.process_index() == 0:
-            found, features = pictures(setup, networks)
-            stream = io.BytesIO()
-            np.savez_compressed(stream, **found)
-            labels = [words.clean(setup.source.classes[i]) if i >= 0 else "" for i in found.get("map_labels", ())]
-            metrics.write_pictures(setup.workdir, strips(found), features, labels, found.get("map_images"))
-            files.write_bytes(file, stream.getvalue())
+        found, features = pictures(setup, load(setup))
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **found)
+        labels = [words.clean(setup.source.classes[i]) if i >= 0 else "" for i in found.get("map_labels", ())]
+        metrics.write_pictures(setup.workdir, strips(found), features, labels, found.get("map_images"))
+        files.write_bytes(file, stream.getvalue())
     except Exception as error:
         log.warning("the report is without pictures: %r", error)
 
 
 def load(setup: Setup) -> Networks:
     """Reads the networks of a run that has its results."""
-    results = json.loads((setup.workdir / "results.json").read_text())
+    results = files.read_json(setup.workdir / "results.json", page.NEEDED)
     c = setup.config.pretrain
     names = [e["name"] for e in results["evaluations"]]
     inits = [e["init"] for e in results["evaluations"]]
@@ -194,7 +193,8 @@ def pretext_pictures(setup: Setup, state: dict[str, Tree]) -> dict[str, np.ndarr
             "turned_said": np.asarray(said),
         }
     rows = spread(setup, rows)
-    fill = functools.partial((mae if name == "mae" else inpaint).reconstruct, setup.encoder, **kw)
+    options = configuration.defaults(objectives.load(name), ("classes", "steps")) | dict(kw)
+    fill = functools.partial((mae if name == "mae" else inpaint).reconstruct, setup.encoder, **options)
     image = plain(setup, rows)
     made = jax.jit(fill)(params, of, image, key)
     shown = np.stack([image, made["masked"], made["image"]], axis=1)

@@ -41,6 +41,12 @@ def test_every_method(method, capsys):
 
 
 @pytest.mark.slow
+def test_first_steps():
+    cold, cached = bench.first_steps(bench.parser().parse_args([*TINY, "--method=supervised"]))
+    assert 0 < cached < cold
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["batch", "size", "depth", "images"])
 def test_growth(what, capsys, monkeypatch):
     values = {"batch": (8, 16), "size": (32, 64), "depth": (1, 2), "images": (16, 32)}[what]

@@ -107,7 +107,7 @@ def test_the_network_cannot_see_the_hole():
 def test_reconstructions_stand_in_the_holes_alone():
     _, params, state, _ = made()
     (images,) = batch()["views"]
-    kw = {name: KW[name] for name in ("sides", "decoder_width")}
+    kw = {name: KW[name] for name in ("sides", "decoder_width")} | {"holes": 1, "on": "hole"}
     drawn = jax.jit(functools.partial(inpaint.reconstruct, ENCODER, **kw))(params, state, images, KEY)
     hole = holes_of()
     fill = functools.partial(inpaint.fill, ENCODER, autoencoder.Decoder(3), train=False)

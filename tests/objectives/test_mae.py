@@ -152,8 +152,9 @@ def test_reconstructions_are_in_the_scale_of_the_image():
     """Predictions get the moments of the true patch, and stand only where the mask is."""
     _, params, state, _ = made()
     (images,) = batch()["views"]
-    reconstruct = jax.jit(functools.partial(mae.reconstruct, ENCODER, **DECODER), static_argnames="normalise_targets")
-    drawn = reconstruct(params, state, images, KEY)
+    options = DECODER | {"mask_ratio": 0.75}
+    reconstruct = jax.jit(functools.partial(mae.reconstruct, ENCODER, **options), static_argnames="normalise_targets")
+    drawn = reconstruct(params, state, images, KEY, normalise_targets=True)
     said = predict(params, state, images)
     for b in range(4):
         for t, true in enumerate(patches_of(images[b], 4)):
