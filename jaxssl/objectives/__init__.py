@@ -14,6 +14,13 @@ from jaxssl import losses
 from jaxssl.models import heads
 
 Tree = Any
+LossAndAux = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]  # loss, (model_state, metrics)
+
+
+def keep_target(target: Tree, params: Tree, step: jax.Array) -> Tree:
+    """The `advance` of a target that nothing moves."""
+    del params, step
+    return target
 
 
 class Objective(NamedTuple):
@@ -36,8 +43,8 @@ class Objective(NamedTuple):
     """
 
     init: Callable[[jax.Array, dict], tuple[Tree, Tree, Tree]]
-    loss: Callable[[Tree, Tree, Tree, dict, jax.Array], tuple[jax.Array, tuple[Tree, dict]]]
-    advance: Callable[[Tree, Tree, jax.Array], Tree]
+    loss: Callable[[Tree, Tree, Tree, dict, jax.Array], LossAndAux]
+    advance: Callable[[Tree, Tree, jax.Array], Tree] = keep_target
     views: int = 1
     first_loss: Callable[[int], float] | None = None
     supervised: bool = False
@@ -121,7 +128,7 @@ def with_online_probe(objective: Objective, classes: int) -> Objective:
         features = jnp.zeros(metrics["features"].shape)
         return params | {"online_probe": init_network(head, key, features)[0]}, model_state, target
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         value, (model_state, metrics) = objective.loss(params, model_state, target, batch, key)
         features = jax.lax.stop_gradient(metrics.pop("features"))
         logits, _ = apply_network(head, params["online_probe"], {}, features, train=False)

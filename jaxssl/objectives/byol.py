@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxssl import losses
 from jaxssl.models.heads import MLP
 from jaxssl.objectives import (
+    LossAndAux,
     Objective,
     Tree,
     apply_network,
@@ -43,7 +44,7 @@ def make(
         state["target"] = {name: jax.tree.map(jnp.copy, state[name]) for name in target}
         return params, state, target
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del key
         image, state = interleave(batch["views"]), model_state
         pooled, z, online = project(encoder, projector, params, state, image, views=2)

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxssl import losses, trained
 from jaxssl.errors import UserError
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
 from jaxssl.trained import Trained
 
 
@@ -86,7 +86,7 @@ def make(
         value += label_weight * losses.cross_entropy(logits, label)
         return value, {"accuracy": losses.accuracy(logits, label)}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del key
         (image,), target = batch["views"], jax.lax.stop_gradient(target)
         wanted = known.encoder.apply(target["teacher_encoder"], image, train=False)["pooled"]
@@ -95,17 +95,12 @@ def make(
         value, metrics = compare(params, target, out["pooled"], wanted, batch["label"])
         return value.mean(), ({"encoder": state}, {"features": out["pooled"]} | metrics)
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
     # A uniform first prediction tells the cross-entropy alone. On features the 2 would tell nothing: it is the same for
     # any teacher and any images, and with few features one predictor is far from it by chance.
     first_loss = (lambda batch_size: math.log(classes)) if label_weight == 1 else None
     return Objective(
         init,
         loss,
-        advance,
         first_loss=first_loss,
         supervised=on == "logits" or known.supervised,
         constant_target=True,

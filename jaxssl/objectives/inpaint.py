@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl.errors import UserError
 from jaxssl.models.autoencoder import Decoder
-from jaxssl.objectives import Objective, Tree, apply_network, init_network
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network
 
 
 def make(
@@ -61,7 +61,7 @@ def make(
         params["decoder"] = decoder.init(keys[1], out["map"], image.shape[1:])["params"]
         return params, state, {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         (image,) = batch["views"]
         hole = random_holes(key, image.shape, sides, holes)
@@ -70,12 +70,8 @@ def make(
         value = jnp.square(filled - image).mean((1, 2, 3), where=where).mean()
         return value, ({"encoder": state}, {"features": pooled})
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
     # The first prediction is 0, so that the first loss is the mean square of the pixels: theory does not know it.
-    return Objective(init, loss, advance)
+    return Objective(init, loss)
 
 
 def random_holes(key: jax.Array, shape: tuple, sides: tuple[float, float], holes: int) -> jax.Array:

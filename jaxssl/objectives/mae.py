@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxssl.errors import UserError
 from jaxssl.models import vit
-from jaxssl.objectives import Objective, Tree, init_network
+from jaxssl.objectives import LossAndAux, Objective, Tree, init_network
 
 # Added to the variance of a patch, as in the published code: a patch of one colour has the target 0, not 0 / 0.
 EPSILON = 1e-6
@@ -79,7 +79,7 @@ def make(
         params["decoder"] = decoder.init(keys[1], out["cls"], out["tokens"], place, grid, patches.shape[2])["params"]
         return params, state, {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         (image,) = batch["views"]
         said = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=True)
@@ -92,12 +92,8 @@ def make(
         value = jnp.where(said.mask, error, 0).sum() / said.mask.sum()
         return value, ({"encoder": said.state}, {"features": said.pooled})
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
     first_loss = (lambda batch_size: 1.0) if normalise_targets else None
-    return Objective(init, loss, advance, first_loss=first_loss)
+    return Objective(init, loss, first_loss=first_loss)
 
 
 def check_encoder(encoder: nn.Module) -> None:

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
 
 
 def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
@@ -41,7 +41,7 @@ def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
         logits, _ = apply_network(head, params[f"{prefix}head"], {}, out["pooled"], train=True)
         return out["pooled"], logits, {name: new}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target, key
         (image,), label = batch["views"], batch["label"]
         features, logits, state = classify("", params, model_state, image)
@@ -50,12 +50,8 @@ def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
         metrics = {"features": features, "accuracy": losses.accuracy(logits, label)}
         return value.mean(), (state | peer_state, metrics)
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
     # Heads that start at zero agree, so that there is no divergence yet.
-    return Objective(init, loss, advance, first_loss=lambda batch_size: 2 * math.log(classes), supervised=True)
+    return Objective(init, loss, first_loss=lambda batch_size: 2 * math.log(classes), supervised=True)
 
 
 def learn(own: jax.Array, other: jax.Array, label: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, deinterleave, init_projected, interleave, project
+from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, project
 
 
 def make(
@@ -29,7 +29,7 @@ def make(
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         return *init_projected(encoder, projector, jax.random.split(key), batch["views"][0]), {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target, key
         pooled, z, state = project(encoder, projector, params, model_state, interleave(batch["views"]), views=2)
         first, second = deinterleave(z, 2)
@@ -37,9 +37,5 @@ def make(
         metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(first)}
         return value, (state, metrics)
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
     # Of embeddings that are all alike, each of the 2N - 1 others is as likely the partner.
-    return Objective(init, loss, advance, views=2, first_loss=lambda batch_size: math.log(2 * batch_size - 1))
+    return Objective(init, loss, views=2, first_loss=lambda batch_size: math.log(2 * batch_size - 1))

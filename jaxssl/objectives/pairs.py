@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxssl import losses
 from jaxssl.errors import UserError
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import Objective, Tree, deinterleave, init_projected, interleave, project
+from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, project
 
 
 def make(
@@ -46,7 +46,7 @@ def make(
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         return *init_projected(encoder, projector, jax.random.split(key), batch["views"][0]), {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         pooled, z, state = project(encoder, projector, params, model_state, interleave(batch["views"]), views=2)
         first, second = deinterleave(losses.normalise(z), 2)
@@ -59,11 +59,7 @@ def make(
         metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(first)}
         return total / jnp.maximum(count, 1), (state, metrics)
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
-    return Objective(init, loss, advance, views=2, supervised=pairs_from == "labels")
+    return Objective(init, loss, views=2, supervised=pairs_from == "labels")
 
 
 def candidates(label: jax.Array, pairs_from: str) -> tuple[jax.Array, jax.Array]:

@@ -9,7 +9,7 @@ from flax import linen as nn
 from jaxssl import losses
 from jaxssl.errors import UserError
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
 
 ROTATIONS = 4
 
@@ -46,7 +46,7 @@ def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
         params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
         return params, state, {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         (image,) = batch["views"]
         turns = jax.random.randint(key, (len(image),), 0, ROTATIONS)
@@ -57,11 +57,7 @@ def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
         accuracy = (logits.argmax(-1) == turns).mean()
         return value, ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
-    return Objective(init, loss, advance, first_loss=lambda batch_size: math.log(ROTATIONS))
+    return Objective(init, loss, first_loss=lambda batch_size: math.log(ROTATIONS))
 
 
 def rotate(image: jax.Array, turns: jax.Array) -> jax.Array:

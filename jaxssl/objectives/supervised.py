@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxssl import losses
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
 
 
 def make(
@@ -51,7 +51,7 @@ def make(
         params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
         return params, state, {}
 
-    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array):
+    def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         of_encoder = jax.lax.stop_gradient(params["encoder"]) if frozen else params["encoder"]
         (image,), label = batch["views"], batch["label"]
@@ -66,11 +66,7 @@ def make(
         accuracy = (logits.argmax(-1) == label).mean()
         return nats.mean(), ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})
 
-    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
-        del params, step
-        return target
-
-    return Objective(init, loss, advance, first_loss=lambda batch_size: math.log(classes))
+    return Objective(init, loss, first_loss=lambda batch_size: math.log(classes))
 
 
 def mix(key: jax.Array, image: jax.Array, mixup: float, cutmix: float) -> tuple[jax.Array, jax.Array, jax.Array]:
