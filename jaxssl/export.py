@@ -17,8 +17,8 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import export
 
-from jaxssl import files, trained, weights
-from jaxssl.errors import UserError, tell
+from jaxssl import files, inputs, trained, weights
+from jaxssl.errors import UserError
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
@@ -47,11 +47,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str]) -> int:
     """Writes the file and returns the exit code: 0 done, 2 the user's to mend."""
     options = parser().parse_args(arguments)
-    try:
-        print(run(options.workdir, options.to, options.evaluation))
-    except UserError as error:
-        return tell(error, options.debug)
-    return 0
+    return inputs.ended(lambda: run(options.workdir, options.to, options.evaluation), options.debug)
 
 
 def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
