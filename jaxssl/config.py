@@ -74,9 +74,7 @@ def base() -> ConfigDict:
     c.transfer.label_smoothing = 0.0  # Share of the target that goes to all classes alike.
     c.transfer.mixup = 0.0  # Alpha of the Beta distribution by which two images are blended; 0: none are.
     c.transfer.cutmix = 0.0  # Alpha of that by which a part of one image is put into another; 0: none is.
-    c.transfer.select = (
-        "auc_macro"  # Chooses C and the epoch on validation: auc_macro, accuracy, balanced_accuracy, f1_macro.
-    )
+    c.transfer.select = "auc_macro"  # What chooses C and the epoch on validation; any of evaluate/scores.py but "ece".
     c.transfer.specificity = 0.9  # At which the sensitivity is given; its threshold is chosen on validation.
 
     c.mesh = ConfigDict()
