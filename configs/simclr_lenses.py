@@ -2,8 +2,8 @@
 
     python -m jaxssl.main --config=configs/simclr_lenses.py
 
-What `make demo` runs: 8 minutes on two busy cores. Macro AUC of the probe .745 (.722-.767) against .674 (.649-.697) on
-random weights, fine-tuned .971 (.964-.977) against .979 (.973-.984).
+What `make demo` runs: 5 minutes on two cores. Macro AUC of the probe .733 (.711-.755) against .674 (.649-.697) on
+random weights, fine-tuned .970 (.962-.977) against .975 (.968-.981).
 
 6,000 images of 64 px, simulated in seconds: no substructure, 25 subhaloes, or a vortex of 25
 points. They hold 20 % of the lens' mass, far more than nature gives them, so that a small network can learn it in
