@@ -242,15 +242,15 @@ def read_layout(root: Path, paths: list[str]) -> tuple[list[str] | None, list[st
     of_a_split = sorted({part[0] for part in parts if len(part) > 1 and part[0].lower() in SPLITS})
     others = sorted({part[0] for part in parts if part[0] not in of_a_split})
     sides = {SPLITS[name.lower()] for name in of_a_split}
-    if len(sides) > 1:
-        if others or "train" not in sides:
-            lacks = f"{others[0]!r} beside them" if others else "none called 'train'"
-            raise UserError(
-                f"data.dir={root} has the folders {', '.join(of_a_split)} of a split, and {lacks}: make it a split by "
-                "moving away what is none, or by naming a folder 'train'; or name them otherwise, if they are classes"
-            )
+    if "train" in sides and not others:
         official = [SPLITS[part[0].lower()] for part in parts]
         parts = [part[1:] for part in parts]
+    elif len(sides) > 1:
+        lacks = f"{others[0]!r} beside them" if others else "none called 'train'"
+        raise UserError(
+            f"data.dir={root} has the folders {', '.join(of_a_split)} of a split, and {lacks}: make it a split by "
+            "moving away what is none, or by naming a folder 'train'; or name them otherwise, if they are classes"
+        )
     flat = [len(part) == 1 for part in parts]
     if all(flat):
         return official, None

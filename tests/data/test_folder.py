@@ -85,6 +85,12 @@ def test_class_that_is_called_test_is_a_class(tmp_path):
     assert got.classes == ("control", "test") and got.official is None
 
 
+def test_train_alone_is_a_split_that_lacks_the_rest(tmp_path):
+    two_classes(tmp_path / "train")
+    got = folder.load(dir=str(tmp_path), size=8)
+    assert got.classes == ("a", "b") and set(got.official) == {"train"}
+
+
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
