@@ -57,7 +57,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxssl import files, preparation
+from jaxssl import commands, files, preparation
 from jaxssl.config import INITS
 from jaxssl.errors import SickRun, UserError, guess, tell
 from jaxssl.evaluate import compare, scores
@@ -807,7 +807,7 @@ def figure(found: Sequence[dict[str, Any]]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     about = "Which arm is better, by how much, and how sure that is, from the predictions.csv of runs."
-    top = argparse.ArgumentParser("python -m jaxssl.compare", description=about, allow_abbrev=False)
+    top = commands.parser("jaxssl.compare", about)
     top.add_argument(
         "folders", nargs="+", type=files.expanded, metavar="S", help="Folders with runs in them, at any depth."
     )
@@ -815,7 +815,6 @@ def parser() -> argparse.ArgumentParser:
         "--to", type=files.expanded, help="Where compare.json and the tables are written; the first S by default."
     )
     top.add_argument("--against", metavar="ARM", help="Compare all with this arm alone, such as random.")
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top
 
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 from flax import linen as nn
 from jax import export
 
-from jaxssl import files, inputs, trained, weights
+from jaxssl import commands, files, inputs, trained, weights
 from jaxssl.errors import UserError
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
@@ -29,18 +29,12 @@ STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4,
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        "python -m jaxssl.export",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = commands.parser("jaxssl.export", __doc__)
     top.add_argument("workdir", metavar="WORKDIR", help="Of a run that ended.")
     top.add_argument(
         "--to", required=True, metavar="FILE", help="A .safetensors or .stablehlo file, which is replaced."
     )
     top.add_argument("--evaluation", default="", help="A fine-tuned network's encoder, such as finetune_ssl.")
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top
 
 

@@ -10,23 +10,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl import inference, settings
+from jaxssl import commands, inference, settings
 from jaxssl.data import images, npz
 from jaxssl.errors import UserError, tell
 
 
 def parser(command: str, about: str, endings: str, evaluation: str) -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        f"python -m {command}",
-        description=about,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = commands.parser(command, about)
     top.add_argument("workdir", metavar="WORKDIR", help="Of a run that ended.")
     top.add_argument("images", nargs="+", metavar="IMAGES", help="Folders, files or archives.")
     top.add_argument("--to", required=True, metavar="FILE", help=f"A {endings} file, which is replaced.")
     top.add_argument("--evaluation", default="", help=evaluation)
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top
 
 

@@ -5,7 +5,6 @@ The score is the macro AUC of the protocol by which the pretrained encoder does 
 the same. Where the output is no terminal, lines of values between tabs, a line a run.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxssl import files
+from jaxssl import commands, files
 from jaxssl.errors import UserError, tell
 from jaxssl.report import words
 
@@ -49,14 +48,8 @@ class Run(NamedTuple):
 
 def main(arguments: Sequence[str]) -> int:
     """Prints the table and returns the exit code: 0 done, 2 the user's to mend."""
-    top = argparse.ArgumentParser(
-        "python -m jaxssl.runs",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = commands.parser("jaxssl.runs", __doc__)
     top.add_argument("root", nargs="?", default="runs", metavar="ROOT", help="The folder; runs by default.")
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     options = top.parse_args(arguments)
     try:
         found = listed(options.root)

@@ -9,23 +9,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxssl import compare, files
+from jaxssl import commands, compare, files
 from jaxssl.errors import UserError, tell
 from jaxssl.report import page, study
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        "python -m jaxssl.report",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    top = commands.parser("jaxssl.report", __doc__)
     top.add_argument(
         "workdirs", nargs="+", metavar="WORKDIR", type=files.expanded, help="Of a run, or with runs below it."
     )
     top.add_argument("--to", metavar="DIR", type=files.expanded, help="Where one report of all these runs goes.")
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
     return top
 
 
