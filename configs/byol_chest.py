@@ -2,7 +2,7 @@
 
     python -m jaxssl.main --config=configs/byol_chest.py --config.data.manual_dir=data/chest_xray
 
-The recipe of a student project with what was wrong there mended (`jaxssl/recipes.py`): its .614 was below the majority,
+The recipe of a student project with what was wrong there mended (`jaxssl/config/presets.py`): its .614 was below the majority,
 from a head that had not been trained. The training and validation folders share patients and are split again. For one
 accelerator; not run to its end by us.
 
@@ -11,16 +11,16 @@ accelerator; not run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.byol(c)
+    c = fields.base()
+    presets.byol(c)
     c.data.name = "chest_xray"
-    recipes.one_channel(c)
+    presets.one_channel(c)
     if arg == "local":
-        recipes.byol_on_two_cores(c)
+        presets.byol_on_two_cores(c)
     elif arg:
         raise ValueError(f"byol_chest takes no argument but local, not {arg!r}")
     return c

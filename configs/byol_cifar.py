@@ -10,14 +10,14 @@ Accuracy of kNN .278 over three seeds, untrained .254 (`launch/agreement/README.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.cifar(c)
+    c = fields.base()
+    presets.cifar(c)
     c.pretrain.objective = "byol"
-    c.pretrain.kw.ema = 0.99
+    c.pretrain.options.ema = 0.99
     if arg == "local":
         c.pretrain.epochs = 2
     elif arg:

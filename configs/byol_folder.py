@@ -9,21 +9,21 @@ whether colour matters and what may be cropped away is yours to say, in `config.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl.config import fields
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
+    c = fields.base()
     c.data.name = "folder"
-    c.data.kw.group_pattern = ""
-    c.data.kw.table = ""
+    c.data.options.group_pattern = ""
+    c.data.options.table = ""
     for column in ("path", "label", "group", "split"):
-        c.data.kw[f"{column}_column"] = column
+        c.data.options[f"{column}_column"] = column
     c.data.image_size = 128
     c.pretrain.objective = "byol"
-    c.pretrain.kw.hidden = 4096
-    c.pretrain.kw.projection = 256
-    c.pretrain.kw.ema = 0.99
+    c.pretrain.options.hidden = 4096
+    c.pretrain.options.projection = 256
+    c.pretrain.options.ema = 0.99
     c.pretrain.epochs = 200
     c.pretrain.batch_size = 256
     c.pretrain.optimizer.warmup_epochs = 10
@@ -36,8 +36,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.augment.flip_horizontal = True
     if arg == "local":
         c.data.image_size = 64
-        c.model.kw.width = 32
-        c.pretrain.kw.hidden = 1024
+        c.model.options.width = 32
+        c.pretrain.options.hidden = 1024
         c.pretrain.epochs = 10
         c.pretrain.batch_size = 64
         c.pretrain.optimizer.warmup_epochs = 1

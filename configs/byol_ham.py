@@ -15,11 +15,11 @@ steps. configs/simclr_ham.py:local helps in the same time.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl.config import fields
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
+    c = fields.base()
     c.data.name = "ham10000"
     c.data.image_size = 224
     c.data.stored_size = 256
@@ -27,15 +27,15 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.dtype = "bfloat16"
 
     c.pretrain.objective = "byol"
-    c.pretrain.kw.hidden = 4096
-    c.pretrain.kw.projection = 256
-    c.pretrain.kw.ema = 0.996
+    c.pretrain.options.hidden = 4096
+    c.pretrain.options.projection = 256
+    c.pretrain.options.ema = 0.996
     c.pretrain.epochs = 1000
     c.pretrain.batch_size = 512
     o = c.pretrain.optimizer
     o.name = "lars"
     o.learning_rate = 0.2
-    o.per_256_images = True
+    o.scale_learning_rate = True
     o.weight_decay = 1.5e-6
     o.warmup_epochs = 10
     a = c.pretrain.augment
@@ -66,14 +66,14 @@ def local(c: ConfigDict) -> None:
     c.data.stored_size = 0
     c.model.name = "resnet18"
     c.model.dtype = "float32"
-    c.model.kw.width = 16
-    c.pretrain.kw.hidden = 512
-    c.pretrain.kw.projection = 128
-    c.pretrain.kw.ema = 0.98
+    c.model.options.width = 16
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.options.ema = 0.98
     c.pretrain.epochs = 10
     c.pretrain.batch_size = 64
     c.pretrain.optimizer.learning_rate = 1.0
-    c.pretrain.optimizer.per_256_images = False
+    c.pretrain.optimizer.scale_learning_rate = False
     c.pretrain.optimizer.warmup_epochs = 1
     a = c.pretrain.augment
     a.crop_area = (0.3, 1.0)

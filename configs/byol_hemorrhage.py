@@ -2,7 +2,7 @@
 
     python -m jaxssl.main --config=configs/byol_hemorrhage.py --config.data.manual_dir=data/head_ct
 
-The recipe of a student project with what was wrong there mended (`jaxssl/recipes.py`): its .396 was below the majority,
+The recipe of a student project with what was wrong there mended (`jaxssl/config/presets.py`): its .396 was below the majority,
 from a head that had not been trained. 40 test images tell two methods apart only if they are 20 points apart and more:
 `--config.data.folds=5 --config.data.fold=0` to 4 give five test sets. For one accelerator; not run to its end by us.
 
@@ -11,16 +11,16 @@ from a head that had not been trained. 40 test images tell two methods apart onl
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.byol(c)
+    c = fields.base()
+    presets.byol(c)
     c.data.name = "head_ct"
-    recipes.one_channel(c)
+    presets.one_channel(c)
     if arg == "local":
-        recipes.byol_on_two_cores(c)
+        presets.byol_on_two_cores(c)
         c.pretrain.epochs = 60
         c.transfer.epochs = 30
         c.transfer.batch_size = 32

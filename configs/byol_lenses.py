@@ -17,22 +17,22 @@ probe .546 (.501-.592) against .586 (.536-.637).
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl.config import fields
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
+    c = fields.base()
     c.data.name = "lenses"
     c.data.image_size = 64
-    c.data.kw.images_per_class = 2000
-    c.data.kw.substructure = 0.2
+    c.data.options.images_per_class = 2000
+    c.data.options.substructure = 0.2
     c.model.name = "resnet18"
-    c.model.kw.width = 16
+    c.model.options.width = 16
 
     c.pretrain.objective = "byol"
-    c.pretrain.kw.hidden = 512
-    c.pretrain.kw.projection = 128
-    c.pretrain.kw.ema = 0.98
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.options.ema = 0.98
     c.pretrain.epochs = 24
     c.pretrain.batch_size = 128
     c.pretrain.optimizer.name = "lars"
@@ -46,7 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.epochs = 6
     c.transfer.augment.rotate90 = True
     if arg == "local":
-        c.data.kw.images_per_class = 500
+        c.data.options.images_per_class = 500
         c.pretrain.epochs = 4
         c.transfer.epochs = 4
     elif arg:

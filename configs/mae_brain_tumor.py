@@ -11,12 +11,12 @@ run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.mae(c, patch=8)
+    c = fields.base()
+    presets.mae(c, patch=8)
     c.data.name = "brain_tumor"
     c.data.image_size = 96
     c.pretrain.epochs = 400
@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.augment.crop_area = (0.6, 1.0)
     c.transfer.augment.flip_horizontal = True
     if arg == "local":
-        recipes.mae_on_two_cores(c)
+        presets.mae_on_two_cores(c)
         c.data.image_size = 64
     elif arg:
         raise ValueError(f"mae_brain_tumor takes no argument but local, not {arg!r}")

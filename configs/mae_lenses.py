@@ -10,12 +10,12 @@ of 150 px in patches of 10. For one accelerator; not run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.mae(c, patch=10)
+    c = fields.base()
+    presets.mae(c, patch=10)
     c.data.name = "deeplense"
     c.data.image_size = 150
     c.pretrain.epochs = 200
@@ -23,9 +23,9 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.augment.rotate90 = True
     c.transfer.augment.rotate90 = True
     if arg == "local":
-        recipes.mae_on_two_cores(c)
-        recipes.simulated_lenses(c, images_per_class=1000)
-        c.model.kw.patch = 8
+        presets.mae_on_two_cores(c)
+        presets.simulated_lenses(c, images_per_class=1000)
+        c.model.options.patch = 8
         c.pretrain.batch_size = 128
     elif arg:
         raise ValueError(f"mae_lenses takes no argument but local, not {arg!r}")

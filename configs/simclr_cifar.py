@@ -11,14 +11,14 @@ enough to compare two libraries, and far from what SimCLR reaches with many.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.cifar(c)
+    c = fields.base()
+    presets.cifar(c)
     c.pretrain.objective = "ntxent"
-    c.pretrain.kw.temperature = 0.2
+    c.pretrain.options.temperature = 0.2
     if arg == "local":
         c.pretrain.epochs = 2
     elif arg:

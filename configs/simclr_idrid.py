@@ -2,7 +2,7 @@
 
     python -m jaxssl.main --config=configs/simclr_idrid.py --config.data.manual_dir=data/idrid
 
-The recipe of a student project with what was wrong there mended (`jaxssl/recipes.py`), in batches of 32, since there
+The recipe of a student project with what was wrong there mended (`jaxssl/config/presets.py`), in batches of 32, since there
 are 413 images to train on. The official test set has 103: an interval of accuracy is some 19 points wide. For one
 accelerator; not run to its end by us.
 
@@ -11,12 +11,12 @@ accelerator; not run to its end by us.
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.simclr(c)
+    c = fields.base()
+    presets.simclr(c)
     c.data.name = "idrid_grading"
     c.pretrain.batch_size = 32
     c.transfer.batch_size = 32
@@ -26,7 +26,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.augment.rotate90 = True
     c.transfer.augment.rotate90 = True
     if arg == "local":
-        recipes.simclr_on_two_cores(c)
+        presets.simclr_on_two_cores(c)
         c.pretrain.epochs = 60
         c.pretrain.batch_size = 64
         c.transfer.epochs = 30

@@ -2,7 +2,7 @@
 
     python -m jaxssl.main --config=configs/simclr_isic.py --config.data.manual_dir=data/isic2019
 
-The recipe of a student project with what was wrong there mended (`jaxssl/recipes.py`). It named the small nine-class
+The recipe of a student project with what was wrong there mended (`jaxssl/config/presets.py`). It named the small nine-class
 set of Kaggle, which holds 155 images under two classes each, and read this one; `--config.data.name=isic9` takes the
 small one. Split by lesion where that is known. For one accelerator; not run to its end by us.
 
@@ -11,17 +11,17 @@ small one. Split by lesion where that is known. For one accelerator; not run to 
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.simclr(c)
+    c = fields.base()
+    presets.simclr(c)
     c.data.name = "isic2019"
     c.pretrain.augment.rotate90 = True
     c.transfer.augment.rotate90 = True
     if arg == "local":
-        recipes.simclr_on_two_cores(c)
+        presets.simclr_on_two_cores(c)
     elif arg:
         raise ValueError(f"simclr_isic takes no argument but local, not {arg!r}")
     return c

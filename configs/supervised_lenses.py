@@ -14,12 +14,12 @@ training; here each fold is a run of its own, from fresh weights. For one accele
 
 from ml_collections import ConfigDict
 
-from jaxssl import config, recipes
+from jaxssl.config import fields, presets
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
-    recipes.lens_views(c, "deeplense")
+    c = fields.base()
+    presets.lens_views(c, "deeplense")
     c.data.folds = 5
     c.pretrain.epochs = 0
     c.transfer.protocols = ("finetune",)
@@ -27,8 +27,8 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.optimizer.name = "sgd"
     c.transfer.optimizer.learning_rate = 0.1
     if arg == "local":
-        recipes.simulated_lenses(c, images_per_class=1000)
-        c.model.kw.width = 16
+        presets.simulated_lenses(c, images_per_class=1000)
+        c.model.options.width = 16
     elif arg:
         raise ValueError(f"supervised_lenses takes no argument but local, not {arg!r}")
     return c

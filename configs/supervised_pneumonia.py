@@ -10,15 +10,15 @@ The level to be held against is that of MedMNIST (Yang et al., 2023), ResNet-18 
 
 from ml_collections import ConfigDict
 
-from jaxssl import config
+from jaxssl.config import fields
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    c = config.base()
+    c = fields.base()
     c.data.name = "npz"
     c.data.dir = "data/pneumoniamnist.npz"
     c.data.image_size = 64
-    c.data.kw.classes = ("normal", "pneumonia")
+    c.data.options.classes = ("normal", "pneumonia")
     c.pretrain.epochs = 0
     c.transfer.protocols = ("finetune",)
     c.transfer.epochs = 10
@@ -32,7 +32,7 @@ def get_config(arg: str = "") -> ConfigDict:
     a.jitter_probability = 0.8
     a.brightness, a.contrast = 0.2, 0.2
     if arg == "local":
-        c.model.kw.width = 16
+        c.model.options.width = 16
     elif arg:
         raise ValueError(f"supervised_pneumonia takes no argument but local, not {arg!r}")
     return c

@@ -1,37 +1,64 @@
-"""The ways in which a run ends early, each with the exit code that `jaxssl.main` gives it."""
+"""Exceptions that end a command early, each with its exit code."""
 
 import difflib
 import sys
 from collections.abc import Iterable
+from typing import Literal, get_args
+
+ErrorCode = Literal[
+    "conflict",  # Two values, or a value and the data, exclude each other.
+    "damaged",  # A file of a run, a dataset or a cache is truncated or altered.
+    "in-use",  # Another process holds the lock.
+    "leakage",  # Training would see what is tested.
+    "mismatch",  # Shapes, channels, classes or settings differ where they must agree.
+    "missing",  # A file, folder, column, label or package is not there.
+    "not-writable",  # A file or folder cannot be written.
+    "out-of-range",  # A number lies outside its range, or a value has the wrong type.
+    "too-few",  # There are too few images, groups, classes or runs.
+    "unknown-name",  # A name is not among the allowed ones.
+    "unreadable",  # A file cannot be opened, decoded or parsed.
+    "unsupported",  # The input is valid, but jaxssl does not handle it.
+]
+CODES: tuple[str, ...] = get_args(ErrorCode)
 
 
 class UserError(Exception):
-    """Something the user can mend: the message names the file, field or flag, the value, and the mend."""
+    """Invalid input. The message names the file, field or flag, its value, and the remedy.
+
+    Attributes:
+      code: what kind of fault it is, one of `CODES`; stable, so that callers and tests need not match the wording.
+      field: the config field ("data.dir"), flag ("--workdir"), column or file that is at fault; "" where there is none.
+    """
 
     exit_code = 2
 
+    def __init__(self, message: str, *, code: ErrorCode = "conflict", field: str = "") -> None:
+        super().__init__(message)
+        self.code: ErrorCode = code
+        self.field = field
 
-class SickRun(Exception):
-    """The run itself went wrong: a loss that is not finite, or a collapsed encoder that was to stop it."""
+
+class TrainingFailedError(Exception):
+    """Training failed: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop"."""
 
     exit_code = 3
 
 
-class Preempted(Exception):
-    """The machine wants the run gone: everything is saved, and the same command goes on from here."""
+class PreemptedError(Exception):
+    """The process was asked to stop: everything is saved, and the same command resumes."""
 
     exit_code = 75
 
 
-def tell(error: UserError | SickRun | Preempted, debug: bool = False) -> int:
-    """Says the one line of an error on stderr and returns its exit code; with `debug` raises it, for a traceback."""
+def print_error(error: UserError | TrainingFailedError | PreemptedError, debug: bool = False) -> int:
+    """Prints the error as one line on stderr and returns its exit code; with `debug`, raises it for the traceback."""
     if debug:
         raise error
     print(f"jaxssl: {error}", file=sys.stderr)
     return error.exit_code
 
 
-def guess(given: str, known: Iterable[str]) -> str:
-    """ "did you mean 'byol'? " for a name that is nearly one of those known, else nothing; a part of a message."""
-    near = difflib.get_close_matches(given, known, 1)
-    return f"did you mean '{near[0]}'? " if near else ""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns "did you mean 'byol'? " for a name close to a known one, else ""; for use inside a message."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"did you mean '{close[0]}'? " if close else ""

@@ -19,13 +19,13 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
-def expanded(path: str) -> Path:
+def expand_user(path: str) -> Path:
     """With ~ as the home folder: a shell leaves it in --to=~/a."""
     return Path(path).expanduser()
 
 
 @contextlib.contextmanager
-def aside(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A place beside `path` to write to, which takes its place at the end, and is gone where the writing fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces `path` by `content` in one move, so that a crash leaves the old file or the new one."""
-    with aside(path) as place, open(place, "wb") as stream:
+    with atomic_path(path) as place, open(place, "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
@@ -101,20 +101,20 @@ def writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def finite(value: Any) -> Any:
+def nan_to_null(value: Any) -> Any:
     """The same, with every number that is not finite as None: JSON has no NaN."""
     if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
+        return {k: nan_to_null(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
+        return [nan_to_null(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def flat(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     """("pretrain.epochs", 2), ... of dictionaries in dictionaries."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{path}{key}.")
+            yield from flatten(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
 
@@ -130,4 +130,4 @@ def read_json(file: Path, mend: str) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(finite(value), indent=1) + "\n")
+    write_text(path, json.dumps(nan_to_null(value), indent=1) + "\n")

@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from jaxssl import settings
+from jaxssl.training import runtime
 
 if __name__ == "__main__":
-    settings.restart()
+    runtime.restart()
 
 import jax
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxssl import config as configuration
-from jaxssl import experiment, processes, train
-from jaxssl.errors import Preempted, SickRun, UserError, tell
+from jaxssl.config import fields as configuration
+from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_error
+from jaxssl.run import experiment
+from jaxssl.training import distributed, loop
 
 
 def define(arguments: list[str]) -> flags.FlagValues:
@@ -70,8 +71,8 @@ def preempt(number: int, frame: FrameType | None) -> None:
     """
     message = "jaxssl: stopped between two phases, all before is saved; the same command goes on from there\n"
     os.write(2, message.encode())
-    processes.end(Preempted.exit_code)
-    os._exit(Preempted.exit_code)
+    distributed.end(PreemptedError.exit_code)
+    os._exit(PreemptedError.exit_code)
 
 
 def main(arguments: list[str]) -> int:
@@ -82,22 +83,22 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         config = parse(values, arguments)
-        settings.apply()
+        runtime.apply()
         configuration.check(config)
-        for number in train.SIGNALS:
+        for number in loop.SIGNALS:
             signal.signal(number, preempt)
-        processes.connect(values.coordinator, values.num_processes, values.process_id)
+        distributed.connect(values.coordinator, values.num_processes, values.process_id)
         workdir = values.workdir or default_workdir(config_flags.get_config_filename(values["config"]))
         experiment.run(config, Path(workdir).expanduser())
         return 0
-    except (UserError, SickRun, Preempted) as error:
-        code = tell(error, values.is_parsed() and values.debug)
+    except (UserError, TrainingFailedError, PreemptedError) as error:
+        code = print_error(error, values.is_parsed() and values.debug)
     except jax.errors.JaxRuntimeError as error:
-        code = tell(processes.lost(error), values.debug)
+        code = print_error(distributed.as_preemption(error), values.debug)
     except KeyboardInterrupt:
         print("jaxssl: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
         code = 128 + signal.SIGINT
-    processes.end(code)
+    distributed.end(code)
     return code
 
 

@@ -19,10 +19,10 @@ of the medians: by --peer, a script with the options of this one for lightly's S
 which has torch, torchvision and timm, for launch/bench_torch.py.
 """
 
-from jaxssl import settings
+from jaxssl.training import runtime
 
 if __name__ == "__main__":
-    settings.restart()
+    runtime.restart()
 
 import argparse
 import json
@@ -44,8 +44,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl import augment, config, models, objectives, optim, recipes, sharding, train
+from jaxssl import models, objectives
+from jaxssl.augment import views
+from jaxssl.config import fields, presets
 from jaxssl.data import pipeline, records, source
+from jaxssl.training import loop, optimizers, sharding
 
 METHODS = ("simclr", "byol", "mae", "supervised", "features")
 CLASSES = 10
@@ -83,9 +86,9 @@ class Work(NamedTuple):
 
 def views_of(method: str) -> dict[str, Any]:
     """Options of `augment.make` as the method is published: those of SimCLR, BYOL and MAE; none for the others."""
-    c = config.base()
+    c = fields.base()
     if method in ("simclr", "byol"):
-        getattr(recipes, method)(c)
+        getattr(presets, method)(c)
         c.pretrain.augment.crop_area = (0.08, 1.0)
     elif method == "mae":
         c.pretrain.augment.crop_area = (0.2, 1.0)
@@ -119,16 +122,16 @@ def work_of(a: argparse.Namespace, folder: Path) -> Work:
         kw["stages"] = (a.depth,) * 4
     encoder = models.make(a.model, dtype=jnp.dtype(a.dtype), **kw)
     objective = objective_of(a.method, encoder)
-    pixels = augment.Pixels(0.0, 255.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    view = augment.make(pixels, size=a.size, views=objective.views, **views_of(a.method))
-    tx = optim.make("sgd", learning_rate=0.05, steps=1000)
+    pixels = views.Pixels(0.0, 255.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    view = views.make(pixels, size=a.size, views=objective.views, **views_of(a.method))
+    tx = optimizers.make("sgd", learning_rate=0.05, steps=1000)
     images = random_images(a, folder)
     key, sample = jax.random.key(0), pipeline.gather(images, np.arange(mesh.size))
-    init = partial(train.init_state, objective=objective, augment=view, tx=tx)
+    init = partial(loop.init_state, objective=objective, augment=view, tx=tx)
     shapes = jax.eval_shape(init, key, sample)
     state = jax.jit(init, out_shardings=sharding.of_state(mesh, shapes))(key, sample)
 
-    def loss(params: Any, state: train.TrainState, batch: dict) -> jax.Array:
+    def loss(params: Any, state: loop.TrainState, batch: dict) -> jax.Array:
         return objective.loss(params, state.model_state, state.target, batch, state.key)[0]
 
     def given(key: jax.Array, batch: dict) -> dict:
@@ -138,12 +141,12 @@ def work_of(a: argparse.Namespace, folder: Path) -> Work:
         variables = {"params": state.params["encoder"], **state.model_state["encoder"]}
 
         def encode(variables: Any, batch: dict) -> tuple[Any, jax.Array]:
-            image = batch["views"][0] if "views" in batch else augment.plain(batch["image"], pixels, a.size)
+            image = batch["views"][0] if "views" in batch else views.plain(batch["image"], pixels, a.size)
             return variables, encoder.apply(variables, image, train=False)["pooled"]
 
         steps, state = (jax.jit(encode, donate_argnums=0),) * 2, variables
     else:
-        steps = tuple(train.jit_step(mesh, shapes, objective, of, tx) for of in (view, given))
+        steps = tuple(loop.jit_step(mesh, shapes, objective, of, tx) for of in (view, given))
     return Work(
         state,
         jax.jit(view),
@@ -192,7 +195,7 @@ def measure(a: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The JSON line."""
     work = work_of(a, folder)
     read = batches(work)
-    train.compile_ahead(work.step, work.state, next(read))
+    loop.compile_ahead(work.step, work.state, next(read))
     state, _ = run(work.step, work.state, read, 1)
     if a.first:
         return {"ended": time.time()}
@@ -350,7 +353,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> None:
     a = parser().parse_args(arguments)
-    settings.apply()
+    runtime.apply()
     if a.all:
         print(in_turn(a))
         return

@@ -32,16 +32,20 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict, config_flags
+from planning import tpu
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from jaxssl import augment, data, files, optim, preparation, sharding, tpu, train
-from jaxssl import config as configuration
+from jaxssl import data, files
 from jaxssl import main as command_line
-from jaxssl.data import lenses
-from jaxssl.errors import UserError, tell
+from jaxssl.augment import views
+from jaxssl.config import fields as configuration
+from jaxssl.data.datasets import lenses
+from jaxssl.errors import UserError, print_error
 from jaxssl.objectives import Objective, with_online_probe
+from jaxssl.run import setup
+from jaxssl.training import loop, optimizers, sharding
 
 Tree = Any
 SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -75,7 +79,9 @@ def known_images(d: ConfigDict, count: int, channels: int) -> Images:
         known = Images(dataset.images, 3, len(dataset.classes), dataset.dtype)
     elif d.name == "lenses":
         per_class = inspect.signature(lenses.load).parameters["images_per_class"].default
-        known = Images(len(lenses.CLASSES) * d.kw.get("images_per_class", per_class), 1, len(lenses.CLASSES), "float32")
+        known = Images(
+            len(lenses.CLASSES) * d.options.get("images_per_class", per_class), 1, len(lenses.CLASSES), "float32"
+        )
     else:
         known = Images(0, 3, 2, "uint8")
     if not (count or known.count):
@@ -100,8 +106,8 @@ class Phase(NamedTuple):
 
 
 def phases(config: ConfigDict, known: Images) -> list[Phase]:
-    """Pretraining and fine-tuning, as far as the config has them, as `jaxssl.experiment` would do them."""
-    d, encoder = config.data, preparation.make_encoder(config)
+    """Pretraining and fine-tuning, as far as the config has them, as `jaxssl.run.experiment` would do them."""
+    d, encoder = config.data, setup.make_encoder(config)
     rows = {"pretrain": int(known.count * (1 - d.validation - (1 / d.folds if d.folds else d.test)))}
     rows["transfer"] = int(rows["pretrain"] * d.label_fraction)
     if d.labels_per_class:
@@ -113,10 +119,10 @@ def phases(config: ConfigDict, known: Images) -> list[Phase]:
         per_epoch = configuration.steps_per_epoch(rows[name], c, name)
         steps = c.epochs * per_epoch
         if name == "pretrain":
-            objective = preparation.make_objective(config, encoder, known.classes, steps)
+            objective = setup.make_objective(config, encoder, known.classes, steps)
             objective = with_online_probe(objective, known.classes)
         else:
-            objective = preparation.make_classifier(config, encoder, known.classes)
+            objective = setup.make_classifier(config, encoder, known.classes)
         seen = steps * c.batch_size * encoders[name]
         found.append(Phase(name, c, seen, stepper(config, c, objective, per_epoch, known)))
     return found
@@ -130,8 +136,8 @@ def stepper(
     side = d.stored_size or d.image_size
     # Any numbers do, but for the 0 of 8 bits, which nothing need be done about.
     low, each = 0.0 if known.dtype == "uint8" else 0.1, (0.5,) * known.channels
-    pixels = augment.Pixels(low, 255.0, each, each, d.asinh)
-    view = augment.make(pixels, size=d.image_size, views=objective.views, **c.augment)
+    pixels = views.Pixels(low, 255.0, each, each, d.asinh)
+    view = views.make(pixels, size=d.image_size, views=objective.views, **c.augment)
 
     def batch_of(size: int, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
         kinds = {"image": ((side, side, known.channels), known.dtype), "label": ((), "int32"), "index": ((), "int32")}
@@ -140,15 +146,19 @@ def stepper(
         return {k: jax.ShapeDtypeStruct((size, *s), np.dtype(t), sharding=where) for k, (s, t) in kinds.items()}
 
     def step(batch_size: int, mesh: Mesh) -> tuple[Callable, Tree, Tree]:
-        tx = optim.make(**configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, batch_size))
+        tx = optimizers.make(**configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, batch_size))
 
-        def init(batch: dict) -> train.TrainState:
-            return train.init_state(jax.random.key(config.seed), batch, objective, view, tx)
+        def init(batch: dict) -> loop.TrainState:
+            return loop.init_state(jax.random.key(config.seed), batch, objective, view, tx)
 
         shapes = jax.eval_shape(init, batch_of(mesh.size, mesh))
         places = sharding.of_state(mesh, shapes)
         state = jax.tree.map(lambda s, where: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where), shapes, places)
-        return train.jit_step(mesh, shapes, objective, view, tx, c.accumulate), state, batch_of(batch_size, mesh)
+        return (
+            loop.jit_step(mesh, shapes, objective, view, tx, c.gradient_accumulation),
+            state,
+            batch_of(batch_size, mesh),
+        )
 
     return step
 
@@ -184,7 +194,7 @@ def compile_step(phase: Phase, batch_size: int, mesh: Mesh) -> tpu.Program:
     memory = m.argument_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
     memory += m.temp_size_in_bytes + m.generated_code_size_in_bytes
     # It counts one round of a loop, and the parts of a batch are all that loops here.
-    flops = compiled.cost_analysis()["flops"] * phase.c.accumulate
+    flops = compiled.cost_analysis()["flops"] * phase.c.gradient_accumulation
     text = compiled.as_text()
     return tpu.Program(memory, True, flops, tpu.kernels(text), tpu.collectives(text))
 
@@ -246,7 +256,7 @@ def part_of(name: str) -> str:
 
 def largest_batch(phase: Phase, mesh: Mesh, planned: dict[str, Any]) -> int:
     """The largest batch that fits, within an eighth; 0 where none does."""
-    known, unit = {planned["batch_size"]: planned["fits"]}, mesh.size * phase.c.accumulate
+    known, unit = {planned["batch_size"]: planned["fits"]}, mesh.size * phase.c.gradient_accumulation
 
     def fits(batch_size: int) -> bool:
         if batch_size not in known:
@@ -415,7 +425,7 @@ def main(arguments: list[str]) -> int:
                 Path(values.json), {"plans": points, "left_out": LEFT_OUT, "chip": places[0].chip._asdict()}
             )
     except UserError as error:
-        return tell(error, values.is_parsed() and values.debug)
+        return print_error(error, values.is_parsed() and values.debug)
     return 0
 
 

@@ -12,9 +12,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 
-from jaxssl import settings
+from jaxssl.training import runtime
 
-settings.apply()  # As every command does, so that all share what is compiled.
+runtime.apply()  # As every command does, so that all share what is compiled.
 jax.config.update("jax_num_cpu_devices", 8)
 
 from tests import tiny_run

@@ -13,8 +13,12 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import config, data, experiment, metrics, preparation
+from jaxssl import data
+from jaxssl.config import fields as config
 from jaxssl.data import source
+from jaxssl.run import experiment
+from jaxssl.run import setup as preparation
+from jaxssl.training import metrics
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 SIZE = 32
@@ -82,13 +86,13 @@ def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeyp
     c.data.image_size, c.data.stored_size = SIZE, 0
     if c.model.name == "efficientnet_lite0":
         # It takes a minute to compile at any depth, and tests of its own hold it against the objectives.
-        c.model.name, c.model.kw = "resnet18", ConfigDict()
-    c.model.kw.update(SHALLOW[c.model.name])
+        c.model.name, c.model.options = "resnet18", ConfigDict()
+    c.model.options.update(SHALLOW[c.model.name])
     c.mesh.data = 1
     for phase in (c.pretrain, c.transfer):
         phase.batch_size = BATCH
         phase.images_per_epoch = 2 * BATCH
-        phase.least_steps = 0
+        phase.min_steps_per_epoch = 0
         phase.epochs = min(phase.epochs, 1)
         phase.optimizer.warmup_epochs = 0
     c.transfer.learning_rates = c.transfer.learning_rates[:1]

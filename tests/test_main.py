@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl import main, preparation
-from jaxssl.errors import Preempted, SickRun, UserError
+from jaxssl import main
+from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
+from jaxssl.run import setup
 
 ROOT = __file__.rsplit("/", 2)[0]
 CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
-TINY = f"--config={ROOT}/tests/tiny_config.py:no_kw"
+TINY = f"--config={ROOT}/tests/tiny_config.py:no_options"
 HAM = f"--config={ROOT}/configs/byol_ham.py:local"
 
 
@@ -49,7 +50,7 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.pretrain.batch_size=100000"), "pretrain.batch_size=100000 is larger than the"),
         ((CONFIG, "--config.transfer.batch_size=100000"), "transfer.batch_size=100000 is larger than the"),
         ((CONFIG, "--config.pretrain.batch_size=0"), "pretrain.batch_size=0"),
-        ((CONFIG, "--config.pretrain.accumulate=3"), "pretrain.accumulate=3"),
+        ((CONFIG, "--config.pretrain.gradient_accumulation=3"), "pretrain.gradient_accumulation=3"),
         ((CONFIG, "--config.mesh.fsdp=3", "--config.mesh.data=9"), "mesh.data=9"),
         ((CONFIG, "--config.transfer.protocols=('prob',)"), "did you mean 'probe'"),
         ((CONFIG, "--config.transfer.epochs=0"), "transfer.epochs=0"),
@@ -76,7 +77,7 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.transfer.label_smoothing=2.0"), "label_smoothing"),
         ((CONFIG, "--config.pretrain.optimizer.momentum=-3.0"), "momentum"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
-        ((CONFIG, "--config.data.name=folder"), "data.kw.images_per_class"),
+        ((CONFIG, "--config.data.name=folder"), "data.options.images_per_class"),
         ((HAM,), "10.7910/DVN/DBW86T"),
         ((HAM, "--config.data.manual_dir=nowhere"), "nowhere"),
         ((CONFIG, "--workdir=/proc/nowhere"), "--workdir=/proc/nowhere"),
@@ -98,11 +99,11 @@ base = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(base)
 def get_config(arg=""):
     c = base.get_config("local")
-    c[arg].kw.speed = 3
+    c[arg].options.speed = 3
     return c
 """
     (tmp_path / "mine.py").write_text(text)
-    for part, known in (("pretrain", "pretrain.kw.ema"), ("model", "width"), ("data", "images_per_class")):
+    for part, known in (("pretrain", "pretrain.options.ema"), ("model", "width"), ("data", "images_per_class")):
         code, error = run(f"--config=mine.py:{part}")
         assert code == 2 and "speed" in error and known in error, error
 
@@ -126,12 +127,17 @@ def test_a_workdir_of_something_else_is_refused(run, tmp_path):
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert preparation.git_revision() is None
+    assert setup.git_revision() is None
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(SickRun("loss is nan"), 3), (Preempted("saved"), 75), (UserError("mend it"), 2), (KeyboardInterrupt(), 130)],
+    [
+        (TrainingFailedError("loss is nan"), 3),
+        (PreemptedError("saved"), 75),
+        (UserError("mend it"), 2),
+        (KeyboardInterrupt(), 130),
+    ],
 )
 def test_each_end_has_its_exit_code(run, monkeypatch, error, code):
     def ends(*_):

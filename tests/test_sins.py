@@ -13,9 +13,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl import checkpoint, compare, config, export, preparation, trained
+from jaxssl.config import fields
 from jaxssl.errors import UserError
-from tests import test_compare, tiny_config, tiny_run
+from jaxssl.inference import export, trained
+from jaxssl.run import setup as preparation
+from jaxssl.study import compare
+from jaxssl.training import checkpoint
+from tests import tiny_config, tiny_run
+from tests.study import test_compare
 
 ROOT = Path(__file__).parents[1]
 STAGED = {
@@ -154,7 +159,7 @@ def test_weights_that_may_know_images_to_be_tested(from_itself, tmp_path, caplog
 
 @pytest.mark.parametrize(
     ("labelled", "said"),
-    [("test", "no image of the train split has a label: data.official=False splits"), ("train", None)],
+    [("test", "no image of the train split has a label: data.use_official_split=False splits"), ("train", None)],
 )
 def test_what_cannot_be_evaluated_is_said_before_it_is_trained_for(run, tmp_path, labelled, said):
     """One official side alone has labels; where that is train, it has validation and test taken from it."""
@@ -165,7 +170,7 @@ def test_what_cannot_be_evaluated_is_said_before_it_is_trained_for(run, tmp_path
         rows.append(f"{name},{name.split('/')[0] if side == labelled else ''},{side}")
     (tmp_path / "labels.csv").write_text("\n".join(rows))
     c = tiny_run.get_config(run.images)
-    c.data.kw.table = str(tmp_path / "labels.csv")
+    c.data.options.table = str(tmp_path / "labels.csv")
     c.pretrain.on = "train+unlabelled"
     c.pretrain.batch_size = c.transfer.batch_size = 4
     if said:
@@ -238,13 +243,13 @@ def test_arms_with_different_batch_sizes_epochs_and_augmentation(tmp_path, field
 @pytest.mark.parametrize("rates", [(), (0.0,)])
 def test_an_evaluation_with_an_untrained_head(rates):
     c = tiny_config.get_config()
-    config.check(c)
+    fields.check(c)
     c.transfer.learning_rates = rates
     c.transfer.optimizer.learning_rate = 1.0 if rates else 0.0
     with pytest.raises(UserError, match=r"transfer\.optimizer\.learning_rate=0 leaves the network untrained"):
-        config.check(c)
+        fields.check(c)
     c.transfer.protocols = ("probe", "knn")  # Which need no training by steps.
-    config.check(c)
+    fields.check(c)
     c.pretrain.optimizer.learning_rate = 0.0
     with pytest.raises(UserError, match=r"pretrain\.optimizer\.learning_rate=0 leaves the network untrained"):
-        config.check(c)
+        fields.check(c)

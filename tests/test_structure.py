@@ -17,7 +17,7 @@ PACKAGE = Path(jaxssl.__file__).parent
 
 def test_no_module_imports_tensorflow():
     names = [m.name for m in pkgutil.walk_packages(jaxssl.__path__, "jaxssl.")]
-    assert "jaxssl.data.builders.ham10000" in names and "jaxssl.experiment" in names
+    assert "jaxssl.data.datasets.ham10000" in names and "jaxssl.run.experiment" in names
     code = f"import importlib, sys; [importlib.import_module(n) for n in {names!r}]; print('tensorflow' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert ended.stdout.strip() == "False", ended.stderr
@@ -42,12 +42,12 @@ def test_the_loop_knows_no_method_dataset_or_model_by_name():
     for name in (*objectives.available(), "resnet", "ham10000", "lenses"):
         assert name not in text, name
     assert set(imported(PACKAGE / "train.py")) == {
-        "jaxssl.checkpoint",
-        "jaxssl.processes",
-        "jaxssl.settings",
-        "jaxssl.sharding",
-        "jaxssl.errors.Preempted",
-        "jaxssl.metrics.Writer",
+        "jaxssl.training.checkpoint",
+        "jaxssl.training.distributed",
+        "jaxssl.training.runtime",
+        "jaxssl.training.sharding",
+        "jaxssl.errors.PreemptedError",
+        "jaxssl.training.metrics.Writer",
         "jaxssl.objectives.Objective",
     }
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxssl import augment
+from jaxssl.augment import views as augment
 from jaxssl.models.norm import BatchNorm
 
 PIXELS = augment.Pixels(0.0, 255.0, (0.5,), (0.25,))

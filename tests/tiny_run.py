@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxssl import experiment
+from jaxssl.run import experiment
 from tests import tiny_config
 
 CLASSES = ("bright", "dark")
@@ -35,7 +35,7 @@ def get_config(images: Path) -> ConfigDict:
     c = tiny_config.get_config()
     c.data.name = "folder"
     c.data.dir = str(images)
-    c.data.kw = ConfigDict()
+    c.data.options = ConfigDict()
     c.data.test = 0.3
     c.data.stored_size = 20
     c.pretrain.epochs = 1

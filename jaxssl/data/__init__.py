@@ -1,4 +1,4 @@
-"""Datasets by name: a module of `jaxssl.data` or of `jaxssl.data.builders` with a function `load`."""
+"""Datasets by name: a module of `jaxssl.data.datasets` with a function `load`."""
 
 import importlib
 import inspect
@@ -9,26 +9,24 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from jaxssl.data import datasets
 from jaxssl.data.source import Source
-from jaxssl.errors import UserError, guess
+from jaxssl.errors import UserError, did_you_mean
 
-_GENERAL = ("folder", "lenses", "npz")
-_SHARED = ("prepared",)
+_SHARED = ("prepared",)  # Modules of `jaxssl.data.datasets` that are no dataset.
 
 
 def names() -> list[str]:
     """The names that `load` knows, sorted."""
-    from jaxssl.data import builders
-
-    found = [module.name for module in pkgutil.iter_modules(builders.__path__)]
-    return sorted({*_GENERAL, *found} - set(_SHARED))
+    found = [module.name for module in pkgutil.iter_modules(datasets.__path__)]
+    return sorted({*found} - {*_SHARED})
 
 
 def home(name: str) -> ModuleType:
     """The module with the `load` of the dataset called `name`. UserError where there is none."""
     if name not in names():
-        raise UserError(f"data.name is '{name}': {guess(name, names())}known are {', '.join(names())}")
-    return importlib.import_module(f"jaxssl.data.{name}" if name in _GENERAL else f"jaxssl.data.builders.{name}")
+        raise UserError(f"data.name is '{name}': {did_you_mean(name, names())}known are {', '.join(names())}")
+    return importlib.import_module(f"{datasets.__name__}.{name}")
 
 
 def load(
@@ -41,13 +39,13 @@ def load(
     size: int,
     on_bad_file: str,
     nan: str,
-    kw: Mapping[str, Any],
+    options: Mapping[str, Any],
     memory_mib: float = math.inf,
 ) -> Source:
     """Loads a dataset; each loader is given those of the arguments that its signature names.
 
     Args:
-      name: `folder`, `npz`, `lenses`, or a module of `jaxssl.data.builders`.
+      name: `folder`, `npz`, `lenses`, or a module of `jaxssl.data.datasets`.
       seed: for simulated data.
       dir: folder of `folder`, archive of `npz`.
       manual_dir: where the download of a builder lies.
@@ -55,7 +53,7 @@ def load(
       size: side in pixels at which the images are held, square.
       on_bad_file: "stop" or "skip" at files that cannot be read.
       nan: "refuse", "zero" or "median" for float images that are not finite everywhere.
-      kw: what else the loader takes.
+      options: what else the loader takes.
       memory_mib: up to which the images of files are held in memory; more are read when they are asked for.
 
     Returns:
@@ -77,8 +75,8 @@ def load(
     }
     taken = inspect.signature(module.load).parameters
     free = [key for key in taken if key not in offered]
-    for key in kw:
+    for key in options:
         if key not in free:
             takes = ", ".join(free) or "no keywords"
-            raise UserError(f"data.kw.{key} is not known: {guess(key, free)}'{name}' takes {takes}")
-    return module.load(**{key: value for key, value in offered.items() if key in taken}, **kw)
+            raise UserError(f"data.options.{key} is not known: {did_you_mean(key, free)}'{name}' takes {takes}")
+    return module.load(**{key: value for key, value in offered.items() if key in taken}, **options)

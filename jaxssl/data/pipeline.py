@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl import sharding
 from jaxssl.data import records
 from jaxssl.data.source import Source
+from jaxssl.training import sharding
 
 _WORTH_PROCESSES = 64  # Batches; fewer are read by threads before processes have started.
 

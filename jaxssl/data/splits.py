@@ -40,7 +40,7 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
     if official and source.official is not None:
         splits = {side: np.flatnonzero(source.official == side) for side in SIDES}
         if not len(splits["train"]):
-            raise UserError("the official split has no train images; data.official=False splits by group")
+            raise UserError("the official split has no train images; data.use_official_split=False splits by group")
     else:
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
@@ -155,7 +155,7 @@ def check(source: Source, splits: Mapping[str, np.ndarray]) -> None:
         some = ", ".join(f"{group} ({', '.join(sorted(sides[group]))})" for group in torn[:_LISTED])
         more = f" and {len(torn) - _LISTED} more" if len(torn) > _LISTED else ""
         raise UserError(
-            f"{len(torn)} groups on two sides of the split: {some}{more}: data.official=False splits by group"
+            f"{len(torn)} groups on two sides of the split: {some}{more}: data.use_official_split=False splits by group"
         )
 
 

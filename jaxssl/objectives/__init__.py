@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import losses
 from jaxssl.models import heads
+from jaxssl.objectives import losses
 
 Tree = Any
+_SHARED = ("losses",)  # Modules here that are no objective.
 LossAndAux = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]  # loss, (model_state, metrics)
 
 
@@ -52,7 +53,7 @@ class Objective(NamedTuple):
 
 
 def available() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(__path__)]
+    return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {*_SHARED})
 
 
 def load(name: str) -> Callable[..., Objective]:

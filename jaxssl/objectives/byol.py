@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import losses
 from jaxssl.models.heads import MLP
 from jaxssl.objectives import (
     LossAndAux,
@@ -15,6 +14,7 @@ from jaxssl.objectives import (
     init_network,
     init_projected,
     interleave,
+    losses,
     project,
 )
 

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import losses, trained
 from jaxssl.errors import UserError
+from jaxssl.inference import trained
+from jaxssl.inference.trained import Trained
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
-from jaxssl.trained import Trained
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
 
 
 def make(
@@ -59,7 +59,7 @@ def make(
         (image,) = batch["views"]
         if image.shape[-1] != known.channels:
             raise UserError(
-                f"pretrain.kw.teacher={teacher!r} takes images with channels={known.channels}, and these have "
+                f"pretrain.options.teacher={teacher!r} takes images with channels={known.channels}, and these have "
                 f"channels={image.shape[-1]}; take a teacher of such images"
             )
         params, state = {}, {}
@@ -110,15 +110,15 @@ def make(
 def check_options(teacher: str, on: str, temperature: float, label_weight: float) -> None:
     """UserError at the first that cannot work."""
     if not teacher:
-        raise UserError("pretrain.kw.teacher='' names no teacher: give the workdir of a finished run")
+        raise UserError("pretrain.options.teacher='' names no teacher: give the workdir of a finished run")
     if on not in ("features", "logits"):
-        raise UserError(f"pretrain.kw.on={on!r} is not known: it takes 'features', 'logits'")
+        raise UserError(f"pretrain.options.on={on!r} is not known: it takes 'features', 'logits'")
     if not 0 < temperature < math.inf:
-        raise UserError(f"pretrain.kw.temperature={temperature} should be a number above 0")
+        raise UserError(f"pretrain.options.temperature={temperature} should be a number above 0")
     if not 0 <= label_weight <= 1:
-        raise UserError(f"pretrain.kw.label_weight={label_weight} lies outside [0, 1]")
+        raise UserError(f"pretrain.options.label_weight={label_weight} lies outside [0, 1]")
     if on == "features" and label_weight:
-        raise UserError(f"pretrain.kw.label_weight={label_weight} needs pretrain.kw.on='logits'; set it to 0")
+        raise UserError(f"pretrain.options.label_weight={label_weight} needs pretrain.options.on='logits'; set it to 0")
 
 
 def load_teacher(teacher: str, evaluation: str, classes: int) -> Trained:
@@ -126,15 +126,17 @@ def load_teacher(teacher: str, evaluation: str, classes: int) -> Trained:
     try:
         known = trained.load(teacher, evaluation)
     except UserError as error:
-        raise UserError(f"pretrain.kw.teacher={teacher!r}, pretrain.kw.evaluation={evaluation!r}: {error}") from error
+        raise UserError(
+            f"pretrain.options.teacher={teacher!r}, pretrain.options.evaluation={evaluation!r}: {error}"
+        ) from error
     if classes and known.head is None:
         raise UserError(
-            f"pretrain.kw.evaluation={evaluation!r} is an encoder without a head, and pretrain.kw.on='logits' needs "
-            "one: take a fine-tuning of that run, such as 'finetune_ssl', or pretrain.kw.on='features'"
+            f"pretrain.options.evaluation={evaluation!r} is an encoder without a head, and pretrain.options.on='logits' needs "
+            "one: take a fine-tuning of that run, such as 'finetune_ssl', or pretrain.options.on='features'"
         )
     if classes and len(known.classes) != classes:
         raise UserError(
-            f"pretrain.kw.teacher={teacher!r} tells {len(known.classes)} classes apart, and these images have "
-            f"{classes}; take pretrain.kw.on='features', or a teacher of these classes"
+            f"pretrain.options.teacher={teacher!r} tells {len(known.classes)} classes apart, and these images have "
+            f"{classes}; take pretrain.options.on='features', or a teacher of these classes"
         )
     return known

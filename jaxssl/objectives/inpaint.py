@@ -40,11 +40,13 @@ def make(
     del classes, steps
     low, high = sides
     if not 0 < low <= high < 1:
-        raise UserError(f"pretrain.kw.sides={tuple(sides)}: two shares of the side between 0 and 1, the smaller first")
+        raise UserError(
+            f"pretrain.options.sides={tuple(sides)}: two shares of the side between 0 and 1, the smaller first"
+        )
     if holes < 1:
-        raise UserError(f"pretrain.kw.holes={holes}: there is 1 or more")
+        raise UserError(f"pretrain.options.holes={holes}: there is 1 or more")
     if on not in ("hole", "image"):
-        raise UserError(f"pretrain.kw.on={on!r} is not known: it takes 'hole' or 'image'")
+        raise UserError(f"pretrain.options.on={on!r} is not known: it takes 'hole' or 'image'")
     decoder = Decoder(decoder_width, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

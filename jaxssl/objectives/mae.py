@@ -63,7 +63,7 @@ def make(
     del classes, steps
     check_encoder(encoder)
     if not 0 < mask_ratio < 1:
-        raise UserError(f"pretrain.kw.mask_ratio={mask_ratio}: a share of the patches lies between 0 and 1")
+        raise UserError(f"pretrain.options.mask_ratio={mask_ratio}: a share of the patches lies between 0 and 1")
     decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -108,7 +108,9 @@ def make_decoder(encoder: nn.Module, width: int, depth: int, heads: int) -> vit.
     try:
         return vit.Decoder(width, depth, heads, encoder.dtype)
     except ValueError as error:
-        raise UserError(f"pretrain.kw.decoder_width and pretrain.kw.decoder_heads do not fit: {error}") from error
+        raise UserError(
+            f"pretrain.options.decoder_width and pretrain.options.decoder_heads do not fit: {error}"
+        ) from error
 
 
 def check_image(encoder: nn.Module, image: jax.Array) -> None:
@@ -117,7 +119,7 @@ def check_image(encoder: nn.Module, image: jax.Array) -> None:
     if height % encoder.patch or width % encoder.patch or height * width < 2 * encoder.patch**2:
         size = f"{height}" if height == width else f"{height}x{width}"
         raise UserError(
-            f"data.image_size={size} does not divide into two or more patches of model.kw.patch={encoder.patch}, as "
+            f"data.image_size={size} does not divide into two or more patches of model.options.patch={encoder.patch}, as "
             f"mae needs it; data.image_size={max(2, round(width / encoder.patch)) * encoder.patch} does"
         )
 

@@ -5,9 +5,8 @@ import math
 import jax
 from flax import linen as nn
 
-from jaxssl import losses
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, project
+from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
 
 def make(

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import losses
 from jaxssl.errors import UserError
 from jaxssl.models.heads import MLP
-from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, project
+from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
 
 def make(
@@ -38,9 +37,9 @@ def make(
     """
     del classes, steps
     if pairs_from not in ("augmentation", "labels"):
-        raise UserError(f"pretrain.kw.pairs_from={pairs_from!r} is not known: it takes 'augmentation' or 'labels'")
+        raise UserError(f"pretrain.options.pairs_from={pairs_from!r} is not known: it takes 'augmentation' or 'labels'")
     if not 0 < margin <= 2:
-        raise UserError(f"pretrain.kw.margin={margin} lies outside (0, 2]: unit vectors are at most 2 apart")
+        raise UserError(f"pretrain.options.margin={margin} lies outside (0, 2]: unit vectors are at most 2 apart")
     projector = MLP(hidden, projection, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

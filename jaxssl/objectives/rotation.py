@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import losses
 from jaxssl.errors import UserError
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, pooled_like
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
 
 ROTATIONS = 4
 

@@ -9,7 +9,7 @@ Audit = dict[str, Any]
 
 
 def section(dataset: dict[str, Any], audit: Audit) -> str:
-    """Findings first, then counts and properties; of `audit` as `jaxssl.data.audit.source` makes it, or {}."""
+    """Findings first, then counts and properties; of `audit` as `jaxssl.data.audit.audit.source` makes it, or {}."""
     if not audit:
         return findings(dataset["findings"])
     parts = [findings(audit["findings"])]

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from jaxssl import files, metrics
+from jaxssl import files
 from jaxssl.errors import UserError
-from jaxssl.evaluate import calibration, curves, scores
+from jaxssl.evaluation import calibration, curves, scores
 from jaxssl.report import audited, figures, pictures
 from jaxssl.report.figures import Line
 from jaxssl.report.markup import (
@@ -58,6 +58,7 @@ from jaxssl.report.words import (
     signed,
     tested,
 )
+from jaxssl.training import metrics
 
 COMPARED = ("auc_macro", "accuracy", "balanced_accuracy")
 # Fields of metrics.jsonl and their titles.
@@ -663,7 +664,7 @@ def provenance_section(
         if command
         else "<p>The command was not recorded; every field of its config is below.</p>"
     )
-    written = ((name, json.dumps(value, ensure_ascii=False)) for name, value in files.flat(settings))
+    written = ((name, json.dumps(value, ensure_ascii=False)) for name, value in files.flatten(settings))
     return (
         f"{definitions(known, 'facts')}{scrolling(split_table(dataset), 'Splits')}"
         f"<h3>To repeat it</h3>{repeat}"

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from jaxssl.evaluate.compare import LEAST_SEEDS, LEVEL
+from jaxssl.evaluation.compare import LEAST_SEEDS, LEVEL
 from jaxssl.report import figures, words
 from jaxssl.report.markup import (
     bdi,

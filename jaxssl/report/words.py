@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl.metrics import is_far
+from jaxssl.training.metrics import is_far
 
 METRICS = {
     "auc_macro": "macro AUC",

@@ -3,7 +3,7 @@
     python launch/agreement/compare.py --data=data/cifar10 --peer=peer/bin/python
 
 For each seed and method: the jaxssl run of configs/<method>_cifar.py, then peer.py with lightly by the Python of
-`--peer`, which starts from the same untrained encoder. Both encoders are scored by jaxssl.evaluate.knn on the same
+`--peer`, which starts from the same untrained encoder. Both encoders are scored by jaxssl.evaluation.knn on the same
 images. What lies finished in `--workdir` is not run again. Prints the tables of README.md.
 """
 
@@ -19,9 +19,11 @@ from pathlib import Path
 import numpy as np
 from flax import traverse_util
 
-from jaxssl import experiment, metrics, preparation
-from jaxssl.evaluate import knn, scores
-from jaxssl.preparation import Setup
+from jaxssl.evaluation import knn, scores
+from jaxssl.run import experiment
+from jaxssl.run import setup as preparation
+from jaxssl.run.setup import Setup
+from jaxssl.training import metrics
 
 PEER = Path(__file__).with_name("peer.py")
 

@@ -142,8 +142,8 @@ def make_transform(objective: str, a: dict, size: int, normalize: dict) -> Multi
 
 
 def make_optimizer(o: dict, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
-    """The optimizer of jaxssl/optim.py, whose decay leaves out biases and norms, and its schedule by steps."""
-    assert o["decay"] == "cosine" and not o["warmup_epochs"] and not o["per_256_images"]
+    """The optimizer of jaxssl/training/optimizers.py, whose decay leaves out biases and norms, and its schedule by steps."""
+    assert o["decay"] == "cosine" and not o["warmup_epochs"] and not o["scale_learning_rate"]
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": o["weight_decay"]},
@@ -211,10 +211,10 @@ def main() -> None:
     unit = images["train"][:: -(-len(images["train"]) // 2000)].reshape(-1, 3) / 255
     normalize = {"mean": unit.mean(0).tolist(), "std": unit.std(0).tolist()}
 
-    width = c["model"]["kw"]["width"]
+    width = c["model"]["options"]["width"]
     encoder = make_encoder(args.out / "untrained.npz", width)
     random = {f"random_{k}": features(encoder, v, normalize) for k, v in images.items()}
-    model = {"ntxent": SimCLR, "byol": BYOL}[p["objective"]](encoder, 8 * width, **p["kw"])
+    model = {"ntxent": SimCLR, "byol": BYOL}[p["objective"]](encoder, 8 * width, **p["options"])
     loader = DataLoader(
         Images(images["train"], make_transform(p["objective"], p["augment"], c["data"]["image_size"], normalize)),
         p["batch_size"],

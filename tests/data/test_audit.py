@@ -9,7 +9,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageEnhance
 
-from jaxssl.data import audit, source
+from jaxssl.data import source
+from jaxssl.data.audit import audit
 from jaxssl.errors import UserError
 from jaxssl.files import write_json
 
@@ -275,9 +276,9 @@ def test_a_table_that_the_loader_would_refuse(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label\n1.png,a")
     with pytest.raises(UserError, match=r"holds none of the 1 images of the table, such as 1\.png"):
         look(tmp_path, table="labels.csv")
-    with pytest.raises(UserError, match=r"data\.kw\.group_column is 'lable': did you mean 'label'"):
+    with pytest.raises(UserError, match=r"data\.options\.group_column is 'lable': did you mean 'label'"):
         look(tmp_path, table="labels.csv", group_column="lable")
-    with pytest.raises(UserError, match=r"data\.kw\.group_column='lable' is of a table"):
+    with pytest.raises(UserError, match=r"data\.options\.group_column='lable' is of a table"):
         look(tmp_path, group_column="lable")
     (tmp_path / "labels.csv").write_text("path,split\n0.png,tset")
     with pytest.raises(UserError, match=r"split is 'tset': did you mean 'test'"):

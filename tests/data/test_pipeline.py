@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 
-from jaxssl import sharding
 from jaxssl.data import pipeline, records, source
+from jaxssl.training import sharding
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,12 @@ import numpy as np
 import pytest
 from absl import logging
 
-from jaxssl import checkpoint, experiment, metrics
-from jaxssl.data import folder, images, records, source
+from jaxssl.data import records, source
+from jaxssl.data.datasets import folder
+from jaxssl.data.io import images
 from jaxssl.errors import UserError
+from jaxssl.run import experiment
+from jaxssl.training import checkpoint, metrics
 from tests import tiny_config
 
 SIZE = 4
@@ -427,7 +430,7 @@ def test_an_experiment_on_records_ends_with_the_same_bytes(tmp_path):
         image[: 4 * (i % 2)] //= 2
         np.save(tmp_path / "in" / "ab"[i % 2] / f"{i}.npy", image)
     c = tiny_config.get_config()
-    c.data.name, c.data.dir, c.data.kw = "folder", str(tmp_path / "in"), {}
+    c.data.name, c.data.dir, c.data.options = "folder", str(tmp_path / "in"), {}
     c.data.cache_dir = str(tmp_path / "cache")
     c.transfer.protocols, c.pretrain.epochs = ("probe",), 1
     outcomes = []
@@ -480,7 +483,7 @@ from tests import tiny_config
 
 def get_config():
     c = tiny_config.get_config()
-    c.data.name, c.data.kw, c.data.image_size = "folder", ConfigDict(), 32
+    c.data.name, c.data.options, c.data.image_size = "folder", ConfigDict(), 32
     c.data.dir, c.data.cache_dir, c.data.memory_mib = "{tmp_path / "in"}", "{tmp_path / "cache"}", 64
     c.pretrain.batch_size, c.pretrain.epochs, c.pretrain.images_per_epoch = 64, 2, 6400
     c.transfer.protocols = ("probe",)

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from jaxssl import data
-from jaxssl.data import __main__ as verbs
-from jaxssl.data import audit
+from jaxssl.cli import data as verbs
+from jaxssl.data.audit import audit
 
 pytestmark = pytest.mark.slow
 
@@ -147,7 +147,7 @@ def test_what_is_prepared_counts_what_the_list_says(shared_data, tmp_path, case,
         size=16,
         on_bad_file="skip",
         nan="refuse",
-        kw={},
+        options={},
     )
     agrees(audit.source(loaded)["counts"], wanted)
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from jaxssl import main
-from jaxssl.errors import Preempted, SickRun, UserError
+from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
@@ -119,7 +119,7 @@ def test_it_asks_until_there_is_a_slice(tpu):
 
 def test_it_asks_no_more_than_tries_times(tpu):
     ended, calls = tpu(offers=[1, 1, 1], TRIES="2")
-    assert ended.returncode == Preempted.exit_code
+    assert ended.returncode == PreemptedError.exit_code
     assert verbs(calls) == ["create", "create"]
     assert "TRIES=2" in ended.stderr
 
@@ -152,7 +152,7 @@ def test_the_jobset_fits_its_slice_and_the_exit_codes(config_of):
     # Kubernetes heeds a podFailurePolicy of pods that it does not restart alone.
     assert pod["restartPolicy"] == "Never" and job["backoffLimit"] == 0
     (rule,) = job["podFailurePolicy"]["rules"]
-    assert rule["onExitCodes"]["values"] == [UserError.exit_code, SickRun.exit_code]
+    assert rule["onExitCodes"]["values"] == [UserError.exit_code, TrainingFailedError.exit_code]
     assert rule["onExitCodes"]["containerName"] == container["name"]
     (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
     assert mount["name"] == volume["name"]
@@ -163,7 +163,7 @@ def test_the_jobset_fits_its_slice_and_the_exit_codes(config_of):
 
 def test_the_sky_task_runs_a_config_and_recovers_from_preemption(tmp_path, config_of):
     task = yaml.safe_load((LAUNCH / "sky.yaml").read_text())
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [Preempted.exit_code]
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [PreemptedError.exit_code]
     (mounted,) = task["file_mounts"]
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import jax
 import pytest
+from planning import tpu
 
-from jaxssl import experiment, sharding, tpu, train
 from jaxssl.errors import UserError
+from jaxssl.run import experiment
+from jaxssl.training import loop, sharding
 from tests import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +54,7 @@ def describe(step, state, batch):
 
 @pytest.mark.slow
 def test_the_planned_steps_are_those_that_a_run_takes(tmp_path, monkeypatch):
-    config, taken, known, jit_step = tiny(), [], [], train.jit_step
+    config, taken, known, jit_step = tiny(), [], [], loop.jit_step
 
     def recording(*args):
         step = jit_step(*args)
@@ -66,7 +68,7 @@ def test_the_planned_steps_are_those_that_a_run_takes(tmp_path, monkeypatch):
         return first
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "jit_step", recording)
+        patched.setattr(loop, "jit_step", recording)
         experiment.run(config, tmp_path)
     mesh = sharding.make_mesh(2, 1)
     pretrain, transfer = plan.phases(config, plan.known_images(config.data, 0, 0))
@@ -229,7 +231,7 @@ compiler = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason
             (
                 "--config=configs/mae_brain_tumor.py",
                 "--config.model.name=vit_base",
-                "--config.model.kw.patch=16",
+                "--config.model.options.patch=16",
                 "--config.model.dtype=bfloat16",
                 "--config.data.image_size=224",
                 "--config.pretrain.batch_size=1024",

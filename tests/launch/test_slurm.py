@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.test_sweep import FAKE, sweep
+from tests.study.test_sweep import FAKE, sweep
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 

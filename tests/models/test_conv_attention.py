@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import models, objectives, preparation
+from jaxssl import models, objectives
 from jaxssl.errors import UserError
 from jaxssl.models import conv_attention
+from jaxssl.run import setup
 from tests import tiny_config
 from tests.models.test_vit import dense, layer_norm, positions, trained
 
@@ -167,12 +168,12 @@ def test_refuses_attributes_that_do_not_fit(options, message):
 
 def test_a_config_with_too_small_an_image_is_refused():
     c = tiny_config.get_config()
-    c.model.name, c.model.kw = "conv_attention", {"widths": [4, 8, 8], "heads": 2}
+    c.model.name, c.model.options = "conv_attention", {"widths": [4, 8, 8], "heads": 2}
     c.data.image_size = 8
-    assert preparation.make_encoder(c).widths == (4, 8, 8)
+    assert setup.make_encoder(c).widths == (4, 8, 8)
     c.data.image_size = 7
     with pytest.raises(UserError, match="image_size=7 is below the reach of conv_attention, 8"):
-        preparation.make_encoder(c)
+        setup.make_encoder(c)
 
 
 @pytest.mark.parametrize("name", ["byol", "inpaint", "rotation", "supervised"])

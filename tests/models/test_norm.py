@@ -38,7 +38,7 @@ def test_it_is_flax_batch_norm_of_one_view_after_the_other(shape, views):
     assert jax.tree.structure(ours.init(jax.random.key(1), x)) == jax.tree.structure(variables)
     variables["params"] = {"scale": jnp.arange(1.0, 6), "bias": jnp.arange(5.0)}
 
-    def one_by_one(params, x):
+    def predict_iter(params, x):
         state, out = variables["batch_stats"], []
         for view in deinterleave(x, views):
             y, new = flax.apply({"params": params, "batch_stats": state}, view, mutable=["batch_stats"])
@@ -52,7 +52,7 @@ def test_it_is_flax_batch_norm_of_one_view_after_the_other(shape, views):
         return weighed(y), (y, new["batch_stats"])
 
     found, expected = (
-        jax.jit(jax.grad(form, (0, 1), has_aux=True))(variables["params"], x) for form in (at_once, one_by_one)
+        jax.jit(jax.grad(form, (0, 1), has_aux=True))(variables["params"], x) for form in (at_once, predict_iter)
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected)
     _, (_, state) = expected
@@ -82,12 +82,12 @@ def test_views_in_one_pass_are_one_pass_a_view(name):
     @jax.jit
     def both(variables):
         out, new = encoder.apply(variables, interleave(views), train=True, views=2, mutable=["batch_stats"])
-        one_by_one, state = [], variables
+        predict_iter, state = [], variables
         for view in views:
             y, updated = encoder.apply(state, view, train=True, mutable=["batch_stats"])
             state = {**state, **updated}
-            one_by_one.append(y["pooled"])
-        return deinterleave(out["pooled"], 2), new, one_by_one, {k: state[k] for k in new}
+            predict_iter.append(y["pooled"])
+        return deinterleave(out["pooled"], 2), new, predict_iter, {k: state[k] for k in new}
 
     pooled, new, expected, state = both(variables)
     np.testing.assert_allclose(pooled, expected, rtol=1e-3, atol=1e-3)

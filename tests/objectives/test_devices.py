@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import objectives, sharding, trained
+from jaxssl import objectives
+from jaxssl.inference import trained
 from jaxssl.models import autoencoder, vit
+from jaxssl.training import sharding
 from tests import tiny
 
 MADE = {

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import checkpoint, experiment, trained
 from jaxssl.errors import UserError
+from jaxssl.inference import trained
 from jaxssl.objectives import distill
+from jaxssl.run import experiment
+from jaxssl.training import checkpoint
 from tests import tiny, tiny_config
 from tests.objectives import test_byol as oracle
 
@@ -142,12 +144,15 @@ def test_what_labels_taught_is_supervised_on_features_too(teacher, monkeypatch, 
 @pytest.mark.parametrize(
     ("kw", "message"),
     [
-        ({"teacher": ""}, r"pretrain.kw.teacher='' .* give the workdir of a finished run"),
-        ({"on": "maps"}, r"pretrain.kw.on='maps' .* 'features', 'logits'"),
-        ({"temperature": 0.0}, r"pretrain.kw.temperature=0.0"),
-        ({"on": "logits", "label_weight": 1.5}, r"pretrain.kw.label_weight=1.5 lies outside \[0, 1\]"),
-        ({"label_weight": 0.5}, r"pretrain.kw.label_weight=0.5 needs pretrain.kw.on='logits'"),
-        ({"on": "logits", "classes": 4}, r"pretrain.kw.teacher='there' tells 3 classes apart, and these images have 4"),
+        ({"teacher": ""}, r"pretrain.options.teacher='' .* give the workdir of a finished run"),
+        ({"on": "maps"}, r"pretrain.options.on='maps' .* 'features', 'logits'"),
+        ({"temperature": 0.0}, r"pretrain.options.temperature=0.0"),
+        ({"on": "logits", "label_weight": 1.5}, r"pretrain.options.label_weight=1.5 lies outside \[0, 1\]"),
+        ({"label_weight": 0.5}, r"pretrain.options.label_weight=0.5 needs pretrain.options.on='logits'"),
+        (
+            {"on": "logits", "classes": 4},
+            r"pretrain.options.teacher='there' tells 3 classes apart, and these images have 4",
+        ),
     ],
 )
 def test_options_that_cannot_work(teacher, kw, message):
@@ -157,13 +162,13 @@ def test_options_that_cannot_work(teacher, kw, message):
 
 def test_a_teacher_that_cannot_serve(teacher, monkeypatch):
     objective = distill.make(tiny.Encoder(), **KW)
-    with pytest.raises(UserError, match=r"pretrain.kw.teacher='there' takes .* channels=1, and .* channels=3"):
+    with pytest.raises(UserError, match=r"pretrain.options.teacher='there' takes .* channels=1, and .* channels=3"):
         objective.init(jax.random.key(0), {"views": (np.zeros((2, 2, 2, 3), np.float32),)})
     monkeypatch.setattr(trained, "load", lambda workdir, evaluation: teacher._replace(head=None))
-    with pytest.raises(UserError, match=r"pretrain.kw.evaluation='' is an encoder without a head"):
+    with pytest.raises(UserError, match=r"pretrain.options.evaluation='' is an encoder without a head"):
         distill.make(tiny.Encoder(), **KW, on="logits")
     monkeypatch.undo()
-    with pytest.raises(UserError, match=r"^pretrain.kw.teacher='there', .* there is not a folder"):
+    with pytest.raises(UserError, match=r"^pretrain.options.teacher='there', .* there is not a folder"):
         distill.make(tiny.Encoder(), **KW)
 
 
@@ -178,11 +183,11 @@ def taught(tmp_path_factory):
     experiment.run(c, folder / "teacher")
 
     c = tiny_config.get_config("distill")
-    c.model.kw.width = 2
+    c.model.options.width = 2
     c.pretrain.objective = "distill"
-    c.pretrain.kw.teacher = str(folder / "teacher")
-    c.pretrain.kw.evaluation = "finetune_random"
-    c.pretrain.kw.on = "logits"
+    c.pretrain.options.teacher = str(folder / "teacher")
+    c.pretrain.options.evaluation = "finetune_random"
+    c.pretrain.options.on = "logits"
     c.transfer.protocols = ("knn",)
     return c, folder / "student", experiment.run(c, folder / "student")
 
@@ -208,7 +213,9 @@ def test_a_student_that_goes_on_has_its_teacher_back(taught, tmp_path):
 def test_a_teacher_that_has_seen_the_test_images_is_refused(taught, tmp_path):
     c = taught[0].copy_and_resolve_references()
     c.seed = 1
-    with pytest.raises(UserError, match=r"pretrain.kw.teacher='.*teacher' has seen \d+ of the test images, such as"):
+    with pytest.raises(
+        UserError, match=r"pretrain.options.teacher='.*teacher' has seen \d+ of the test images, such as"
+    ):
         experiment.run(c, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -216,7 +223,7 @@ def test_a_teacher_that_has_seen_the_test_images_is_refused(taught, tmp_path):
 def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
     """As many of them, but not the same: what it calls the first is another thing."""
     c = taught[0].copy_and_resolve_references()
-    c.pretrain.kw.teacher = str(shutil.copytree(c.pretrain.kw.teacher, tmp_path / "teacher"))
+    c.pretrain.options.teacher = str(shutil.copytree(c.pretrain.options.teacher, tmp_path / "teacher"))
     results = json.loads((tmp_path / "teacher" / "results.json").read_text())
     classes = results["dataset"]["classes"]
     results["dataset"]["classes"] = [classes[1], classes[0], *classes[2:]]

@@ -206,5 +206,7 @@ def test_refuses_options_out_of_range(kw, message):
 
 @pytest.mark.parametrize(("side", "mend"), [(18, "16"), (4, "8"), (3, "8")])
 def test_refuses_images_that_do_not_divide_into_patches(side, mend):
-    with pytest.raises(UserError, match=rf"data\.image_size={side} .*model\.kw\.patch=4.*data\.image_size={mend} does"):
+    with pytest.raises(
+        UserError, match=rf"data\.image_size={side} .*model\.options\.patch=4.*data\.image_size={mend} does"
+    ):
         mae.make(ENCODER, **KW).init(jax.random.key(0), batch(side=side))

@@ -6,8 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl import losses
-from jaxssl.objectives import ntxent
+from jaxssl.objectives import losses, ntxent
 from tests import tiny
 
 

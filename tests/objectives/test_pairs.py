@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl import losses
 from jaxssl.errors import UserError
-from jaxssl.objectives import pairs
+from jaxssl.objectives import losses, pairs
 from tests import tiny
 
 LABEL = np.array([0, 0, 1, 2, 2, 2, -1, -1])
@@ -104,7 +103,7 @@ def test_only_pairs_from_labels_read_labels():
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(UserError, match=r"pretrain.kw.pairs_from='classes' is not known"):
+    with pytest.raises(UserError, match=r"pretrain.options.pairs_from='classes' is not known"):
         pairs.make(tiny.Encoder(), **KW, pairs_from="classes")
-    with pytest.raises(UserError, match=r"pretrain.kw.margin=3.0 lies outside"):
+    with pytest.raises(UserError, match=r"pretrain.options.margin=3.0 lies outside"):
         pairs.make(tiny.Encoder(), **KW, margin=3.0)

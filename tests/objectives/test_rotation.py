@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl import augment
+from jaxssl.augment import views as augment
 from jaxssl.errors import UserError
 from jaxssl.objectives import rotation
 from tests import tiny

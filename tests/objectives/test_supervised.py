@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from jaxssl import sharding
 from jaxssl.objectives import byol, supervised, with_online_probe
+from jaxssl.training import sharding
 from tests import tiny
 
 KW = {"classes": 3, "steps": 10}

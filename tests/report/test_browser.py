@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxssl import compare
 from jaxssl.report import page
+from jaxssl.study import compare
 from tests.report.test_report import HOSTILE, add_gallery, make
-from tests.test_compare import run as make_run
+from tests.study.test_compare import run as make_run
 
 pytestmark = pytest.mark.slow
 WIDTHS = (360, 1440)

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from jaxssl.cli.report import main
 from jaxssl.errors import UserError
-from jaxssl.evaluate import calibration, scores
+from jaxssl.evaluation import calibration, scores
 from jaxssl.report import figures, page, pictures, table, words
-from jaxssl.report.__main__ import main
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "wbr"}
 HOSTILE = ["<script>alert(1)</script>", '"><img src=x onerror=1>', "\u202eevil $\\frac{", "ab\x00c\ud800&amp;"]
@@ -78,7 +78,11 @@ def make(workdir, classes=("benign", "malign"), lift=1.5, protocols=("probe", "k
             )
             rows.append({"phase": "finetune_ssl", "step": step, "epoch": step // 4, "validation": 0.4 + step / 20})
     workdir.mkdir(parents=True, exist_ok=True)
-    config = {"config": {"seed": 0, "model": {"name": "resnet18", "kw": {}}}, "versions": {"jax": "1"}, "git": None}
+    config = {
+        "config": {"seed": 0, "model": {"name": "resnet18", "options": {}}},
+        "versions": {"jax": "1"},
+        "git": None,
+    }
     splits = {"test": sorted({line[1] for line in lines}), "fingerprint": "abc"}
     write = {"results": results, "config": config | {"devices": ["cpu:0"]}, "splits": splits}
     for name, content in write.items():

@@ -2,12 +2,12 @@
 
 import re
 
-from jaxssl import compare
+from jaxssl.cli.report import main
 from jaxssl.report import study, words
-from jaxssl.report.__main__ import main
+from jaxssl.study import compare
 from tests.report.test_report import HOSTILE, Page, check, make
-from tests.test_compare import LIFT
-from tests.test_compare import run as make_run
+from tests.study.test_compare import LIFT
+from tests.study.test_compare import run as make_run
 
 
 def written(folder):

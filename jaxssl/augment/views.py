@@ -1,0 +1,216 @@
+"""Augmentation on the device: (key, batch) -> batch with views, every image changed in its own way.
+
+Everything is written for the whole batch at once. The random numbers of an image depend on the key and on its place in
+the batch, not on the devices, so one device and eight see the same views.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import dm_pix as pix
+import jax
+import jax.numpy as jnp
+
+from jaxssl.augment import randaugment
+
+
+class Pixels(NamedTuple):
+    """What stored values mean, found on the training images.
+
+    Attributes:
+      low: becomes 0.
+      high: becomes 1.
+      mean: of each channel after that and after the stretch; becomes 0.
+      std: likewise; becomes 1.
+      asinh: strength of the stretch that lifts what is faint; 0 for none.
+    """
+
+    low: float
+    high: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    asinh: float = 0.0
+
+
+def to_unit(image: jax.Array, pixels: Pixels) -> jax.Array:
+    """Stored values (uint8, uint16 or float) -> float32, most of them in [0, 1].
+
+    With `pixels.asinh` = a these become asinh(a x) / asinh(a) (Lupton et al., 1999, AJ 118:1406; 2004, PASP 116:133).
+    """
+    x = (image.astype(jnp.float32) - pixels.low) / (pixels.high - pixels.low)
+    return jnp.arcsinh(pixels.asinh * x) / math.asinh(pixels.asinh) if pixels.asinh else x
+
+
+def standardise(image: jax.Array, pixels: Pixels) -> jax.Array:
+    return (image - jnp.asarray(pixels.mean)) / jnp.asarray(pixels.std)
+
+
+def plain(image: jax.Array, pixels: Pixels, size: int) -> jax.Array:
+    """[B, H, W, C] as stored -> [B, size, size, C] float32 standardised: what evaluation sees."""
+    x = to_unit(image, pixels)
+    if x.shape[1:3] != (size, size):
+        x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+    return standardise(x, pixels)
+
+
+def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tuple) -> jax.Array:
+    """A random part of each image, `area` of its pixels with sides at `ratio`, at size x size (Inception crop)."""
+    area_key, ratio_key, place_key = jax.random.split(key, 3)
+    side = jnp.asarray(x.shape[1:3], jnp.float32)
+    share = jax.random.uniform(area_key, (len(x),), minval=area[0], maxval=area[1])
+    log_ratio = jax.random.uniform(ratio_key, (len(x),), minval=jnp.log(ratio[0]), maxval=jnp.log(ratio[1]))
+    stretch = jnp.exp(jnp.stack([-log_ratio, log_ratio], -1) / 2)
+    crop = jnp.minimum(side * jnp.sqrt(share)[:, None] * stretch, side)
+    start = jax.random.uniform(place_key, (len(x), 2)) * (side - crop)
+    scale = size / crop
+
+    def one(image: jax.Array, scale: jax.Array, start: jax.Array) -> jax.Array:
+        shape = (size, size, image.shape[-1])
+        return jax.image.scale_and_translate(image, shape, (0, 1), scale, -start * scale, "linear", antialias=True)
+
+    return jax.vmap(one)(x, scale, start)
+
+
+def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
+    """[B, H, W, C] smoothed by `sigma` [B] pixels, as two matrix products; the kernel is rescaled at the border."""
+
+    def kernel(length: int) -> jax.Array:
+        place = jnp.arange(length, dtype=jnp.float32)
+        weight = jnp.exp(-((place[:, None] - place) ** 2) / (2 * sigma[:, None, None] ** 2))
+        return weight / weight.sum(-1, keepdims=True)
+
+    x = jnp.einsum("bih,bhwc->biwc", kernel(x.shape[1]), x)
+    return jnp.einsum("bjw,biwc->bijc", kernel(x.shape[2]), x)
+
+
+def jitter(
+    key: jax.Array, x: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
+) -> jax.Array:
+    """Brightness and contrast of any image; saturation and hue of three channels, which stay in [0, 1]."""
+    keys = jax.random.split(key, 4)
+
+    def factor(key: jax.Array, strength: float) -> jax.Array:
+        return jax.random.uniform(key, (len(x),), minval=max(0.0, 1 - strength), maxval=1 + strength)
+
+    x = x * factor(keys[0], brightness)[:, None, None, None]
+    x = jax.vmap(pix.adjust_contrast)(x, factor(keys[1], contrast))
+    if x.shape[-1] == 3:
+        x = jnp.clip(x, 0, 1)
+        if saturation:
+            x = jax.vmap(pix.adjust_saturation)(x, factor(keys[2], saturation))
+        if hue:
+            x = jax.vmap(pix.adjust_hue)(x, jax.random.uniform(keys[3], (len(x),), minval=-hue, maxval=hue))
+        x = jnp.clip(x, 0, 1)
+    return x
+
+
+def grey(x: jax.Array) -> jax.Array:
+    return jnp.broadcast_to(pix.rgb_to_grayscale(x), x.shape)
+
+
+def make(
+    pixels: Pixels,
+    *,
+    size: int,
+    views: int,
+    crop_area: tuple[float, float] = (1.0, 1.0),
+    crop_ratio: tuple[float, float] = (0.75, 4 / 3),
+    flip_horizontal: bool = False,
+    flip_vertical: bool = False,
+    rotate90: bool = False,
+    rotation: float = 0.0,
+    randaugment_operations: int = 0,
+    randaugment_magnitude: float = 9.0,
+    jitter_probability: float = 0.0,
+    brightness: float = 0.0,
+    contrast: float = 0.0,
+    saturation: float = 0.0,
+    hue: float = 0.0,
+    grey_probability: float = 0.0,
+    blur_probability: tuple[float, ...] = (0.0,),
+    blur_sigma: tuple[float, float] = (0.1, 2.0),
+    solarize_probability: tuple[float, ...] = (0.0,),
+    noise: float = 0.0,
+) -> Callable[[jax.Array, dict], dict]:
+    """(key, {"image": [B, H, W, C] as stored, ...}) -> the same with "views", each [B, size, size, C] standardised.
+
+    The order is that of BYOL (arXiv:2006.07733, appendix B), with what it lacks where it fits: crop, rotation, flips,
+    RandAugment, jitter, grey, blur, solarize, noise. An option that is 0 or False costs nothing.
+
+    Args:
+      pixels: scaling of the stored values.
+      size: side of the views in pixels.
+      views: how many.
+      crop_area: smallest and largest share of the image that a view shows; (1, 1) takes the whole image.
+      crop_ratio: smallest and largest ratio of the sides of that part.
+      flip_horizontal: with probability 1/2.
+      flip_vertical: with probability 1/2.
+      rotate90: by a random multiple of 90 degrees.
+      rotation: largest angle in degrees, drawn from +- this for each image; 180 is any angle. Bilinear, about the
+        centre. The image goes on beyond its border as its reflection: no black corners give the angle away.
+      randaugment_operations: of RandAugment, one after the other (N of arXiv:1909.13719); 0 for none. They clip the
+        image to [0, 1], and some round it to 8 bits.
+      randaugment_magnitude: strength of those operations, 0 to 10 (M).
+      jitter_probability: of changing brightness, contrast, saturation and hue.
+      brightness: factor drawn from 1 +- this.
+      contrast: factor drawn from 1 +- this.
+      saturation: factor drawn from 1 +- this, for three channels.
+      hue: shift drawn from +- this, as a share of the colour circle, for three channels.
+      grey_probability: of dropping colour, for three channels.
+      blur_probability: of a Gaussian blur; one number for all views or one a view.
+      blur_sigma: smallest and largest, in pixels of the view.
+      solarize_probability: of inverting what is above 0.5; one number for all views or one a view.
+      noise: largest standard deviation of Gaussian noise, drawn for each image, as a share of the range of the
+        view itself (its largest value less its smallest, over all channels), so that faint images are not drowned.
+    """
+    crops = tuple(crop_area) != (1.0, 1.0)
+
+    def sometimes(key: jax.Array, probability: float, changed: jax.Array, x: jax.Array) -> jax.Array:
+        chosen = jax.random.bernoulli(key, probability, (len(x), 1, 1, 1))
+        return jnp.where(chosen, changed, x)
+
+    def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
+        keys = iter(jax.random.split(key, 14))
+        # Keys of their own, so that these two change no draw of the others.
+        rotation_key, randaugment_key = (jax.random.fold_in(key, number) for number in (14, 15))
+        blur, solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
+        colour = x.shape[-1] == 3
+        if crops:
+            x = resized_crop(next(keys), x, size, crop_area, crop_ratio)
+        elif x.shape[1:3] != (size, size):
+            x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+        if rotation:
+            angle = jax.random.uniform(rotation_key, (len(x),), minval=-rotation, maxval=rotation)
+            x = randaugment.rotate(x, jnp.radians(angle))
+        if flip_horizontal or rotate90:
+            x = sometimes(next(keys), 0.5, x[:, :, ::-1], x)
+        if flip_vertical or rotate90:
+            x = sometimes(next(keys), 0.5, x[:, ::-1], x)
+        if rotate90:
+            # With both flips, a transposition half of the time gives each of the eight symmetries of the square.
+            x = sometimes(next(keys), 0.5, x.swapaxes(1, 2), x)
+        if randaugment_operations:
+            x = randaugment.randaugment(randaugment_key, x, randaugment_operations, randaugment_magnitude)
+        if jitter_probability:
+            strengths = (brightness, contrast, saturation, hue)
+            x = sometimes(next(keys), jitter_probability, jitter(next(keys), x, *strengths), x)
+        if grey_probability and colour:
+            x = sometimes(next(keys), grey_probability, grey(x), x)
+        if blur:
+            low, high = blur_sigma
+            sigma = jax.random.uniform(next(keys), (len(x),), minval=low, maxval=high)
+            x = sometimes(next(keys), blur, gaussian_blur(x, sigma), x)
+        if solarize:
+            x = sometimes(next(keys), solarize, pix.solarize(x, 0.5), x)
+        if noise:
+            extent = x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True)
+            deviation = extent * jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
+            x = x + deviation * jax.random.normal(next(keys), x.shape)
+        return standardise(x, pixels)
+
+    def augment(key: jax.Array, batch: dict) -> dict:
+        image = to_unit(batch["image"], pixels)
+        return batch | {"views": tuple(view(jax.random.fold_in(key, i), image, i) for i in range(views))}
+
+    return augment

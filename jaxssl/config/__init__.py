@@ -1,0 +1,1 @@
+"""Configuration: fields, checks and presets."""

@@ -1,0 +1,241 @@
+"""Settings that several configs share, as changes of `config.base()`: what a project did, and what fits two cores."""
+
+from ml_collections import ConfigDict
+
+
+def simclr(c: ConfigDict) -> None:
+    """A student project's SimCLR for accelerators: ResNet-50 at 224 px, Adam 1e-3, 200 epochs; for all its datasets.
+
+    What was wrong there is mended: all arms share split, batches, epochs and augmentation; the epoch of the fine-tuning
+    is chosen on validation; its rate is 1e-4, not 1e-5, for the sake of the random arm; and batch norm is not fixed in
+    it, since random weights have no statistics worth keeping.
+    """
+    c.data.image_size = 224
+    c.data.stored_size = 256
+    c.model.name = "resnet50"
+    c.model.dtype = "bfloat16"
+    c.pretrain.objective = "ntxent"
+    c.pretrain.options.hidden = 2048
+    c.pretrain.options.projection = 128
+    c.pretrain.options.temperature = 0.1
+    c.pretrain.epochs = 200
+    c.pretrain.batch_size = 160
+    o = c.pretrain.optimizer
+    o.name = "adam"
+    o.learning_rate = 1e-3
+    o.weight_decay = 1e-6
+    o.warmup_epochs = 10
+    a = c.pretrain.augment
+    a.crop_area = (0.08, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast, a.saturation, a.hue = 0.8, 0.8, 0.8, 0.2
+    a.grey_probability = 0.2
+    a.blur_probability = (0.5,)
+    c.transfer.epochs = 100
+    c.transfer.freeze_epochs = 10
+    c.transfer.optimizer.name = "adam"
+    c.transfer.optimizer.learning_rate = 1e-4
+    c.transfer.augment.crop_area = (0.5, 1.0)
+    c.transfer.augment.flip_horizontal = True
+
+
+def simclr_on_two_cores(c: ConfigDict) -> None:
+    """After `simclr`: small images, network and batches; colour, which tells tissues apart, is changed little."""
+    two_cores(c)
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.temperature = 0.2
+    c.pretrain.batch_size = 256
+    c.pretrain.optimizer.name = "adamw"
+    c.pretrain.optimizer.weight_decay = 1e-4
+
+
+def byol(c: ConfigDict) -> None:
+    """A student project's BYOL, which it trained for 50 epochs in batches of 64 with Adam 3e-4.
+
+    There the moving average was never updated, and an untrained head was scored: here it moves, its share from 0.99 to
+    1, and the arms are scored by a probe, by neighbours and by fine-tuning.
+    """
+    c.data.image_size = 224
+    c.data.stored_size = 256
+    c.model.name = "resnet18"
+    c.model.dtype = "bfloat16"
+    c.pretrain.objective = "byol"
+    c.pretrain.options.hidden = 4096
+    c.pretrain.options.projection = 256
+    c.pretrain.options.ema = 0.99
+    c.pretrain.epochs = 50
+    c.pretrain.batch_size = 64
+    o = c.pretrain.optimizer
+    o.name = "adam"
+    o.learning_rate = 3e-4
+    o.weight_decay = 1e-6
+    o.warmup_epochs = 5
+    a = c.pretrain.augment
+    a.crop_area = (0.2, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.2, 0.1
+    a.grey_probability = 0.2
+    a.blur_probability = (1.0, 0.1)
+    a.solarize_probability = (0.0, 0.2)
+    c.transfer.epochs = 50
+    c.transfer.optimizer.learning_rate = 1e-4
+    c.transfer.augment.crop_area = (0.5, 1.0)
+    c.transfer.augment.flip_horizontal = True
+
+
+def byol_on_two_cores(c: ConfigDict) -> None:
+    """After `byol`: small images and network, and LARS, with which a few epochs go furthest."""
+    two_cores(c)
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.options.ema = 0.98
+    c.pretrain.batch_size = 64
+    o = c.pretrain.optimizer
+    o.name = "lars"
+    o.learning_rate = 1.0
+    o.weight_decay = 1.5e-6
+    c.pretrain.augment.solarize_probability = (0.0,)
+
+
+def two_cores(c: ConfigDict) -> None:
+    """ResNet-18 of 16 channels at 64 px, and no more than 7,000 images in each of ten epochs."""
+    c.data.image_size = 64
+    c.data.stored_size = 0
+    c.model.name = "resnet18"
+    c.model.dtype = "float32"
+    c.model.options.width = 16
+    c.pretrain.epochs = 10
+    c.pretrain.images_per_epoch = 7000
+    c.pretrain.optimizer.warmup_epochs = 1
+    a = c.pretrain.augment
+    a.crop_area = (0.3, 1.0)
+    for change, most in (("brightness", 0.4), ("contrast", 0.4), ("saturation", 0.2), ("hue", 0.02)):
+        a[change] = min(a[change], most)
+    a.grey_probability = 0.0
+    a.blur_probability = (0.0,)
+    c.transfer.epochs = 10
+    c.transfer.images_per_epoch = 7000
+    c.transfer.freeze_epochs = 0
+    c.transfer.optimizer.name = "adamw"
+    c.transfer.optimizer.learning_rate = 1e-3
+
+
+def one_channel(c: ConfigDict) -> None:
+    """Without changes of colour, of which one channel has none."""
+    a = c.pretrain.augment
+    a.saturation = a.hue = a.grey_probability = 0.0
+
+
+def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
+    """Gravitational lenses of 64 px in three classes of dark substructure, made in seconds.
+
+    Substructure holds 20 % of the lens' mass, far more than nature gives it, so that a small network can learn it in
+    minutes; with 2 % it stays at chance.
+    """
+    c.data.name = "lenses"
+    c.data.image_size = 64
+    c.data.options = ConfigDict({"images_per_class": images_per_class, "substructure": 0.2})
+
+
+def brain_tumor(c: ConfigDict) -> None:
+    """A student project's slices of brain MRI at 96 px, convolutional autoencoder, Adam 1e-3, batches of 32, 20 epochs.
+
+    Its splits by slice had patients on both sides: they are by patient here. A frozen encoder below a small head is the
+    probe; fine-tuning is added.
+    """
+    c.data.name = "brain_tumor"
+    c.data.image_size = 96
+    c.model.name = "autoencoder"
+    c.pretrain.epochs = 20
+    c.pretrain.batch_size = 32
+    c.pretrain.optimizer.name = "adam"
+    c.pretrain.optimizer.weight_decay = 0.0
+    c.transfer.epochs = 10
+    c.transfer.batch_size = 32
+    c.transfer.optimizer.name = "adam"
+    c.transfer.optimizer.weight_decay = 0.0
+    c.transfer.augment.crop_area = (0.6, 1.0)
+    c.transfer.augment.flip_horizontal = True
+
+
+def brain_tumor_on_two_cores(c: ConfigDict) -> None:
+    """After `brain_tumor`: 64 px, and half as many channels."""
+    c.data.image_size = 64
+    c.model.options.widths = (16, 32, 64, 64)
+
+
+def lens_views(c: ConfigDict, dataset: str) -> None:
+    """Student projects on gravitational lenses, which contrast an image with one changed version of itself.
+
+    Batches of 64; scored on images that neither pretraining nor the classifier has seen, which it was not there.
+    """
+    c.data.name = dataset
+    c.data.image_size = 150
+    c.model.name = "resnet18"
+    c.pretrain.objective = "ntxent"
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.batch_size = 64
+    c.transfer.epochs = 20
+    c.transfer.batch_size = 64
+    c.transfer.optimizer.name = "adam"
+    c.transfer.optimizer.learning_rate = 1e-4
+    c.transfer.augment.rotate90 = True
+
+
+def lens_views_on_two_cores(c: ConfigDict) -> None:
+    """After `lens_views`: simulated lenses, which need no download, in a ResNet-18 of 16 channels, six epochs."""
+    simulated_lenses(c, images_per_class=1000)
+    c.model.options.width = 16
+    c.pretrain.epochs = 6
+    c.transfer.epochs = 6
+    c.transfer.optimizer.learning_rate = 1e-3
+
+
+def mae(c: ConfigDict, patch: int) -> None:
+    """MAE's settings for a ViT-Ti: AdamW 6e-4 with a decay of 0.05, 20 epochs of warm-up, 5 in the fine-tuning."""
+    c.model.name = "vit_tiny"
+    c.model.options.patch = patch
+    c.pretrain.objective = "mae"
+    c.pretrain.options.mask_ratio = 0.75
+    o = c.pretrain.optimizer
+    o.learning_rate = 6e-4
+    o.weight_decay = 0.05
+    o.warmup_epochs = 20
+    o = c.transfer.optimizer
+    o.learning_rate = 5e-4
+    o.weight_decay = 0.05
+    o.warmup_epochs = 5
+
+
+def mae_on_two_cores(c: ConfigDict) -> None:
+    """After `mae`: fewer epochs."""
+    c.pretrain.epochs = 20
+    c.pretrain.optimizer.warmup_epochs = 2
+    c.transfer.epochs = 6
+    c.transfer.optimizer.warmup_epochs = 1
+
+
+def cifar(c: ConfigDict) -> None:
+    """What two libraries are compared on: CIFAR-10 images, a ResNet-18 of 16 channels, four epochs of Adam 1e-3."""
+    c.data.name = "folder"
+    c.data.dir = "data/cifar10"
+    c.data.image_size = 32
+    c.model.name = "resnet18"
+    c.model.stem = "small"
+    c.model.options.width = 16
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.epochs = 4
+    c.pretrain.batch_size = 64
+    c.pretrain.optimizer.name = "adam"
+    c.pretrain.optimizer.weight_decay = 1e-6
+    a = c.pretrain.augment
+    a.crop_area = (0.2, 1.0)
+    a.flip_horizontal = True
+    a.jitter_probability = 0.8
+    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.4, 0.1
+    a.grey_probability = 0.2
+    c.transfer.protocols = ("probe", "knn")

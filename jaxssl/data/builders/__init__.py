@@ -1,1 +1,0 @@
-"""One file a public dataset: a TFDS builder and `load`, found by its module name."""

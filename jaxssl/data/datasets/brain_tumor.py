@@ -1,0 +1,134 @@
+"""Brain tumour MRI (Cheng et al. 2015, PLoS ONE 10(10):e0140381): 3,064 contrast-enhanced T1 slices, 3 tumours.
+
+The download is four archives of 766 MATLAB v7.3 (HDF5) files `<n>.mat` each, and `cvind.mat`; where they lie does not
+matter. In the group `cjdata` of a file, `label` is 1 to 3 in the order of the classes, `PID` the patient, and `image`
+int16, stored transposed: here [H, W, 1] float32 the right way round, most of them 512 x 512. An image's group is its
+patient, of whom there are 233, and there is no official split. `cvind.mat` holds the part, 1 to 5, of the authors'
+patient-wise cross-validation for each file in the order of their numbers: with it, `data.folds=5` uses these parts.
+
+Copies as JPEG have lost the patient, and neighbouring slices of one patient are nearly the same image: such a copy is
+for the dataset `folder`, which takes the groups for unknown. So are they taken here where all files have the same PID.
+"""
+
+import math
+from pathlib import Path
+
+import h5py
+import numpy as np
+from absl import logging
+
+from jaxssl.data import source
+from jaxssl.data.datasets import prepared
+from jaxssl.errors import UserError
+
+SLICES = 3064
+
+
+def read(example: prepared.Example) -> np.ndarray:
+    """The slice as [H, W] float32."""
+    with h5py.File(example.path) as opened:
+        _label_and_patient(opened)
+        return opened["cjdata/image"][()].T.astype(np.float32)
+
+
+DATASET = prepared.Dataset(
+    name="brain_tumor",
+    title="slices of contrast-enhanced T1-weighted MRI with a brain tumour",
+    classes=("meningioma", "glioma", "pituitary"),
+    images=3064,
+    group="patient",
+    license="CC BY 4.0",
+    homepage="https://doi.org/10.6084/m9.figshare.1512427.v5",
+    download="brain_tumor_dataset from figshare 1512427 v5 (https://doi.org/10.6084/m9.figshare.1512427.v5)",
+    citation="""@article{cheng2015brain,
+  author = {Cheng, Jun and Huang, Wei and Cao, Shuangliang and Yang, Ru and Yang, Wei and Yun, Zhaoqiang and
+    Wang, Zhijian and Feng, Qianjin},
+  title = {Enhanced Performance of Brain Tumor Classification via Tumor Region Augmentation and Partition},
+  journal = {PLoS ONE}, volume = {10}, number = {10}, pages = {e0140381}, year = {2015},
+  doi = {10.1371/journal.pone.0140381}
+}""",
+    read=read,
+    dtype="float32",
+    checksums=(
+        ("brainTumorDataPublic_1-766.zip", "74b949ad33f042e6e103523091cd1428"),
+        ("brainTumorDataPublic_767-1532.zip", "7e8a875500d2c8a346f270538e29890e"),
+        ("brainTumorDataPublic_1533-2298.zip", "8227bf6080cb71f15a88be8d25c79ae7"),
+        ("brainTumorDataPublic_2299-3064.zip", "b378a80d6174e5317d59eb28430c6652"),
+    ),
+)
+
+
+def examples(download: prepared.Download) -> list[prepared.Example]:
+    """The slices with their labels and patients; one whose file is broken has neither, and reading it will say why."""
+    files = prepared.image_files(download, extensions=(".mat",))
+    slices = {number: path for number, path in files.items() if number.isdecimal()}
+    if not slices:
+        if prepared.image_files(download):
+            raise UserError(
+                f"data.manual_dir={download.root} holds no <n>.mat but images, a copy that has lost the patients: set "
+                f"data.name to 'folder' and data.dir to its class folders, or download {DATASET.download}"
+            )
+        raise prepared.missing(download, "<n>.mat")
+    if len(slices) < SLICES:
+        logging.warning("%s holds %d of the %d slices", download.root, len(slices), SLICES)
+    folds = _folds(download)
+    return [_example(number, path)._replace(fold=folds.get(number)) for number, path in slices.items()]
+
+
+def _folds(download: prepared.Download) -> dict[str, int]:
+    """By number of the file, from 0 on; empty where `cvind.mat` is missing."""
+    path = prepared.image_files(download, extensions=(".mat",)).get("cvind")
+    if path is None:
+        return {}
+    try:
+        with h5py.File(path) as opened:
+            parts = opened["cvind"][()].ravel()
+    # HDF5 raises many kinds at a broken file.
+    except Exception as error:
+        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}: download it again") from error
+    if len(parts) != SLICES or set(parts.tolist()) != set(range(1, 6)):
+        raise UserError(f"{path} does not hold a part from 1 to 5 for each of {SLICES} slices: download it again")
+    return {str(i): int(part) - 1 for i, part in enumerate(parts, 1)}
+
+
+def load(
+    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
+) -> source.Source:
+    """Loads the slices; ids are the numbers of their files. See `prepared.load`."""
+    loaded = prepared.load(
+        DATASET,
+        examples,
+        manual_dir=manual_dir,
+        cache_dir=cache_dir,
+        size=size,
+        on_bad_file=on_bad_file,
+        memory_mib=memory_mib,
+    )
+    if len(np.unique(loaded.groups)) > 1:
+        return loaded
+    logging.warning(
+        "%s: all %d slices have the PID '%s': patients are unknown, and one can be on two sides of a split",
+        manual_dir,
+        len(loaded.ids),
+        loaded.groups[0],
+    )
+    return source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
+
+
+def _example(number: str, path: Path) -> prepared.Example:
+    try:
+        with h5py.File(path) as opened:
+            return prepared.Example(number, path, *_label_and_patient(opened))
+    # As in reading images: HDF5 raises many kinds at a broken file, and one must not hide the others.
+    except Exception:
+        return prepared.Example(number, path, None, number)
+
+
+def _label_and_patient(opened: h5py.File) -> tuple[str, str]:
+    label = opened["cjdata/label"][()].item()
+    if label not in (1, 2, 3):
+        raise ValueError(f"label {label} is not 1, 2 or 3")
+    patient = opened["cjdata/PID"][()].astype("<u2").tobytes().decode("utf-16-le").strip("\0 ")
+    if not patient:
+        raise ValueError("the PID is empty")
+    return DATASET.classes[int(label) - 1], patient

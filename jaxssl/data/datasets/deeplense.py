@@ -1,0 +1,106 @@
+"""DeepLense (ML4SCI; Alexander et al. 2020, ApJ 893:15): simulated strong lenses by the substructure of dark matter.
+
+Four parts, each a download of its own, `data.options.part`:
+
+| part | folders | classes | images of a class |
+|---|---|---|---|
+| common_test | `train`, `val` | no, sphere, vort | 10,000 and 2,500 of 150 x 150 in [0, 1] |
+| model_i | `Model_I`, `Model_I_test` | axion, cdm, no_sub | about 30,000 and 5,000 of 150 x 150 |
+| model_ii | `Model_II`, `Model_II_test` | the same | about 30,000 and 5,000 of 64 x 64 |
+| model_iii | `Model_III`, `Model_III_test` | the same | about 30,000 and 5,000 of 64 x 64 |
+
+In each folder is one for each class, with the images as npy. The second folder is the official test set, also where it
+is called `val`, and validation images are split off from the first. A model without its second folder has no official
+split. Files of `axion` hold the image and the mass of the axion as an array of objects: `jaxssl.safe_pickle` reads
+them without running code, and the mass is left out. Images are float32. Nothing tells which share a source galaxy, so
+that each is a group of its own.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from jaxssl import safe_pickle
+from jaxssl.data import source
+from jaxssl.data.datasets import prepared
+from jaxssl.errors import UserError, did_you_mean
+
+_SUBSTRUCTURE = ("axion", "cdm", "no_sub")
+# The folders of the training and test images, and the classes.
+PARTS = {
+    "common_test": ("train", "val", ("no", "sphere", "vort")),
+    "model_i": ("Model_I", "Model_I_test", _SUBSTRUCTURE),
+    "model_ii": ("Model_II", "Model_II_test", _SUBSTRUCTURE),
+    "model_iii": ("Model_III", "Model_III_test", _SUBSTRUCTURE),
+}
+
+
+def read(example: prepared.Example) -> np.ndarray:
+    """The image as [1, H, W] or [H, W] of the file's dtype, without the mass."""
+    array = safe_pickle.load(example.path)
+    if array.dtype.kind != "O":
+        return array
+    if array.shape != (2,) or np.ndim(array[1]):
+        raise ValueError(f"an array of objects of shape {array.shape}, not an image and a mass")
+    return array[0]
+
+
+DATASET = prepared.Dataset(
+    name="deeplense",
+    title="simulated images of strong gravitational lenses",
+    classes=PARTS["common_test"][2],
+    group="",
+    license="not stated",
+    homepage="https://github.com/ML4SCI/DeepLense",
+    download=(
+        "the DeepLense images (links for models I to III at https://github.com/mwt5345/DeepLenseSim, common test I at "
+        "https://drive.google.com/file/d/1ZEyNMEO43u3qhJAwJeBZxFBEYc_pVYZQ)"
+    ),
+    citation="""@article{alexander2020deep,
+  author = {Alexander, Stephon and Gleyzer, Sergei and McDonough, Evan and Toomey, Michael W. and Usai, Emanuele},
+  title = {Deep Learning the Morphology of Dark Matter Substructure},
+  journal = {The Astrophysical Journal}, volume = {893}, number = {1}, pages = {15}, year = {2020},
+  doi = {10.3847/1538-4357/ab7925}
+}""",
+    read=read,
+    dtype="float32",
+)
+
+
+def examples(download: prepared.Download, part: str = "common_test") -> list[prepared.Example]:
+    """The files of one part."""
+    train, test, classes = PARTS[part]
+    optional = () if part == "common_test" else (test,)
+    found = prepared.class_folders(download, (train, test), classes, optional=optional, extensions=(".npy",))
+    return [
+        prepared.Example(f"{side}/{name}/{path.stem}", path, name, split="test" if side == test else "train")
+        for side, name, path in found
+    ]
+
+
+def load(
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    nan: str = "refuse",
+    memory_mib: float = math.inf,
+    part: str = "common_test",
+) -> source.Source:
+    """Loads one part; ids are such as "train/no/1". See `prepared.load`."""
+    if part not in PARTS:
+        raise UserError(
+            f"data.options.part is '{part}': {did_you_mean(str(part), PARTS)}it must be one of {', '.join(PARTS)}"
+        )
+    return prepared.load(
+        DATASET._replace(classes=PARTS[part][2]),
+        functools.partial(examples, part=part),
+        manual_dir=manual_dir,
+        cache_dir=cache_dir,
+        size=size,
+        on_bad_file=on_bad_file,
+        nan=nan,
+        memory_mib=memory_mib,
+    )

@@ -1,0 +1,38 @@
+"""Head CT, haemorrhage: 200 slices, one a patient, half of them with a haemorrhage, as Kaggle gives them.
+
+The download holds `labels.csv` with the columns `id`, a number, and ` hemorrhage`, and the images `head_ct/000.png` to
+`199.png`, in one or two folders of that name. There is no official split. Sizes and modes differ: all become RGB.
+"""
+
+import functools
+
+from jaxssl.data.datasets import prepared
+
+DATASET = prepared.Dataset(
+    name="head_ct",
+    title="slices of head CT with and without haemorrhage",
+    classes=("normal", "hemorrhage"),
+    images=200,
+    group="patient",
+    license="CC0",
+    homepage="https://www.kaggle.com/datasets/felipekitamura/head-ct-hemorrhage",
+    download="felipekitamura/head-ct-hemorrhage from Kaggle",
+    citation="""@misc{kitamura2018head,
+  author = {Kitamura, Felipe}, title = {Head {CT}: hemorrhage}, howpublished = {Kaggle}, year = {2018},
+  doi = {10.34740/KAGGLE/DSV/152137}
+}""",
+)
+
+
+def examples(download: prepared.Download) -> list[prepared.Example]:
+    """The rows of the table; the id of the first is 000."""
+    places = prepared.image_files(download, "head_ct")
+    known = dict(zip(("0", "1"), DATASET.classes, strict=True))
+    found = []
+    for place, row in prepared.table(prepared.find(download, "labels.csv"), ("id", "hemorrhage")):
+        name = row["id"].zfill(3)
+        found.append(prepared.Example(name, places.get(name), prepared.pick(place, row, "hemorrhage", known), name))
+    return found
+
+
+load = functools.partial(prepared.load, DATASET, examples)

@@ -1,0 +1,98 @@
+"""Real lenses of DeepLense (ML4SCI): observed galaxies, lens or not, in one band or three.
+
+`data.options.bands` tells the two downloads apart:
+
+| bands | files | images |
+|---|---|---|
+| 1 | `<n>_hst.npy` (lens, 152) and `nl_<n>_hst.npy` (not a lens, 63) | 334 x 334, Hubble |
+| 3 | `lenses/*.npy` and `nonlenses/*.npy`, or these with `train_` and `test_` before | 3 x H x W in g, r, i |
+
+Sizes in three bands vary a little; folders with `train_` and `test_` are the official split. Images are float32 in the
+values of the files. Of those in one band, 20 (12 lenses, 8 others) hold NaN, which stops unless `data.nan` says what
+to put there. The downloads do not tell which images show the same object.
+"""
+
+import functools
+import math
+import re
+
+import numpy as np
+
+from jaxssl.data import source
+from jaxssl.data.datasets import prepared
+from jaxssl.data.io import images
+from jaxssl.errors import UserError
+
+_FILES = {
+    1: re.compile(r"(?:^|/)(?P<id>(?P<non>nl_)?\d+_hst)\.npy$", re.IGNORECASE),
+    3: re.compile(r"(?:^|/)(?P<id>(?:(?P<side>train|test)_)?(?P<non>non)?lenses/[^/]+)\.npy$", re.IGNORECASE),
+}
+_WANTED = {(1, "lens"): "<n>_hst.npy", (1, "not_lens"): "nl_<n>_hst.npy"}
+_WANTED |= {(3, "lens"): "lenses/*.npy", (3, "not_lens"): "nonlenses/*.npy"}
+
+
+def read(example: prepared.Example, bands: int) -> np.ndarray:
+    """[H, W, bands] float32."""
+    image = images.read(example.path)
+    if image.shape[-1] != bands:
+        raise ValueError(f"has {image.shape[-1]} bands, not {bands} as data.options.bands")
+    return image
+
+
+DATASET = prepared.Dataset(
+    name="real_lenses",
+    title="observed galaxies that are strong gravitational lenses or not",
+    classes=("not_lens", "lens"),
+    group="",
+    license="not stated",
+    homepage="https://github.com/ML4SCI/DeepLense",
+    download=(
+        "the DeepLense real lenses (one band: real_hst, as https://github.com/ML4SCI/DeepLense tells; three bands: "
+        "https://drive.google.com/file/d/1doUhVoq1-c9pamZVLpvjW1YRDMkKO1Q5)"
+    ),
+    citation="""@misc{deeplense,
+  author = {{ML4SCI}}, title = {{DeepLense}}, howpublished = {\\url{https://github.com/ML4SCI/DeepLense}}
+}""",
+    read=functools.partial(read, bands=1),
+    dtype="float32",
+)
+
+
+def examples(download: prepared.Download, bands: int = 1) -> list[prepared.Example]:
+    """The images of one of the two downloads; a file that lies there twice is taken once."""
+    found = {}
+    for file in download.files:
+        named = _FILES[bands].search(file)
+        if named:
+            name, label = named["id"], "not_lens" if named["non"] else "lens"
+            side = (named.groupdict().get("side") or "train").lower()
+            found.setdefault(name, prepared.Example(name, download.root / file, label, split=side))
+    for label in DATASET.classes:
+        if all(example.label != label for example in found.values()):
+            raise prepared.missing(download, _WANTED[bands, label])
+    return list(found.values())
+
+
+def load(
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    nan: str = "refuse",
+    memory_mib: float = math.inf,
+    bands: int = 1,
+) -> source.Source:
+    """Loads the images in one band or three; ids are such as "12_hst" or "lenses/12". See `prepared.load`."""
+    if bands not in _FILES:
+        raise UserError(f"data.options.bands is {bands!r}: it must be 1 or 3")
+    return prepared.load(
+        DATASET._replace(read=functools.partial(read, bands=bands)),
+        functools.partial(examples, bands=bands),
+        manual_dir=manual_dir,
+        cache_dir=cache_dir,
+        size=size,
+        on_bad_file=on_bad_file,
+        nan=nan,
+        memory_mib=memory_mib,
+    )

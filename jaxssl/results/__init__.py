@@ -1,0 +1,1 @@
+"""What runs and studies leave: file formats, predictions and verdicts."""

@@ -1,0 +1,1 @@
+"""Weights of other libraries: layouts, files, notes of origin."""

@@ -1,0 +1,114 @@
+"""npz archives in the layout of MedMNIST and without a split."""
+
+import numpy as np
+import pytest
+
+from jaxssl.data.datasets import npz
+from jaxssl.data.source import UNLABELLED
+from jaxssl.errors import UserError
+
+RNG = np.random.default_rng(0)
+
+
+def noise(*shape):
+    return RNG.integers(0, 256, shape).astype(np.uint8)
+
+
+def medmnist(**other):
+    arrays = {}
+    for side, n in (("train", 5), ("val", 2), ("test", 3)):
+        arrays[f"{side}_images"] = noise(n, 28, 28)
+        arrays[f"{side}_labels"] = (np.arange(n) % 2).astype(np.uint8)[:, None]
+    return arrays | other
+
+
+def save(tmp_path, arrays):
+    np.savez(tmp_path / "x.npz", **arrays)
+    return str(tmp_path / "x.npz")
+
+
+def test_medmnist_layout(tmp_path):
+    arrays = medmnist()
+    got = npz.load(dir=save(tmp_path, arrays), size=28)
+    assert got.images.dtype == np.uint8 and got.images.shape == (10, 28, 28, 1)
+    for side, official in (("train", "train"), ("val", "validation"), ("test", "test")):
+        rows = np.flatnonzero(got.official == official)
+        assert (got.images[rows, ..., 0] == arrays[f"{side}_images"]).all()
+        assert (got.labels[rows] == arrays[f"{side}_labels"][:, 0]).all()
+        assert got.ids[rows].tolist() == [f"{side}/{i:04d}" for i in range(len(rows))]
+    assert got.classes == ("0", "1") and not got.groups_known
+
+
+def test_plain_layout_with_and_without_labels(tmp_path):
+    images, labels = noise(4, 9, 9, 3), np.array([2, 0, 1, 0])
+    got = npz.load(dir=save(tmp_path, {"images": images, "labels": labels}), size=9, classes=("a", "b", "c"))
+    assert (got.images == images).all() and got.labels.tolist() == [2, 0, 1, 0] and got.classes == ("a", "b", "c")
+    assert got.official is None and got.ids[3] == "images/0003"
+    bare = npz.load(dir=save(tmp_path, {"images": images}), size=9)
+    assert bare.classes == () and (bare.labels == UNLABELLED).all()
+    assert bare.fingerprint != got.fingerprint
+
+
+def test_resized_only_where_the_size_differs(tmp_path):
+    images = np.full((2, 28, 28), 40001, np.uint16)
+    got = npz.load(dir=save(tmp_path, {"images": images, "labels": [0, 1]}), size=20)
+    assert got.images.shape == (2, 20, 20, 1) and got.images.dtype == np.uint16 and (got.images == 40001).all()
+
+
+def test_nan(tmp_path):
+    images = np.ones((2, 8, 8), np.float32)
+    images[1, 0, 0] = np.nan
+    path = save(tmp_path, {"images": images, "labels": [0, 1]})
+    with pytest.raises(UserError, match=r"x\.npz: images/0001: 1 of its values .*data\.nan"):
+        npz.load(dir=path, size=8)
+    assert npz.load(dir=path, size=8, nan="zero").images[1, 0, 0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        (medmnist(train_labels=np.zeros((5, 14), np.uint8)), "'train_labels' has 14 columns"),
+        ({k: v for k, v in medmnist().items() if k != "val_labels"}, "no 'val_labels'"),
+        (medmnist(test_labels=np.zeros(2, int)), "'test_labels' has 2 rows for 3 images"),
+        (medmnist(test_labels=np.array([0.0, 0.5, np.nan])), "'test_labels' must be integers"),
+        (medmnist(test_labels=np.array([0, -1, 1])), "'test_labels' must be integers"),
+        (medmnist(test_labels=np.array(["a", "b", "a"])), "'test_labels' must be integers"),
+        ({"x": noise(3, 4, 4), "y": noise(3)}, "holds x, y: 'train_images' or 'images' is missing"),
+        ({"images": noise(0, 8, 8)}, "holds no image"),
+        ({"images": noise(3, 8, 8), "labels": np.ones(3, int)}, "one class only, 1"),
+        ({"images": noise(2, 28, 28, 28)}, "no axis of shape"),
+        ({"images": np.array([noise(3, 3), None], object)}, "object array, which would run code"),
+    ],
+)
+def test_archives_that_are_wrong(tmp_path, arrays, says):
+    with pytest.raises(UserError, match=says) as error:
+        npz.load(dir=save(tmp_path, arrays), size=28)
+    assert "\n" not in str(error.value) and "x.npz" in str(error.value)
+
+
+def test_files_that_are_no_archive(tmp_path):
+    for missing in ("", str(tmp_path / "none.npz"), str(tmp_path)):
+        with pytest.raises(UserError, match=r"data\.dir=.* is not a file"):
+            npz.load(dir=missing, size=28)
+    (tmp_path / "x.npz").write_bytes(b"PK\x03\x04 broken")
+    with pytest.raises(UserError, match=r"x\.npz is not an npz archive"):
+        npz.load(dir=str(tmp_path / "x.npz"), size=28)
+    (tmp_path / "x.npz").write_bytes(b"hello")
+    with pytest.raises(UserError, match=r"x\.npz is not an npz archive"):
+        npz.load(dir=str(tmp_path / "x.npz"), size=28)
+    np.save(tmp_path / "y.npy", noise(3, 8, 8))
+    with pytest.raises(UserError, match="single array"):
+        npz.load(dir=str(tmp_path / "y.npy"), size=8)
+
+
+def test_too_few_class_names(tmp_path):
+    with pytest.raises(UserError, match=r"data\.options\.classes names 1"):
+        npz.load(dir=save(tmp_path, medmnist()), size=28, classes=("only",))
+
+
+def test_pneumoniamnist(shared_data):
+    got = npz.load(dir=str(shared_data / "medmnist/pneumoniamnist.npz"), size=28, classes=("normal", "pneumonia"))
+    counts = {side: np.bincount(got.labels[got.official == side]).tolist() for side in ("train", "validation", "test")}
+    assert counts == {"train": [1214, 3494], "validation": [135, 389], "test": [234, 390]}
+    with np.load(shared_data / "medmnist/pneumoniamnist.npz") as archive:
+        assert (got.images[got.official == "test"][..., 0] == archive["test_images"]).all()

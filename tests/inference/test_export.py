@@ -1,0 +1,109 @@
+"""The encoder of a run leaves it with its features, as weights and as a computation."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from jaxssl import models
+from jaxssl.inference import export, trained
+from jaxssl.training import checkpoint
+from jaxssl.weights import weights
+
+PIXELS = {"low": 0.0, "high": 255.0, "mean": [0.5], "std": [0.25]}
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    """As a run of ResNets on grey images leaves it: a pretrained encoder and a fine-tuned network."""
+    kw = {"width": 4, "stages": [1, 1]}
+    encoder = models.make("resnet18", stem="small", **kw)
+    shapes = trained.shapes_of(encoder, 16, 1)
+    rng = np.random.default_rng(0)
+    first, second = (jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype("f4"), shapes) for _ in "12")
+    tuned = {
+        "params": {"encoder": second["params"], "head": {"linear": {"bias": np.zeros(2, "f4")}}},
+        "model_state": {"encoder": {"batch_stats": second["batch_stats"]}},
+    }
+    folder = tmp_path / "run"
+    checkpoint.save(folder / "checkpoints" / "encoder", 0, first)
+    checkpoint.save(folder / "checkpoints" / "finetune_ssl", 0, tuned)
+    model = {"name": "resnet18", "stem": "small", "dtype": "float32", "options": kw}
+    config = {"config": {"model": model, "data": {"image_size": 16, "dir": "", "manual_dir": ""}}, "pixels": PIXELS}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "splits.json").write_text(json.dumps({"train": [], "validation": [], "fingerprint": "abc"}))
+    evaluations = [{"name": "finetune_ssl", "protocol": "finetune"}]
+    results = {"dataset": {"classes": ["a", "b"]}, "pretrain": {"supervised": False}, "evaluations": evaluations}
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.mark.parametrize("evaluation", ["", "finetune_ssl"])
+def test_weights_come_back(workdir, evaluation, tmp_path, capsys):
+    file = tmp_path / "new" / "encoder.safetensors"
+    assert export.main([str(workdir), f"--to={file}", f"--evaluation={evaluation}"]) == 0
+    found = trained.load(workdir, evaluation)
+    back = weights.load(str(file), found.encoder, 1)
+    jax.tree.map(np.testing.assert_array_equal, back, found.variables)
+    with safetensors.safe_open(file, "numpy") as opened:
+        notes = opened.metadata()
+    assert json.loads(notes["pixels"]) == PIXELS and notes["format"] == "pt" and notes["image_size"] == "16"
+    assert f"{file}: resnet18, 1 channel, 16 px" in capsys.readouterr().out
+    assert [f.name for f in file.parent.iterdir()] == [file.name]
+
+
+def test_the_computation_gives_the_features_of_any_number_of_images(workdir, tmp_path):
+    file = tmp_path / "encoder.stablehlo"
+    export.run(workdir, file)
+    found = trained.load(workdir)
+    computation = jax.export.deserialize(file.read_bytes())
+    images = np.random.default_rng(1).normal(size=(3, 16, 16, 1)).astype(np.float32)
+    expected = found.encoder.apply(found.variables, images, train=False)["pooled"]
+    np.testing.assert_allclose(computation.call(images), expected, rtol=1e-4)
+    assert computation.call(images[:1]).shape == (1, 8)
+    assert set(computation.platforms) == {"cpu", "cuda", "tpu"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--to=encoder.onnx"], "--to=encoder.onnx should end in .safetensors .weights. or .stablehlo"),
+        (["--to=x.safetensors", "--evaluation=finetune_sl"], "did you mean 'finetune_ssl'"),
+        (["--to=config.json/x.safetensors"], "config.json/x.safetensors cannot be written: "),
+    ],
+)
+def test_a_mistake_is_answered_in_one_line(workdir, arguments, says, monkeypatch, capsys):
+    monkeypatch.chdir(workdir)
+    assert export.main([str(workdir), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("jaxssl: ") and error.count("\n") == 1
+    assert says.replace(".weights.", "(weights)") in error
+
+
+def test_no_workdir(tmp_path, capsys):
+    assert export.main([str(tmp_path / "none"), "--to=x.stablehlo"]) == 2
+    assert "none is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "kw", "says"),
+    [
+        ("resnet18", {}, "timm.create_model('resnet18', num_classes=0, in_chans=2);"),
+        ("resnet50", {"stem": "small"}, "torch.nn.Conv2d(2, 64, 3, padding=1, bias=False); m.maxpool"),
+        ("resnet18", {"stages": (3, 4, 6, 3)}, "no model of this size"),
+        ("resnet18", {"width": 32}, "no model of this size"),
+        ("efficientnet_lite0", {}, "timm.create_model('tf_efficientnet_lite0', num_classes=0, in_chans=2);"),
+        ("efficientnet_lite0", {"width": 1.4}, "no model of this size"),
+        (
+            "vit_tiny",
+            {"patch": 8, "registers": 3},
+            "img_size=40, patch_size=8, in_chans=2, num_classes=0, embed_dim=192",
+        ),
+        ("vit_tiny", {"pool": "cls"}, "img_size=48, patch_size=16,"),
+    ],
+)
+def test_how_pytorch_loads_it(name, kw, says):
+    assert says in export.in_pytorch(name, models.make(name, **kw), 36, 2)

@@ -1,0 +1,476 @@
+"""`python -m jaxssl.study.compare` on runs made up here: results.json, predictions.csv, and config.json where it matters."""
+
+import csv
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation import scores
+from jaxssl.study import compare
+
+CLASSES = ("benign", "malign")
+LIFT = {"random": 0.8, "byol": 2.0, "mae": 0.8}
+
+
+def run(
+    folder,
+    seed=0,
+    objective="byol",
+    fold=None,
+    share=1.0,
+    split="fixed",
+    each=1,
+    protocols=("probe",),
+    lift=LIFT,
+    config=None,
+    supervised=False,
+    images=80,
+    **dataset,
+):
+    """A workdir of one run. The images of a class differ in how hard they are, alike in all runs.
+
+    split: "fixed", the same test images for each seed; "resplit", others of 2 x `images` for each.
+    each: images a group.
+    """
+    hard = np.random.default_rng(7).normal(size=2 * images)
+    ids = np.arange(images)
+    if split == "resplit":
+        ids = np.sort(np.random.default_rng(seed).permutation(2 * images)[:images])
+    if fold is not None:
+        ids = np.arange(images) * 2 + fold
+    labels = ids // 2 % 2
+    evaluations, lines = [], []
+    for i, (init, method) in enumerate({"ssl": objective, "random": "random"}.items()):
+        for j, protocol in enumerate(protocols):
+            # Random weights are the same beside each pretraining of one seed.
+            rng = np.random.default_rng([seed, i, j, fold or 0, int(100 * share), *method.encode()])
+            logit = lift[method] * share**0.2 + hard[ids] + rng.normal(size=images)
+            right = 1 / (1 + np.exp(-logit))
+            p = np.where(np.eye(2)[labels] > 0, right[:, None], 1 - right[:, None])
+            name = f"{protocol}_{init}"
+            evaluations.append(
+                {"name": name, "protocol": protocol, "init": init, "label_fraction": share, "fold": fold}
+                | {"seed": seed, "split": "test", "images": images}
+            )
+            for row, image in enumerate(ids):
+                guess = CLASSES[p[row].argmax()]
+                lines.append(
+                    [name, f"i{image}", f"g{image // each}", CLASSES[labels[row]], guess, *map(repr, p[row].tolist())]
+                )
+    results = {
+        "dataset": {
+            "name": "lesions",
+            "classes": list(CLASSES),
+            "splits": {"train": {"images": 4 * images, "groups": 1}, "test": {"images": images, "groups": 1}},
+            "groups_known": True,
+            "fingerprint": "abc",
+        }
+        | dataset,
+        "pretrain": {"objective": objective, "supervised": supervised, "seconds": 10.0 + seed},
+        "evaluations": evaluations,
+    }
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text(json.dumps(results))
+    with open(folder / "predictions.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [["evaluation", "image_id", "group", "label", "predicted", "p_benign", "p_malign"], *lines]
+        )
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps({"config": config}))
+    return folder
+
+
+def study(*folders, against=None):
+    return compare.study(*compare.find(folders), against)
+
+
+def of(found, a="byol", b="random", metric="auc_macro", **more):
+    (d,) = (d for d in found["differences"] if d | {"a": a, "b": b, "metric": metric} | more == d)
+    return d
+
+
+def predictions(folder):
+    """{evaluation: (probabilities, labels, groups)}, read apart from the code under test."""
+    rows = {}
+    for row in csv.DictReader((folder / "predictions.csv").read_text().splitlines()):
+        rows.setdefault(row["evaluation"], []).append(row)
+    return {
+        name: (
+            np.array([[float(r["p_benign"]), float(r["p_malign"])] for r in of]),
+            np.array([CLASSES.index(r["label"]) for r in of]),
+            np.array([r["group"] for r in of]),
+        )
+        for name, of in rows.items()
+    }
+
+
+def test_one_run_is_the_paired_bootstrap_of_scores_and_has_no_p_value(tmp_path):
+    folder = run(tmp_path / "s" / "run")
+    found = study(tmp_path / "s")
+    (a, labels, groups), (b, _, _) = (predictions(folder)[name] for name in ("probe_ssl", "probe_random"))
+    for metric in ("auc_macro", "accuracy"):
+        d = of(found, metric=metric)
+        expected = scores.paired_difference(a, b, labels, groups, metric, seed=0)
+        assert d["mean"] == pytest.approx(expected["value"])
+        assert d["over_groups"].pop("p") is None
+        assert d["over_groups"] == pytest.approx({"low": expected["low"], "high": expected["high"]})
+        assert d["over_runs"] == dict.fromkeys(("low", "high", "p"))
+        assert d["p"] is d["p_holm"] is None
+        assert d["verdict"] == "these runs"
+        assert "a p-value needs 5 seeds and there is 1" in d["sentence"]
+    assert (
+        of(found, metric="accuracy")["mcnemar"] | {"p": None, "without": "fewer than 5 seeds"}
+        == of(found, metric="accuracy")["mcnemar"]
+    )
+    assert (found["split"], found["tests"]) == ("one run", 0)
+
+
+def test_five_seeds_of_one_split_are_a_t_test_and_a_pooled_bootstrap(tmp_path):
+    folders = [run(tmp_path / f"run{seed}", seed) for seed in range(5)]
+    found = study(tmp_path)
+    values = []
+    for folder in folders:
+        (a, labels, _), (b, _, _) = (predictions(folder)[name] for name in ("probe_ssl", "probe_random"))
+        values.append(scores.auc_macro(a, labels) - scores.auc_macro(b, labels))
+    d, expected = of(found), stats.ttest_1samp(values, 0)
+    assert (found["split"], d["test_to_train"]) == ("fixed", 0.0)
+    assert d["values"] == pytest.approx(values)
+    assert d["over_runs"]["p"] == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval(0.95)
+    assert (d["over_runs"]["low"], d["over_runs"]["high"]) == pytest.approx((low, high))
+    assert d["over_groups"]["low"] < d["mean"] < d["over_groups"]["high"]
+    assert d["p"] == max(d["over_runs"]["p"], d["over_groups"]["p"])
+    assert d["verdict"] == "higher"
+    assert re.fullmatch(
+        r"byol is better than random in macro AUC by linear probing with 100 % of the labels: \+\.\d{3} \(95 % over 5 "
+        r"runs \+\.\d{3} to \+\.\d{3}; over test groups \+\.\d{3} to \+\.\d{3}; p [<=] \.\d{3} after Holm's "
+        r"correction\)\.",
+        d["sentence"],
+    )
+    # The lesser of two p-values is multiplied by two; McNemar's test is alone of its kind.
+    tests = [d, of(found, metric="accuracy")]
+    assert found["tests"] == 2
+    least = min(tests, key=lambda test: test["p"])
+    assert least["p_holm"] == pytest.approx(2 * least["p"])
+    assert tests[1]["mcnemar"]["p_holm"] == tests[1]["mcnemar"]["p"] < 1
+
+
+def test_four_seeds_have_an_interval_and_no_p_value_anywhere(tmp_path):
+    for seed in range(4):
+        run(tmp_path / f"run{seed}", seed)
+    found = study(tmp_path)
+    assert of(found)["over_runs"]["low"] is not None
+    assert found["tests"] == 0
+    assert re.findall(r'"p(?:_holm)?": (?!null)', json.dumps(found)) == []
+    assert of(found)["verdict"] == "these runs"
+
+
+def test_splits_that_follow_the_seed_are_corrected_for_what_they_share(tmp_path):
+    for seed in range(5):
+        run(tmp_path / f"run{seed}", seed, split="resplit")
+    found = study(tmp_path)
+    d = of(found)
+    values = np.array(d["values"])
+    t = values.mean() / (values.std(ddof=1) * np.sqrt(1 / 5 + 80 / 320))
+    assert (found["split"], d["test_to_train"]) == ("resplit", 0.25)
+    assert d["over_runs"]["p"] == pytest.approx(2 * stats.t.sf(abs(t), 4))
+    assert any("Nadeau" in text for text in found["conclusion"]["may_not"])
+
+
+def test_folds_are_runs_and_no_seeds(tmp_path):
+    for fold in range(2):
+        for seed in range(3):
+            run(tmp_path / f"{seed}{fold}", seed, fold=fold)
+    d = of(study(tmp_path), metric="accuracy")
+    assert (d["runs"], d["seeds"], d["test_to_train"]) == (6, 3, 0.25)
+    assert d["over_runs"]["p"] is None and d["over_runs"]["low"] is not None
+    (arm, *_) = study(tmp_path)["arms"]
+    assert (arm["seeds"], arm["folds"], arm["images"]) == ([0, 1, 2], [0, 1], 160)
+
+
+def test_mcnemar_wants_one_image_a_group(tmp_path):
+    for seed in range(5):
+        run(tmp_path / "one" / str(seed), seed)
+        run(tmp_path / "several" / str(seed), seed, each=4)
+    one, several = (of(study(tmp_path / name), metric="accuracy")["mcnemar"] for name in ("one", "several"))
+    assert several["p"] is None and several["without"] == "groups of several images"
+    assert any("McNemar" in text for text in study(tmp_path / "several")["conclusion"]["may_not"])
+    ps, counts = [], np.zeros(2, int)
+    for seed in range(5):
+        p = predictions(tmp_path / "one" / str(seed))
+        a, b = (p[name][0].argmax(1) == p[name][1] for name in ("probe_ssl", "probe_random"))
+        counts += (only := np.array([(a & ~b).sum(), (b & ~a).sum()]))
+        ps.append(stats.binomtest(only[0], only.sum()).pvalue)
+    assert [one["only_a"], one["only_b"]] == counts.tolist()
+    assert one["p"] == pytest.approx(min(1, sorted(ps)[2] * 5 / 3))
+    assert "McNemar's test of these networks p" in of(study(tmp_path / "one"), metric="accuracy")["sentence"]
+
+
+def test_equal_arms_are_open_and_not_called_alike(tmp_path):
+    for seed in range(5):
+        run(tmp_path / f"run{seed}", seed, "mae")
+    d = of(study(tmp_path), "mae")
+    assert d["verdict"] == "open"
+    assert d["sentence"].endswith("which does not say that they are alike.")
+    assert d["sentence"] in study(tmp_path)["conclusion"]["may_not"]
+
+
+def test_random_weights_beside_several_methods_count_once(tmp_path):
+    for seed in range(2):
+        for objective in ("byol", "mae"):
+            run(tmp_path / objective / str(seed), seed, objective)
+    found = study(tmp_path)
+    assert [(arm["name"], arm["runs"]) for arm in found["arms"]] == [("random", 2), ("byol", 2), ("mae", 2)]
+    assert [(d["a"], d["b"]) for d in found["differences"][::2]] == [
+        ("byol", "random"),
+        ("mae", "random"),
+        ("mae", "byol"),
+    ]
+    assert [arm["pretrain_seconds"] for arm in found["arms"]] == [0.0, 10.5, 10.5]
+    assert all(arm["transfer_seconds"] is None and arm["trained_images"] is None for arm in found["arms"])
+    only = study(tmp_path, against="byol")["differences"]
+    assert {(d["a"], d["b"]) for d in only} == {("random", "byol"), ("mae", "byol")}
+    with pytest.raises(UserError, match="did you mean 'byol'"):
+        study(tmp_path, against="bjol")
+
+
+def test_the_order_of_runs_and_folders_does_not_matter(tmp_path):
+    for seed in range(3):
+        run(tmp_path / "ab"[seed % 2] / str(seed), seed)
+    runs, _ = compare.find([tmp_path])
+    assert compare.study(runs) == compare.study(runs[::-1]) == study(tmp_path / "b", tmp_path / "a")
+    assert study(tmp_path, tmp_path / "a") == study(tmp_path)
+
+
+def test_arms_of_one_method_are_told_apart_by_their_config(tmp_path):
+    for ema in (0.9, 0.99):
+        for seed in range(2):
+            pretrain = {"objective": "byol", "kw": {"ema": ema}, "log_every": seed + 1}
+            config = {"seed": seed, "pretrain": pretrain, "transfer": {"epochs": 3, "select": "accuracy"}}
+            run(tmp_path / f"{ema}-{seed}", seed, config=config, lift=LIFT | {"byol": 3 * ema})
+    found = study(tmp_path)
+    assert [arm["name"] for arm in found["arms"]] == [
+        "random",
+        "byol, pretrain.options.ema=0.9",
+        "byol, pretrain.options.ema=0.99",
+    ]
+    assert found["arms"][1]["settings"] == {"pretrain.options.ema": 0.9}
+    assert not any("too: a difference" in text for text in found["conclusion"]["may_not"])
+
+
+def test_what_else_differs_between_arms_is_said(tmp_path):
+    for objective, epochs in (("byol", 50), ("mae", 100)):
+        run(tmp_path / objective, objective=objective, config={"pretrain": {"objective": objective, "epochs": epochs}})
+    assert any("Arms differ in pretrain.epochs too" in text for text in study(tmp_path)["conclusion"]["may_not"])
+
+
+def test_four_starting_points(tmp_path):
+    """Random and ImageNet weights, each alone and pretrained on; random weights with other scaling are another arm."""
+    run(tmp_path / "m13", config={"init": {"weights": ""}})
+    other = run(tmp_path / "m24", config={"init": {"weights": "imagenet"}})
+    results = json.loads((other / "results.json").read_text())
+    results["evaluations"].append(results["evaluations"][1] | {"name": "probe_imagenet", "init": "imagenet"})
+    results["evaluations"][0]["init"] = "imagenet+ssl"
+    (other / "results.json").write_text(json.dumps(results))
+    lines = (other / "predictions.csv").read_text()
+    again = re.sub("^probe_random", "probe_imagenet", lines, flags=re.MULTILINE).splitlines(keepends=True)
+    (other / "predictions.csv").write_text(lines + "".join(line for line in again if line.startswith("probe_imagenet")))
+    found = study(tmp_path)
+    assert [(arm["name"], arm["method"]) for arm in found["arms"]] == [
+        ('random, init.weights=""', None),
+        ('random, init.weights="imagenet"', None),
+        ("imagenet", None),
+        ("byol", "byol"),
+        ("imagenet+byol", "byol"),
+    ]
+    assert of(found, "imagenet+byol", "imagenet")["mean"] > 0
+
+
+def test_pretraining_with_labels_is_called_supervised(tmp_path):
+    run(tmp_path / "run", supervised=True)
+    assert study(tmp_path)["arms"][1]["name"] == "byol (supervised)"
+
+
+def test_arms_that_predict_one_class_or_no_better_than_that_are_said(tmp_path, capsys):
+    """Of two seeds of fine-tuning one is always benign; there are as many malign ones."""
+    for seed in range(2):
+        folder = run(tmp_path / str(seed), seed, protocols=("probe", "finetune"))
+        rows = list(csv.reader((folder / "predictions.csv").read_text().splitlines()))
+        for row in rows:
+            if row[0] == "finetune_ssl":
+                row[5:] = ["0.7", "0.3"] if seed else ["0.4", "0.6"] if row[3] == "benign" else ["0.6", "0.4"]
+        (folder / "predictions.csv").write_text("".join(",".join(row) + "\n" for row in rows))
+    found = study(tmp_path)
+    assert [(arm["constant_runs"], arm["majority_accuracy"]) for arm in found["arms"]] == [
+        *[(0, 0.5)] * 3,
+        (1, 0.5),
+    ]
+    said = "\n".join(found["conclusion"]["may_not"])
+    assert "for every image by byol by fine-tuning with 100 % of the labels (1 of 2 runs)." in said
+    assert "commonest class: byol by fine-tuning with 100 % of the labels." in said
+    assert compare.main([str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"byol\* +2 ", printed) and "* predicts one class" in printed
+    assert re.search(r"the commonest class +\.500", printed)
+
+
+def test_without_any_config_what_arms_differ_in_is_not_known(tmp_path):
+    run(tmp_path / "bare" / "run")
+    run(tmp_path / "known" / "run", config={"seed": 0})
+    for name, unknown in (("bare", True), ("known", False)):
+        assert (
+            any("No run has its config" in text for text in study(tmp_path / name)["conclusion"]["may_not"]) == unknown
+        )
+
+
+def test_label_efficiency(tmp_path):
+    for seed in range(2):
+        for share in (0.1, 0.5, 1.0):
+            run(tmp_path / f"{seed}-{share}", seed, share=share)
+    found = study(tmp_path)
+    assert {(d["labels"]) for d in found["differences"]} == {"10 %", "50 %", "100 %"}
+    curve = next(c for c in found["curves"] if (c["name"], c["metric"]) == ("byol", "auc_macro"))
+    assert [point["label_fraction"] for point in curve["points"]] == [0.1, 0.5, 1.0]
+    by_share = {arm["label_fraction"]: arm for arm in found["arms"] if arm["name"] == "byol"}
+    assert curve["points"][0]["mean"] == by_share[0.1]["metrics"]["auc_macro"]["mean"]
+    drawn = ET.fromstring(compare.figure(found["curves"]))
+    assert any("those of validation" in text for text in found["conclusion"]["may_not"])
+    texts = {text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")}
+    assert "means over runs, bands 95 % over runs" in texts
+    assert {"byol", "random", "macro AUC", "linear probing", "10 %", "50 %", "100 %"} <= texts
+
+
+def test_simulated_images_differ_from_seed_to_seed(tmp_path):
+    for seed in range(5):
+        run(tmp_path / str(seed), seed, name="lenses", fingerprint=f"of seed {seed}")
+    found = study(tmp_path)
+    assert (found["split"], of(found)["test_to_train"]) == ("simulated", 0.0)
+    assert found["arms"][0]["groups"] == 5 * 80
+    run(tmp_path / "again", 4, name="lenses", fingerprint="other")
+    with pytest.raises(UserError, match="different data"):
+        study(tmp_path)
+
+
+def test_what_was_not_run_is_said(tmp_path):
+    run(tmp_path / "byol0", 0)
+    run(tmp_path / "byol1", 1)
+    run(tmp_path / "mae", 0, "mae")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    found = study(tmp_path)
+    assert found["unfinished"] == 1
+    assert of(found, "mae")["runs"] == 1
+    assert any("1 run had not ended and is missing" in text for text in found["conclusion"]["may_not"])
+    assert any("Not all arms have the same seeds" in text for text in found["conclusion"]["may_not"])
+
+
+def test_runs_without_labels_leave_nothing_to_compare(tmp_path):
+    folder = run(tmp_path / "run")
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps(results | {"evaluations": []}))
+    found = study(tmp_path)
+    assert (found["arms"], found["differences"], found["conclusion"]["may"]) == ([], [], [])
+    assert any("nothing was compared" in text for text in found["conclusion"]["may_not"])
+    assert len(compare.write(tmp_path / "to", found, [])) == 5
+
+
+def damaged(folder, file, change):
+    path = folder / file
+    path.write_text(change(path.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (
+            lambda f: run(f / "other", 1, fingerprint="xyz"),
+            r"run and .*other are of different data \(fingerprint 'abc' and 'xyz'\)",
+        ),
+        (lambda f: run(f / "other", 1, name="chest"), "different data"),
+        (lambda f: run(f / "other", 0, "mae", images=60), "other test images"),
+        (lambda f: (f / "run" / "predictions.csv").unlink(), r"run/predictions\.csv cannot be read"),
+        (lambda f: damaged(f / "run", "predictions.csv", lambda t: t[: len(t) // 2]), r"run/predictions\.csv"),
+        (lambda f: damaged(f / "run", "predictions.csv", lambda t: t.replace(",0.", ",1.")), "sum to 1"),
+        (lambda f: damaged(f / "run", "predictions.csv", lambda t: re.sub(r",0\.\d+", ",nan", t)), "not finite"),
+        (lambda f: damaged(f / "run", "predictions.csv", lambda t: t.replace(",i1,", ",i0,")), "twice"),
+        (lambda f: damaged(f / "run", "results.json", lambda t: t[:-9]), r"run/results\.json is not JSON"),
+        (lambda f: damaged(f / "run", "results.json", lambda t: "[]"), r"run/results\.json is not of a jaxssl run"),
+        (lambda f: damaged(f / "run", "results.json", lambda t: t.replace('"seed"', '"sead"')), "'seed'"),
+        (lambda f: shutil.rmtree(f / "run"), "holds no run that ended"),
+        (lambda f: shutil.rmtree(f), "is not a folder"),
+        (lambda f: run(f / "other", 1, config={"seed": 1}), r"run has no config\.json"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys, break_it, said):
+    run(tmp_path / "s" / "run")
+    break_it(tmp_path / "s")
+    assert compare.main([str(tmp_path / "s")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.splitlines()
+    assert line.startswith("jaxssl: ") and re.search(said, line), line
+
+
+def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    name = r"50%_of & \\ {x} #1 ~^$"
+    for seed in range(2):
+        run(tmp_path / "s" / str(seed), seed, name, lift=LIFT | {name: 2.0}, share=0.5)
+        run(tmp_path / "s" / f"all{seed}", seed, name, lift=LIFT | {name: 2.0})
+    assert compare.main([str(tmp_path / "s"), f"--to={tmp_path / 'to'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "What may not be concluded" in printed and "compare.json" in printed
+    assert re.search(r"macro AUC by labels +50 % +100 %", printed)
+    assert re.search(r"random +(\.\d{3}) +(\.\d{3}) *\n", printed)
+    assert sorted(file.name for file in (tmp_path / "to").iterdir()) == [
+        *("compare.json", "compare.tex", "compare_arms.csv", "compare_differences.csv", "label_efficiency.svg"),
+        "report.html",
+    ]
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    found = json.loads((tmp_path / "to" / "compare.json").read_text(), parse_constant=refuse)
+    assert found == json.loads(json.dumps(study(tmp_path / "s")))
+    arms = list(csv.DictReader((tmp_path / "to" / "compare_arms.csv").read_text().splitlines()))
+    assert len(arms) == 3 * len(found["arms"])
+    assert float(arms[0]["mean"]) == found["arms"][0]["metrics"]["auc_macro"]["mean"]
+    rows = list(csv.DictReader((tmp_path / "to" / "compare_differences.csv").read_text().splitlines()))
+    assert [float(row["mean"]) for row in rows] == [d["mean"] for d in found["differences"]]
+    assert rows[0]["p"] == ""
+    text = (tmp_path / "to" / "compare.tex").read_text()
+    assert r"50\%\_of \& \textbackslash{}\textbackslash{} \{x\} \#1 \textasciitilde{}\textasciicircum{}\$" in text
+    bodies = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in bodies} == {5}
+    # Two shares of the labels in each of two tables.
+    assert text.count(r"\midrule") == 4
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == text.count(r"\toprule") == 2
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
+    run(tmp_path / "s" / "run")
+    (tmp_path / "file").touch()
+    assert compare.main([str(tmp_path / "s"), f"--to={tmp_path / 'file'}"]) == 2
+    assert capsys.readouterr().err.startswith(f"jaxssl: --to={tmp_path / 'file'} cannot be written")
+
+
+def test_compute_is_the_mean_over_runs_of_pretraining_and_transfer(tmp_path, capsys):
+    for seed in range(2):
+        file = run(tmp_path / "s" / str(seed), seed) / "results.json"
+        results = json.loads(file.read_text())
+        results["pretrain"]["images"] = 1000 + 200 * seed
+        for e in results["evaluations"]:
+            e["compute"] = {"seconds": 3.0 + seed, "images": 50}
+        file.write_text(json.dumps(results))
+    took = [[arm[field] for field in compare.COMPUTE] for arm in study(tmp_path / "s")["arms"]]
+    assert took == [[0.0, 3.5, 50.0], [10.5, 3.5, 1150.0]]
+    assert compare.main([str(tmp_path / "s")]) == 0
+    assert "1,150" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "s" / "compare_arms.csv").read_text().splitlines()))
+    assert {(row["transfer_seconds"], row["trained_images"]) for row in rows} == {("3.5", "50.0"), ("3.5", "1150.0")}
