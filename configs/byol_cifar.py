@@ -3,7 +3,7 @@
     python -m jaxssl.main --config=configs/byol_cifar.py --config.data.dir=data/cifar10
 
 The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. A few minutes on two cores.
-Accuracy of kNN .278 over three seeds, untrained .254 (`launch/agreement/README.md`): four epochs are few for BYOL.
+Accuracy of kNN .278 over three seeds, untrained .254 (`launch/benchmarks/agreement/README.md`): four epochs are few for BYOL.
 
 `--config=configs/byol_cifar.py:local` takes two epochs.
 """

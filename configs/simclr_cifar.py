@@ -3,7 +3,7 @@
     python -m jaxssl.main --config=configs/simclr_cifar.py --config.data.dir=data/cifar10
 
 The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. A few minutes on two cores.
-Accuracy of kNN over three seeds .391, by lightly .386, untrained .254: see launch/agreement/README.md. Four epochs are
+Accuracy of kNN over three seeds .391, by lightly .386, untrained .254: see launch/benchmarks/agreement/README.md. Four epochs are
 enough to compare two libraries, and far from what SimCLR reaches with many.
 
 `--config=configs/simclr_cifar.py:local` takes two epochs.

@@ -16,7 +16,7 @@ reads from records on the disk.
 
 --all takes turns with the same work in PyTorch, each in a process of its own, and prints medians, ranges and the ratio
 of the medians: by --peer, a script with the options of this one for lightly's SimCLR, BYOL and MAE, and by --torch,
-which has torch, torchvision and timm, for launch/bench_torch.py.
+which has torch, torchvision and timm, for launch/benchmarks/bench_torch.py.
 """
 
 from jaxssl.training import runtime

@@ -133,7 +133,7 @@ def by_platform(cpu: Callable, default: Callable, *arrays: jax.Array, **static: 
     return lax.platform_dependent(*arrays, cpu=traced_once(cpu), default=traced_once(default))
 
 
-# The rules of choice, by static shape alone. `python launch/measure_conv.py` prints the table they rest on; from
+# The rules of choice, by static shape alone. `python launch/benchmarks/measure_conv.py` prints the table they rest on; from
 # two cores of a Xeon with AVX-512, batch 128, milliseconds natively against the form chosen instead:
 #   forward          1x1 16px 64->256 23, 11;  3x3 16px 64->64 17, 12;  3x3 4px 256->256 14, 5;
 #                    3x3 2px 512->512 672, 7;  3x3 32px 3->64 19, 15;  depthwise 5x5 16px 144 254, 14

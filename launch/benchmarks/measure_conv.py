@@ -4,8 +4,8 @@ For each convolution of the encoders, the forward pass, the input gradient and t
 form; `*` marks the one that is chosen. Each number is the least of several rounds, the forms taking turns, so
 that another program on the machine disturbs them alike. At the end, whole training steps of a ResNet-18.
 
-    python launch/measure_conv.py                  # everything, about six minutes on two cores
-    python launch/measure_conv.py --only narrow    # one group: resnet18 resnet50 small narrow depthwise pool steps
+    python launch/benchmarks/measure_conv.py                  # everything, about six minutes on two cores
+    python launch/benchmarks/measure_conv.py --only narrow    # one group: resnet18 resnet50 small narrow depthwise pool steps
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """In PyTorch what lightly's benchmark has not: a supervised step, and the features of an encoder in `eval()`.
 
-    peer/bin/python launch/bench_torch.py --method supervised --model tf_efficientnet_lite0 --size 64 --batch 64
+    peer/bin/python launch/benchmarks/bench_torch.py --method supervised --model tf_efficientnet_lite0 --size 64 --batch 64
 
 One JSON line with the fields that `launch/bench.py` compares. There is no augmentation, nor in that script for these
 methods: end to end is from uint8 images in memory. Channels are last in memory, which is PyTorch's faster order here.

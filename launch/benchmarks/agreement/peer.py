@@ -1,6 +1,6 @@
 """The same pretraining by lightly 1.6 (PyTorch), out of lightly's own parts; needs none of jaxssl.
 
-    python launch/agreement/peer.py --run=runs/agreement/simclr_0 --out=runs/agreement/simclr_0_lightly
+    python launch/benchmarks/agreement/peer.py --run=runs/agreement/simclr_0 --out=runs/agreement/simclr_0_lightly
 
 Every setting, the images and the split are read from the finished jaxssl run `--run` (config.json, splits.json), the
 untrained encoder from `--out`/untrained.npz, where compare.py puts it. Writes `--out`/features.npz: pooled features of

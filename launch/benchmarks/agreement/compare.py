@@ -1,6 +1,6 @@
 """jaxssl against lightly 1.6: the same method, images, split, settings and seeds; kNN accuracy after the last epoch.
 
-    python launch/agreement/compare.py --data=data/cifar10 --peer=peer/bin/python
+    python launch/benchmarks/agreement/compare.py --data=data/cifar10 --peer=peer/bin/python
 
 For each seed and method: the jaxssl run of configs/<method>_cifar.py, then peer.py with lightly by the Python of
 `--peer`, which starts from the same untrained encoder. Both encoders are scored by jaxssl.evaluation.knn on the same
