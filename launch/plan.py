@@ -74,7 +74,7 @@ class Images(NamedTuple):
 
 def known_images(d: ConfigDict, count: int, channels: int) -> Images:
     """Number and kind of the images of `config.data`; what is 0 is looked up. UserError where that is in vain."""
-    dataset = getattr(data.home(d.name), "DATASET", None)
+    dataset = getattr(data.find_module(d.name), "DATASET", None)
     if dataset:
         known = Images(dataset.images, 3, len(dataset.classes), dataset.dtype)
     elif d.name == "lenses":

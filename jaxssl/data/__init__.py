@@ -1,4 +1,4 @@
-"""Datasets by name: a module of `jaxssl.data.datasets` with a function `load`."""
+"""Datasets by name. Each is a module of `jaxssl.data.datasets` with a function `load`."""
 
 import importlib
 import inspect
@@ -14,19 +14,41 @@ from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
 _SHARED = ("prepared",)  # Modules of `jaxssl.data.datasets` that are no dataset.
+# Arguments that any dataset may take. All others of its `load` are options.
+_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "memory_mib")
 
 
 def names() -> list[str]:
-    """The names that `load` knows, sorted."""
-    found = [module.name for module in pkgutil.iter_modules(datasets.__path__)]
-    return sorted({*found} - {*_SHARED})
+    """Return the names of all datasets, sorted."""
+    return sorted({module.name for module in pkgutil.iter_modules(datasets.__path__)} - {*_SHARED})
 
 
-def home(name: str) -> ModuleType:
-    """The module with the `load` of the dataset called `name`. UserError where there is none."""
+def find_module(name: str) -> ModuleType:
+    """Import the module of a dataset.
+
+    Raises:
+      UserError: there is no dataset of this name.
+    """
     if name not in names():
-        raise UserError(f"data.name is '{name}': {did_you_mean(name, names())}known are {', '.join(names())}")
+        raise UserError(
+            f"data.name='{name}' is unknown: {did_you_mean(name, names())}valid names: {', '.join(names())}",
+            code="unknown-name",
+            field="data.name",
+        )
     return importlib.import_module(f"{datasets.__name__}.{name}")
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return the options of a dataset (`data.options`) with their defaults, from the signature of its `load`.
+
+    >>> options("lenses")
+    {'images_per_class': 2000, 'substructure': 0.1, 'snr': 25.0}
+
+    Raises:
+      UserError: there is no dataset of this name.
+    """
+    parameters = inspect.signature(find_module(name).load).parameters
+    return {key: parameter.default for key, parameter in parameters.items() if key not in _GENERAL}
 
 
 def load(
@@ -42,28 +64,28 @@ def load(
     options: Mapping[str, Any],
     memory_mib: float = math.inf,
 ) -> Source:
-    """Loads a dataset; each loader is given those of the arguments that its signature names.
+    """Load a dataset. Its `load` receives only the arguments that its signature names.
 
     Args:
-      name: `folder`, `npz`, `lenses`, or a module of `jaxssl.data.datasets`.
-      seed: for simulated data.
-      dir: folder of `folder`, archive of `npz`.
-      manual_dir: where the download of a builder lies.
-      cache_dir: where a builder keeps what it has prepared, and where images go that are too many for the memory.
-      size: side in pixels at which the images are held, square.
-      on_bad_file: "stop" or "skip" at files that cannot be read.
-      nan: "refuse", "zero" or "median" for float images that are not finite everywhere.
-      options: what else the loader takes.
-      memory_mib: up to which the images of files are held in memory; more are read when they are asked for.
+      name: one of `names()`.
+      seed: seed of simulated data.
+      dir: folder of the images for "folder", path of the archive for "npz".
+      manual_dir: folder that the download of a public dataset was unpacked into.
+      cache_dir: folder of prepared datasets, and of images that exceed `memory_mib`.
+      size: height and width in pixels at which images are stored.
+      on_bad_file: "stop" or "skip" when a file cannot be read.
+      nan: "refuse", "zero" or "median" for float images with NaN or infinite values.
+      options: options of this dataset, see `options`.
+      memory_mib: images up to this size (MiB) are held in memory; larger sets are read from `cache_dir` on demand.
 
     Returns:
-      The dataset, `images` being [N, size, size, C], an array or `records.Images`.
+      The dataset. `images` is [N, size, size, C], an array or `records.Images`.
 
     Raises:
-      UserError: an unknown name or keyword, or whatever the loader finds wrong with the files.
+      UserError: the name or an option is unknown, or the files of the dataset are invalid.
     """
-    module = home(name)
-    offered = {
+    module = find_module(name)
+    general = {
         "seed": seed,
         "dir": os.path.expanduser(dir),
         "manual_dir": os.path.expanduser(manual_dir),
@@ -73,10 +95,14 @@ def load(
         "nan": nan,
         "memory_mib": memory_mib,
     }
-    taken = inspect.signature(module.load).parameters
-    free = [key for key in taken if key not in offered]
+    parameters = inspect.signature(module.load).parameters
+    valid = [key for key in parameters if key not in _GENERAL]
     for key in options:
-        if key not in free:
-            takes = ", ".join(free) or "no keywords"
-            raise UserError(f"data.options.{key} is not known: {did_you_mean(key, free)}'{name}' takes {takes}")
-    return module.load(**{key: value for key, value in offered.items() if key in taken}, **options)
+        if key not in valid:
+            raise UserError(
+                f"data.options.{key} is unknown: {did_you_mean(key, valid)}"
+                f"valid options of '{name}': {', '.join(valid) or 'none'}",
+                code="unknown-name",
+                field=f"data.options.{key}",
+            )
+    return module.load(**{key: value for key, value in general.items() if key in parameters}, **options)
