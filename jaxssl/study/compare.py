@@ -5,8 +5,7 @@ of one method from config.json where it is there, and every score from predictio
 
 An arm is a method with an initialisation, a protocol and a share of the labels; its runs differ in seed or fold. Arms
 are compared run by run, on the same test images, within a protocol and a share of the labels. Written to --to (S, the
-first, by default): report.html, compare.json, compare_arms.csv, compare_differences.csv, compare.tex (booktabs) and,
-where there are several shares of the labels, label_efficiency.svg.
+first, by default): report.html, compare.json, compare_arms.csv and compare_differences.csv.
 
 compare.json (a number that is undefined is null):
   dataset: {name, classes, fingerprints, groups_known}
@@ -44,14 +43,11 @@ import io
 import itertools
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -64,7 +60,7 @@ from jaxssl.errors import TrainingFailedError, UserError, did_you_mean, print_er
 from jaxssl.evaluation import compare, scores
 from jaxssl.evaluation.compare import LEAST_SEEDS
 from jaxssl.report import page, words
-from jaxssl.report.study import MOST_SENTENCES, TOO_FEW, cautions, document, importance, p_in_words, verdict
+from jaxssl.report.study import MOST_SENTENCES, TOO_FEW, cautions, document, importance, verdict
 from jaxssl.run import setup
 
 METRICS = page.COMPARED
@@ -659,10 +655,7 @@ def write(to: Path, study: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
         "compare.json": json.dumps(files.nan_to_null(study), indent=1, allow_nan=False) + "\n",
         "compare_arms.csv": table_of_arms(study),
         "compare_differences.csv": table_of_differences(study),
-        "compare.tex": latex(study),
     }
-    if study["curves"]:
-        texts["label_efficiency.svg"] = figure(study["curves"])
     if not (to / "results.json").exists():  # There it is the page of that run.
         texts["report.html"] = document(study, to, [(run.folder, run.results) for run in runs])
     with files.output(to):
@@ -709,101 +702,6 @@ def csv_of(rows: Sequence[dict[str, Any]]) -> str:
     writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return stream.getvalue()
-
-
-def latex(study: dict[str, Any]) -> str:
-    r"""Two tabulars for \usepackage{booktabs}: the arms, and their differences."""
-    arms = [
-        [arm["name"], words.protocol_name(arm["protocol"]), arm["labels"], str(arm["runs"])]
-        + [estimate(arm["metrics"][metric], words.number) for metric in TESTED]
-        for arm in study["arms"]
-    ]
-    differences = [
-        [
-            f"{d['a']} less {d['b']}",
-            words.protocol_name(d["protocol"]),
-            d["labels"],
-            words.METRICS[d["metric"]],
-            estimate(d, words.signed),
-            "" if d["p_holm"] is None else p_in_words(d["p_holm"]),
-        ]
-        for d in study["differences"]
-    ]
-    names = [words.METRICS[metric] for metric in TESTED]
-    return (
-        "% Means, 95 % intervals in brackets: over runs in [ ], over groups of the test images in ( ).\n"
-        + tabular(["Arm", "Protocol", "Labels", "Runs", *names], "lllrll", arms)
-        + "\n"
-        + tabular(["Difference", "Protocol", "Labels", "Score", "Mean", "Holm"], "llllll", differences)
-    )
-
-
-def estimate(of: dict[str, Any], said: Callable[[float], str]) -> str:
-    if of["mean"] is None:
-        return words.UNDEFINED
-    parts = [said(of["mean"])]
-    for kind, (opening, closing) in (("over_runs", "[]"), ("over_groups", "()")):
-        if words.bounded(of[kind]):
-            parts.append(f"{opening}{said(of[kind]['low'])} to {said(of[kind]['high'])}{closing}")
-    return " ".join(parts)
-
-
-def tabular(head: Sequence[str], columns: str, rows: Sequence[Sequence[str]]) -> str:
-    """A rule stands before the first row of each protocol and share of the labels, the second and third column."""
-
-    def line(row: Sequence[str]) -> str:
-        return " & ".join(map(escape, row)) + r" \\"
-
-    lines = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(head)]
-    for _, of in itertools.groupby(rows, lambda row: row[1:3]):
-        lines += [r"\midrule", *map(line, of)]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def escape(text: str) -> str:
-    """Text for LaTeX, where it means what it says."""
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": "$<$",
-        ">": "$>$",
-        "−": "$-$",
-        "[": "{[}",
-        "]": "{]}",
-    }
-    special |= {mark: f"\\{mark}" for mark in "&%$#_{}"}
-    return "".join(special.get(letter, letter) for letter in words.clean(text).replace("\n", " "))
-
-
-@mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "jaxssl", "text.parse_math": False})
-def figure(found: Sequence[dict[str, Any]]) -> str:
-    """Macro AUC by the share of the labels, a panel each protocol; bands are 95 % over runs, or else over groups."""
-    drawn = [curve for curve in found if curve["metric"] == TESTED[0]]
-    protocols = list(dict.fromkeys(curve["protocol"] for curve in drawn))
-    points = [point for curve in drawn for point in curve["points"] if point["mean"] is not None]
-    kind = "over_runs" if all(words.bounded(point["over_runs"]) for point in points) else "over_groups"
-    picture = Figure(figsize=(4.2 * len(protocols), 3.4), layout="constrained")
-    FigureCanvasSVG(picture)
-    for axes, protocol in zip(picture.subplots(1, len(protocols), squeeze=False)[0], protocols, strict=True):
-        of = [curve for curve in drawn if curve["protocol"] == protocol]
-        for curve in of:
-            points = [point for point in curve["points"] if point["mean"] is not None]
-            x = [point["label_fraction"] for point in points]
-            (drawn_line,) = axes.plot(x, [point["mean"] for point in points], marker="o", label=curve["name"])
-            if all(words.bounded(point[kind]) for point in points):
-                low, high = ([point[kind][end] for point in points] for end in ("low", "high"))
-                axes.fill_between(x, low, high, color=drawn_line.get_color(), alpha=0.15, linewidth=0)
-        axes.set(xscale="log", xlabel="labels trained on", ylabel="macro AUC", title=words.protocol_name(protocol))
-        ticks = {point["label_fraction"]: point["labels"] for curve in of for point in curve["points"]}
-        axes.set_xticks(list(ticks), list(ticks.values()))
-        axes.set_xticks([], minor=True)
-        axes.legend(fontsize="small")
-    said = {"over_runs": "over runs", "over_groups": "over groups of the test images"}[kind]
-    picture.supxlabel(f"means over runs, bands 95 % {said}", fontsize="small")
-    stream = io.StringIO()
-    picture.savefig(stream, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     return stream.getvalue()
 
 
