@@ -1,8 +1,7 @@
-"""Files that are whole or not there: written aside, then renamed; and what is said where none can be written."""
+"""Atomic writes, file locks, JSON, and one-line errors for files that cannot be written."""
 
 import contextlib
 import errno
-import fcntl
 import json
 import math
 import os
@@ -12,97 +11,170 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from jaxssl.errors import UserError
 
-# What a full or forbidden disk says; anything else that goes wrong with a file is not the user's to mend.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# Errors of a full disk and of one that forbids writing. Windows has no EDQUOT.
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+LOCK_TIMEOUT = 0.5  # Seconds; `is_locked` of another process holds a lock for far less.
 
 
 def expand_user(path: str) -> Path:
-    """With ~ as the home folder: a shell leaves it in --to=~/a."""
+    """Expand "~", which a shell leaves as it is in `--to=~/file`."""
     return Path(path).expanduser()
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A place beside `path` to write to, which takes its place at the end, and is gone where the writing fails."""
+    """Yield a temporary path in the same folder, which replaces `path` at the end.
+
+    If writing fails, the temporary file is deleted and `path` stays as it was.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    place = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield place
-        os.replace(place, path)
+        yield temporary
+        os.replace(temporary, path)
     finally:
-        # On a disk that forbids it, the first error says more.
+        # On a disk that forbids it, the first error is the informative one.
         with contextlib.suppress(OSError):
-            place.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of text in UTF-8."""
-    write_bytes(path, text.encode())
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces `path` by `content` in one move, so that a crash leaves the old file or the new one."""
-    with atomic_path(path) as place, open(place, "wb") as stream:
+    """Replace a file atomically: after a crash it has either the old content or the new one."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8 with `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with `write_bytes`; numbers that are not finite become null."""
+    write_text(path, json.dumps(nan_to_null(value), indent=1) + "\n")
+
+
+def read_json(file: Path, remedy: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+      file: the file.
+      remedy: what the user can do if it cannot be read, for the end of the message.
+
+    Raises:
+      UserError: the file is missing, cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
+        raise UserError(f"{file} cannot be read ({error.strerror}): {remedy}", code=code, field=str(file)) from error
+    except ValueError as error:
+        raise UserError(f"{file} is not valid JSON ({error}): {remedy}", code="damaged", field=str(file)) from error
+
+
 def remove_unfinished(folder: Path) -> None:
-    """Takes away what `aside` left below `folder` when it was killed; nobody else may be writing there."""
-    for aside in [*folder.rglob(".*.part")]:
-        if aside.is_dir():
-            shutil.rmtree(aside)
+    """Delete the temporary files of killed processes below `folder`. No other process may be writing there."""
+    for temporary in [*folder.rglob(".*.part")]:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         else:
-            aside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: Path, field: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on a lock file; its folder is created if missing.
+
+    The lock belongs to the operating system, which releases it when the process ends, by SIGKILL too.
+
+    Args:
+      path: the lock file.
+      field: flag that names its folder, for the message.
+
+    Raises:
+      UserError: another process holds the lock (code "in-use"), or the file cannot be created ("not-writable").
+    """
+    held, name = filelock.FileLock(path), f"{field}={path.parent}" if field else str(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire(timeout=LOCK_TIMEOUT)
+    except filelock.Timeout:
+        message = f"{name} is in use by another process: wait until it ends, or stop it"
+        raise UserError(message, code="in-use", field=field or str(path)) from None
+    except OSError as error:
+        message = f"{name} cannot be written: {error.strerror}"
+        raise UserError(message, code="not-writable", field=field or str(path)) from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process holds the lock of `experiment.alone_in`."""
-    for file in folder.glob(".lock*"):
-        with open(file) as lock:
-            try:
-                # Shared, so that two that look do not see each other, and gone at once.
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return True
+    """Return whether a process holds a `lock` on one of the files ".lock*" of this folder."""
+    return any(_is_held(file) for file in folder.glob(".lock*"))
+
+
+def _is_held(file: Path) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        try:
+            with filelock.FileLock(file).acquire(timeout=LOCK_TIMEOUT / 5):
+                return False
+        except filelock.Timeout:
+            return True
+    with open(file) as opened:
+        try:
+            # A shared lock needs no permission to write, and two processes that look do not see each other.
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False
 
 
 @contextlib.contextmanager
-def output(to: Path) -> Iterator[None]:
-    """Around what writes what `--to` names: UserError where it cannot be written."""
+def output_errors(to: Path) -> Iterator[None]:
+    """Turn an OSError while the file of `--to` is written into a UserError."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"--to={to} cannot be written: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise UserError(f"--to={to} cannot be written: {reason}", code="not-writable", field="--to") from error
 
 
 @contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Around what writes below `folder`: UserError where the disk is full, or does not allow it."""
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn the errors of a full or read-only disk below `folder` into a UserError. Other errors pass through."""
     try:
         yield
     except (OSError, ValueError) as error:
-        # TensorStore, below orbax, raises ValueErrors.
+        # TensorStore, which orbax uses, raises ValueErrors.
         code = re.search(r"os_error_code='(\d+)'", str(error))
         number = int(code[1]) if code else getattr(error, "errno", None)
-        if number not in FULL + FORBIDDEN:
+        if number is None or number not in FULL + FORBIDDEN:
             raise
-        mend = "make room there" if number in FULL else "allow it"
-        name = getattr(error, "filename", None)
+        remedy = "free some space" if number in FULL else "allow writing"
+        path = getattr(error, "filename", None) or folder
         raise UserError(
-            f"{name or folder} cannot be written: {os.strerror(number)}: {mend}, and the same command goes on from "
-            f"what {folder} holds"
+            f"{path} cannot be written: {os.strerror(number)}: {remedy}, then run the same command again; "
+            f"it resumes from {folder}",
+            code="not-writable",
+            field=str(path),
         ) from error
 
 
 def nan_to_null(value: Any) -> Any:
-    """The same, with every number that is not finite as None: JSON has no NaN."""
+    """Replace every number that is not finite by None, in nested dicts, lists and tuples: JSON has no NaN."""
     if isinstance(value, dict):
         return {k: nan_to_null(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -111,23 +183,9 @@ def nan_to_null(value: Any) -> Any:
 
 
 def flatten(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """("pretrain.epochs", 2), ... of dictionaries in dictionaries."""
+    """Yield the leaves of nested dicts as ("pretrain.epochs", 2)."""
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from flatten(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
-
-
-def read_json(file: Path, mend: str) -> Any:
-    """What a JSON file of a run holds. UserError, with the mend, where it cannot be read, or is none."""
-    try:
-        return json.loads(file.read_text())
-    except OSError as error:
-        raise UserError(f"{file} cannot be read ({error.strerror}): {mend}") from error
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON ({error}): {mend}") from error
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(nan_to_null(value), indent=1) + "\n")

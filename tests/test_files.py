@@ -1,15 +1,17 @@
-"""Files that are whole or not there, and one line where none can be written."""
+"""Atomic writes, locks, and one line where a file cannot be written."""
 
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 
 from jaxssl import files
-from jaxssl.errors import UserError
+from tests.refusals import refuses
 
 
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_temporary_file(tmp_path, monkeypatch):
     file = tmp_path / "a.json"
     files.write_text(file, "old")
 
@@ -17,15 +19,12 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with (
-        pytest.raises(UserError, match=r"cannot be written: No space left on device: make room"),
-        files.writing(tmp_path),
-    ):
+    with refuses("not-writable", None, "No space left on device", "free some space"), files.disk_errors(tmp_path):
         files.write_text(file, "new")
     assert file.read_text() == "old" and [*tmp_path.iterdir()] == [file]
 
 
-def test_what_a_killed_write_left_goes(tmp_path):
+def test_temporary_files_of_killed_writers_are_removed(tmp_path):
     (tmp_path / "evaluations").mkdir()
     (tmp_path / "evaluations" / ".knn_ssl.json.17.part").write_text("{")
     (tmp_path / "evaluations" / "knn_ssl.json").write_text("{}")
@@ -35,29 +34,60 @@ def test_what_a_killed_write_left_goes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "says"),
+    ("error", "field", "reason"),
     [
-        (
-            OSError(errno.EDQUOT, "", "run/metrics.jsonl"),
-            "run/metrics.jsonl cannot be written: Disk quota exceeded: make",
-        ),
-        (PermissionError(errno.EACCES, "", "run/a"), "run/a cannot be written: Permission denied: allow it"),
-        (
-            ValueError("RESOURCE_EXHAUSTED: [os_error_code='28']"),
-            "run cannot be written: No space left",
-        ),
+        (OSError(errno.EDQUOT, "", "run/metrics.jsonl"), "run/metrics.jsonl", "Disk quota exceeded: free"),
+        (PermissionError(errno.EACCES, "", "run/a"), "run/a", "Permission denied: allow"),
+        (ValueError("RESOURCE_EXHAUSTED: [os_error_code='28']"), "run", "No space left"),
     ],
 )
-def test_of_a_disk_that_is_full_or_forbidden(error, says):
-    with pytest.raises(UserError) as raised, files.writing("run"):
+def test_a_full_or_read_only_disk_is_a_user_error(error, field, reason):
+    with refuses("not-writable", field, f"{field} cannot be written", reason, "same command"), files.disk_errors("run"):
         raise error
-    assert str(raised.value).startswith(says) and "the same command goes on" in str(raised.value)
 
 
 @pytest.mark.parametrize(
     "error", [FileNotFoundError(errno.ENOENT, "", "a"), ConnectionResetError(), ValueError("a 28")]
 )
-def test_other_errors_are_not_the_disks(error):
-    with pytest.raises(type(error)) as raised, files.writing("run"):
+def test_other_errors_pass_through(error):
+    with pytest.raises(type(error)) as raised, files.disk_errors("run"):
         raise error
     assert raised.value is error
+
+
+def test_json_that_is_missing_or_damaged(tmp_path):
+    file = tmp_path / "a.json"
+    with refuses("missing", str(file), "copy it"):
+        files.read_json(file, "copy it")
+    file.write_text("{")
+    with refuses("damaged", str(file), "copy it"):
+        files.read_json(file, "copy it")
+
+
+def test_a_lock_excludes_others_and_ends_with_its_process(tmp_path):
+    folder = tmp_path / "new" / "run"
+    code = f"""
+import time
+from pathlib import Path
+from jaxssl import files
+with files.lock(Path({str(folder)!r}) / ".lock0"):
+    print("locked", flush=True)
+    time.sleep(60)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout.readline()
+        assert files.is_locked(folder) and files.is_locked(folder)
+        with refuses("in-use", "--workdir", f"--workdir={folder}"), files.lock(folder / ".lock0", "--workdir"):
+            pass
+        holder.kill()
+    assert not files.is_locked(folder)
+    with files.lock(folder / ".lock0"):
+        assert files.is_locked(folder)
+    assert not files.is_locked(folder)
+
+
+def test_a_lock_that_cannot_be_created(tmp_path):
+    (tmp_path / "file").touch()
+    with refuses("not-writable", "--workdir", "--workdir="), files.lock(tmp_path / "file" / ".lock0", "--workdir"):
+        pass

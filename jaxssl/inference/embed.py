@@ -1,4 +1,4 @@
-"""`python -m jaxssl.inference.embed WORKDIR IMAGES... --to=FILE.parquet | FILE.csv | FILE.npz`: the features of images.
+"""`jaxssl embed WORKDIR IMAGES... --to=FILE.parquet | FILE.csv | FILE.npz`: the features of images.
 
 IMAGES are folders, files (PNG, JPEG, TIFF, npy, DICOM, FITS) of any size, or .npz archives. By the ending of FILE:
 
@@ -12,7 +12,6 @@ taken are named on stderr with the reason, and the others are done.
 
 import csv
 import itertools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,16 +34,6 @@ class Part(NamedTuple):
     ids: list[str]
     groups: list[str]
     features: np.ndarray
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Writes the file and returns the exit code: 0 done, 2 the user's to mend or no image could be taken."""
-    of = "A fine-tuned network's encoder, such as finetune_ssl; the pretrained one by default."
-    top = inputs.parser("jaxssl.inference.embed", __doc__, ".parquet, .csv or .npz", of)
-    top.add_argument("--features", choices=FEATURES, default="pooled", help="Of the image, or of each patch.")
-    top.add_argument("--group_pattern", default="", help="A regular expression with one group, searched in each id.")
-    o = top.parse_args(arguments)
-    return inputs.ended(lambda: run(o.workdir, o.images, o.to, o.features, o.group_pattern, o.evaluation), o.debug)
 
 
 def run(
@@ -79,7 +68,7 @@ def run(
     groups = folder.match_groups(found.ids, group_pattern, "--group_pattern") if group_pattern else found.ids
     network = inference.load(workdir, evaluation)
     program = network.patch_features if features == "patches" else network.features
-    with files.output(to), files.atomic_path(to) as place:
+    with files.output_errors(to), files.atomic_path(to) as place:
         shapes = [part.features.shape for part in WRITERS[to.suffix](place, parts(network, program, found, groups))]
     each = " x ".join(map(str, shapes[0][1:]))
     return f"{to}: {inputs.counted(sum(n for n, *_ in shapes), len(found.ids))}, {each} features each"
@@ -148,7 +137,3 @@ def write_npz(place: Path, given: Iterator[Part]) -> Iterator[Part]:
 
 
 WRITERS = {".parquet": write_parquet, ".csv": write_csv, ".npz": write_npz}
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

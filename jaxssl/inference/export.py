@@ -1,13 +1,10 @@
-"""`python -m jaxssl.inference.export WORKDIR --to=FILE.safetensors | FILE.stablehlo`: an encoder for PyTorch, or for any runtime.
+"""`jaxssl export WORKDIR --to=FILE.safetensors | FILE.stablehlo`: an encoder for PyTorch, or for any runtime.
 
 `.safetensors` holds the weights in torchvision's or timm's naming. `.stablehlo` holds the computation with its weights:
 `jax.export.deserialize(file.read_bytes()).call(images)` gives the features, on the CPU, CUDA or TPU, without jaxssl.
 """
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,8 @@ from flax import linen as nn
 from jax import export
 
 from jaxssl import files
-from jaxssl.cli import parser as commands
 from jaxssl.errors import UserError
-from jaxssl.inference import inputs, trained
+from jaxssl.inference import trained
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import ViT
@@ -29,22 +25,6 @@ from jaxssl.weights import weights
 Tree = Any
 
 STAGES = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}  # As published.
-
-
-def parser() -> argparse.ArgumentParser:
-    top = commands.parser("jaxssl.inference.export", __doc__)
-    top.add_argument("workdir", metavar="WORKDIR", help="Of a run that ended.")
-    top.add_argument(
-        "--to", required=True, metavar="FILE", help="A .safetensors or .stablehlo file, which is replaced."
-    )
-    top.add_argument("--evaluation", default="", help="A fine-tuned network's encoder, such as finetune_ssl.")
-    return top
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Writes the file and returns the exit code: 0 done, 2 the user's to mend."""
-    options = parser().parse_args(arguments)
-    return inputs.ended(lambda: run(options.workdir, options.to, options.evaluation), options.debug)
 
 
 def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
@@ -76,7 +56,7 @@ def run(workdir: str | Path, to: str | Path, evaluation: str = "") -> str:
     else:
         recipe = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"
         content = stablehlo(found.encoder, found.variables, size, found.channels)
-    with files.output(to):
+    with files.output_errors(to):
         files.write_bytes(to, content)
     return (
         f"{to}: {name}, {found.channels} channel{'s' * (found.channels > 1)}, {size} px\n"
@@ -126,7 +106,3 @@ def in_pytorch(name: str, encoder: nn.Module, size: int, channels: int) -> str:
         case _:
             return "in the naming of torchvision and timm, which have no model of this size"
     return f"m = {made}; m.load_state_dict(safetensors.torch.load_file(FILE)); m.eval()"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""`python -m jaxssl.inference.predict WORKDIR IMAGES... --to=predictions.csv`: the class probabilities of new images.
+"""`jaxssl predict WORKDIR IMAGES... --to=predictions.csv`: the class probabilities of new images.
 
 IMAGES are folders, files (PNG, JPEG, TIFF, npy, DICOM, FITS) of any size, or .npz archives. The table has the columns
 image_id, predicted, p_<class>..., as the run's own predictions.csv, and calibrated_<class>... where the run has found a
@@ -7,7 +7,6 @@ many have the names of images that the network was trained or chosen on is said,
 """
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,13 +17,6 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation import calibration
 from jaxssl.inference import inputs, trained
 from jaxssl.inference import network as inference
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Writes the table and returns the exit code: 0 done, 2 the user's to mend or no image could be taken."""
-    of = "A fine-tuning of results.json; the first of them by default."
-    o = inputs.parser("jaxssl.inference.predict", __doc__, ".csv", of).parse_args(arguments)
-    return inputs.ended(lambda: run(o.workdir, o.images, o.to, o.evaluation), o.debug)
 
 
 def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: str = "") -> str:
@@ -48,7 +40,11 @@ def run(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: 
         raise UserError(f"--to={to} should end in .csv")
     network = inference.load(workdir, evaluation)
     program, found = network.probabilities, inputs.find(images)
-    with files.output(to), files.atomic_path(to) as place, open(place, "w", encoding="utf-8", newline="") as stream:
+    with (
+        files.output_errors(to),
+        files.atomic_path(to) as place,
+        open(place, "w", encoding="utf-8", newline="") as stream,
+    ):
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(columns(network))
         done = []
@@ -85,7 +81,3 @@ def numbers(network: inference.Network, p: np.ndarray) -> list[float]:
     """The probabilities of one image [classes], then the calibrated ones if there are any."""
     calibrated = calibration.scaled(p[None], network.temperature)[0].astype(np.float32) if network.temperature else []
     return [float(value) for value in (*p, *calibrated)]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import fcntl
 import functools
 import io
 import json
@@ -76,20 +75,8 @@ def report(setup: Setup, results: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def alone_in(workdir: Path) -> Iterator[None]:
-    """Makes the workdir and keeps others out of it. UserError where it cannot be written or another run is in it.
-
-    The lock is the operating system's: it goes with the process, however that ends.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / f".lock{jax.process_index()}", "w")  # noqa: SIM115
-    except OSError as error:
-        raise UserError(f"--workdir={workdir} cannot be written: {error.strerror}") from error
-    with lock, files.writing(workdir):
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"--workdir={workdir}: another process is at work in it; wait for it, or end it") from error
+    """Create the workdir and lock it. UserError if it cannot be written or another run uses it."""
+    with files.lock(workdir / f".lock{jax.process_index()}", "--workdir"), files.disk_errors(workdir):
         yield
 
 

@@ -1,4 +1,4 @@
-"""`python -m jaxssl.study.compare S [S2 ...] [--to=DIR] [--against=ARM]`: which arm is better, by how much, how sure that is.
+"""`jaxssl compare S [S2 ...] [--to=DIR] [--against=ARM]`: which arm is better, by how much, how sure that is.
 
 Reads every run below the folders S: names, seeds, folds and shares of the labels from results.json, what makes two arms
 of one method from config.json where it is there, and every score from predictions.csv, by `jaxssl.evaluation.compare`.
@@ -37,26 +37,22 @@ compare.json (a number that is undefined is null):
   conclusion: {may: [sentence], may_not: [sentence]}
 """
 
-import argparse
 import csv
 import io
 import itertools
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files
-from jaxssl.cli import parser as commands
 from jaxssl.config.fields import INITS
-from jaxssl.errors import TrainingFailedError, UserError, did_you_mean, print_error
+from jaxssl.errors import TrainingFailedError, UserError, did_you_mean
 from jaxssl.evaluation import compare, scores
 from jaxssl.evaluation.compare import LEAST_SEEDS
 from jaxssl.report import page, words
@@ -658,7 +654,7 @@ def write(to: Path, study: dict[str, Any], runs: Sequence[Run]) -> list[Path]:
     }
     if not (to / "results.json").exists():  # There it is the page of that run.
         texts["report.html"] = document(study, to, [(run.folder, run.results) for run in runs])
-    with files.output(to):
+    with files.output_errors(to):
         for name, text in texts.items():
             files.write_text(to / name, text)
     return [to / name for name in texts]
@@ -703,41 +699,3 @@ def csv_of(rows: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return stream.getvalue()
-
-
-def parser() -> argparse.ArgumentParser:
-    about = "Which arm is better, by how much, and how sure that is, from the predictions.csv of runs."
-    top = commands.parser("jaxssl.study.compare", about)
-    top.add_argument(
-        "folders", nargs="+", type=files.expand_user, metavar="S", help="Folders with runs in them, at any depth."
-    )
-    top.add_argument(
-        "--to", type=files.expand_user, help="Where compare.json and the tables are written; the first S by default."
-    )
-    top.add_argument("--against", metavar="ARM", help="Compare all with this arm alone, such as random.")
-    return top
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Compares, prints and writes; returns the exit code: 0 done, 2 the user's to mend."""
-    options = parser().parse_args(arguments)
-    console = Console(markup=False, emoji=False, highlight=False)
-    try:
-        runs, unfinished = find(options.folders)
-        found = study(runs, unfinished, options.against)
-        written = write(options.to or options.folders[0], found, runs)
-    except UserError as error:
-        return print_error(error, options.debug)
-    for table in (shown(found), shown_labels(found), shown_compute(found)):
-        if table is not None:
-            console.print(table)
-    for title, said in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
-        console.print(Text(title, style="bold"))
-        console.print(listed(found["conclusion"][said]))
-    for file in written:
-        console.print(Text(str(file), overflow="fold", style="dim"))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -111,7 +111,7 @@ def test_an_error_of_one_process_ends_all_with_its_code(tmp_path):
         (tmp_path / ".lock0").rename(tmp_path / ".lock1")
         with started(tmp_path) as run:
             codes, said = ends(run)
-    assert codes == [2, 2] and "another process is at work" in said[1] and not said[0].strip(), said
+    assert codes == [2, 2] and "in use by another process" in said[1] and not said[0].strip(), said
 
 
 def test_who_ended_with_a_word_is_not_called_lost(monkeypatch):
