@@ -123,7 +123,7 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
 
 def show_audit(console: Console, options: argparse.Namespace) -> None:
     report = audit.files(listing(options))
-    with files.output(options.to):
+    with files.output_errors(options.to):
         files.write_json(options.to, report)
     for part in described(report):
         console.print(part)
