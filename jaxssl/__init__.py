@@ -1,6 +1,6 @@
 """jaxssl: does self-supervised pretraining help on my images, by how much, and am I sure?
 
-`jaxssl.load(workdir)` gives what a run trained, for new images: see `jaxssl.inference.network`.
+`jaxssl.load(workdir)` returns the trained network of a run, for new images: see `jaxssl.inference.network`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxssl.inference.network import load
 
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    # What it takes is imported once it is asked for: `import jaxssl` stays cheap.
+    # Imported on first use, so that `import jaxssl` does not import JAX.
     if name == "load":
         from jaxssl.inference.network import load
 

@@ -1,6 +1,8 @@
-"""`python launch/sweep.py --config=... --workdir=...`: the cells of a config's `sweep()`, here or as Slurm jobs."""
+"""`python launch/sweep.py --config=CONFIG --workdir=DIR`, which is `jaxssl sweep`."""
 
-from jaxssl.study import sweep
+import sys
+
+from jaxssl.cli.parser import console
 
 if __name__ == "__main__":
-    sweep.run_command()
+    console(["sweep", *sys.argv[1:]])

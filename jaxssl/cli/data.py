@@ -1,13 +1,15 @@
-"""`python -m jaxssl.data list | prepare NAME | audit NAME_OR_FOLDER`: what there is, make it ready, what is wrong."""
+"""List the datasets, prepare a download, or audit images.
+
+jaxssl data list
+jaxssl data audit data/mine --options=table=labels.csv
+jaxssl data prepare ham10000 --manual_dir=data/ham10000
+"""
 
 import argparse
 import ast
 import importlib
 import inspect
-import logging
-import signal
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from rich.table import Table
 from jaxssl import data, files
 from jaxssl.config import fields
 from jaxssl.data.audit import audit
-from jaxssl.errors import UserError, did_you_mean, print_error
+from jaxssl.errors import UserError, did_you_mean
 
 DEFAULTS = fields.base().data
 CACHE = DEFAULTS.cache_dir
@@ -33,51 +35,43 @@ GENERAL = {
 _ROWS = 10
 
 
-def parser() -> argparse.ArgumentParser:
-    """The verbs and their flags."""
-    top = argparse.ArgumentParser("python -m jaxssl.data", description=__doc__, allow_abbrev=False)
-    verbs = top.add_subparsers(dest="verb", required=True, metavar="list | prepare | audit")
-    verbs.add_parser("list", help="The datasets by name, with licences, groups and where to download them.")
-    prepare = verbs.add_parser("prepare", help="Prepare a download into the cache and count its images.")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list | prepare | audit")
+    actions.add_parser("list", help="List the datasets, with licence, groups and where to download them.")
+    prepare = actions.add_parser("prepare", help="Convert a download into the cache and count its images.")
     prepare.add_argument("name", metavar="NAME", help="A dataset of the list.")
     prepare.add_argument("--cache_dir", default=CACHE, help=f"Where prepared datasets are kept; {CACHE} by default.")
     prepare.add_argument("--size", type=int, default=64, help="Side in pixels at which the images are read; 64.")
-    look = verbs.add_parser("audit", help="Read every image and report what is wrong with the dataset.")
-    look.add_argument("name", metavar="NAME_OR_FOLDER", help="A dataset of the list, a folder, or an .npz archive.")
-    look.add_argument("--dir", default="", help="The folder or archive, where the name is folder or npz.")
-    look.add_argument(
+    audit = actions.add_parser("audit", help="Read every image and report what is wrong with the dataset.")
+    audit.add_argument("name", metavar="NAME_OR_FOLDER", help="A dataset of the list, a folder, or an .npz archive.")
+    audit.add_argument("--dir", default="", help="The folder or archive, if the name is folder or npz.")
+    audit.add_argument(
         "--to",
         type=files.expand_user,
         default="audit.json",
-        help="Where the whole report is written; audit.json by default.",
+        metavar="FILE",
+        help="Output file of the whole report; audit.json by default.",
     )
-    for verb in (prepare, look):
-        verb.add_argument("--manual_dir", default="", help="The folder that the download was unpacked into.")
-        verb.add_argument(
-            "--options", action="append", default=[], metavar="KEY=VALUE", help="As data.options.KEY of a config."
+    for action in (prepare, audit):
+        action.add_argument("--manual_dir", default="", metavar="DIR", help="The folder of the unpacked download.")
+        action.add_argument(
+            "--options",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="An option of the dataset, as data.options.KEY of a config; may be repeated.",
         )
-    for verb in (*verbs.choices.values(),):
-        verb.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
-    return top
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Runs one verb and returns the exit code: 0 done, whatever an audit finds; 2 the user's to mend."""
-    options = parser().parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
     # Names of classes and files are not markup.
     console = Console(markup=False, emoji=False, highlight=False)
-    try:
-        if options.verb == "list":
-            console.print(listed())
-        elif options.verb == "prepare":
-            show_prepared(console, options)
-        else:
-            show_audit(console, options)
-    except UserError as error:
-        return print_error(error, options.debug)
-    except KeyboardInterrupt:
-        print("jaxssl: stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
+    if options.action == "list":
+        console.print(listed())
+    elif options.action == "prepare":
+        show_prepared(console, options)
+    else:
+        show_audit(console, options)
     return 0
 
 
@@ -278,8 +272,3 @@ def among(of: Mapping[str, int]) -> str:
 def clean(text: str) -> str:
     """Without what could steer a terminal or cannot be encoded: names of files hold nearly anything."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-
-
-if __name__ == "__main__":
-    logging.basicConfig(level=logging.WARNING, format="jaxssl: %(message)s")
-    sys.exit(main(sys.argv[1:]))

@@ -1,15 +1,199 @@
-"""What the commands beside `jaxssl.main` have in common."""
+"""The parser that all commands share, and the way from arguments to an exit code.
+
+Each other module of `jaxssl.cli` is a command. Its docstring is its help; it defines `add_arguments(parser)` and
+`run(options)`, which returns the exit code, and may define `epilog()`, printed below its help. A command that sets
+`TAKES_FIELDS = True` accepts `--config.FIELD=VALUE` and finds these arguments in `options.assignments`. Only the
+module of the command in use is imported, so that help and mistakes are answered without loading JAX.
+"""
 
 import argparse
+import ast
+import importlib
+import logging
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import jaxssl
+from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, did_you_mean, print_error
+from jaxssl.training import runtime
+
+INTERRUPTED = 130  # Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
+EXIT_CODES = """exit codes:
+  0    done
+  1    sweep: some cells failed
+  2    invalid input
+  3    training failed: the loss is not finite, or the encoder collapsed
+  75   preempted and saved: run the same command again to resume
+  130  Ctrl-C"""
 
 
-def parser(command: str, about: str) -> argparse.ArgumentParser:
-    """Of `python -m command`, to be given its arguments; it has --debug."""
-    top = argparse.ArgumentParser(
-        f"python -m {command}",
-        description=about,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    top.add_argument("--debug", action="store_true", help="Show the traceback of an error of the user's.")
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are a `UserError`, and whose epilog is made only when help is printed."""
+
+    make_epilog: Callable[[], str] | None = None
+
+    def __init__(self, *args, **options) -> None:
+        super().__init__(*args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+    def format_help(self) -> str:
+        if self.make_epilog:
+            self.epilog = self.make_epilog()
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        missing = re.match("the following arguments are required: (.*)", message)
+        invalid = re.match("argument ([^:]*):", message)
+        field = missing[1] if missing else invalid[1] if invalid else ""
+        code = "missing" if missing else "unknown-name" if "invalid choice" in message else "out-of-range"
+        raise UserError(f"{message}. See {self.prog} --help", code=code, field=field)
+
+
+def commands() -> dict[str, str]:
+    """Return the name and the one-line description of every command."""
+    return {name: line for name, line in summaries(Path(__file__).parent).items() if name != "parser"}
+
+
+def summaries(folder: Path) -> dict[str, str]:
+    """Return the first docstring line of every Python file in `folder` by the file's stem, without importing it."""
+    files = (file for file in sorted(folder.glob("*.py")) if not file.stem.startswith("_"))
+    docstrings = {file.stem: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "" for file in files}
+    return {name: text.partition("\n")[0].rstrip(".") for name, text in docstrings.items()}
+
+
+def make_parser(command: str = "") -> Parser:
+    """Return the parser of all commands, in which `command` has its arguments."""
+    top = Parser("jaxssl", description=f"{jaxssl.__doc__.partition(chr(10))[0]}", epilog=EXIT_CODES)
+    top.add_argument("--version", action="version", version=f"jaxssl {jaxssl.__version__}")
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
+    for name, summary in commands().items():
+        parser = subparsers.add_parser(name, help=summary)
+        if name == command:
+            module = importlib.import_module(f"jaxssl.cli.{name}")
+            parser.description = module.__doc__
+            parser.make_epilog = getattr(module, "epilog", None)
+            parser.set_defaults(run=module.run)
+            module.add_arguments(parser)
+            for leaf in leaves(parser):
+                leaf.add_argument("--debug", action="store_true", help="Show the traceback of an error.")
     return top
+
+
+def subparsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Return the parsers of the subcommands by name; {} where there are none."""
+    actions = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return next((dict(action.choices) for action in actions), {})
+
+
+def add_workdir_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("workdir", metavar="WORKDIR", help="The workdir of a finished run.")
+
+
+def add_image_arguments(parser: argparse.ArgumentParser, endings: str) -> None:
+    """Add WORKDIR, IMAGES and --to, whose file has one of these `endings`."""
+    add_workdir_argument(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGES", help="Folders, files or archives.")
+    parser.add_argument("--to", required=True, metavar="FILE", help=f"Output file, {endings}; overwritten.")
+
+
+def table(title: str, rows: Mapping[str, str]) -> str:
+    """Return names and descriptions as lines below a title, for the end of a help text."""
+    width = max(map(len, rows), default=0)
+    lines = [
+        f"  {name:<{width}}  {textwrap.shorten(line, 116 - width, placeholder=' ...')}" for name, line in rows.items()
+    ]
+    return "\n".join([f"{title}:", *(line.rstrip() for line in lines)])
+
+
+def leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """Yield the parsers below `parser` that have no subcommands, or `parser` itself."""
+    inner = subparsers_of(parser)
+    if not inner:
+        yield parser
+    for sub in inner.values():
+        yield from leaves(sub)
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line, with `command`, `run` and, for some commands, `assignments`.
+
+    Args:
+      arguments: the command line after `jaxssl`.
+
+    Raises:
+      UserError: an unknown command or flag, a missing argument, a value of the wrong type.
+      SystemExit: with code 0, after the help or the version was printed.
+    """
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    known = commands()
+    if command and command not in known:
+        message = f"{command!r} is not a command: {did_you_mean(command, known)}Valid commands: {', '.join(known)}"
+        raise UserError(message, code="unknown-name", field="COMMAND")
+    top = make_parser(command)
+    parser = subparsers_of(top).get(command, top)
+    assignments = []
+    if getattr(sys.modules.get(f"jaxssl.cli.{command}"), "TAKES_FIELDS", False):
+        # Taken out beforehand: argparse reads an argument with a space, such as a tuple, as a positional one.
+        assignments = [argument for argument in arguments if argument.startswith("--config.")]
+        arguments = [argument for argument in arguments if not argument.startswith("--config.")]
+    check_flags(arguments, parser)
+    options, rest = top.parse_known_args(arguments)
+    if rest:
+        raise UserError(
+            f"{rest[0]!r} is one argument too many. See {parser.prog} --help", code="unknown-name", field=rest[0]
+        )
+    options.assignments = assignments
+    return options
+
+
+def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Refuse flags that neither `parser` nor its subcommands have."""
+    known = {flag for one in (parser, *leaves(parser)) for flag in one._option_string_actions}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag != "--" and flag not in known:
+            close = did_you_mean(flag, known)
+            if not close and "--config" in known:
+                close = "fields are set as --config.pretrain.epochs=20. "
+            message = f"{flag} is not a flag of {parser.prog}: {close}See {parser.prog} --help"
+            raise UserError(message, code="unknown-name", field=flag)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; errors are printed as one line on stderr.
+
+    Args:
+      arguments: the command line after `jaxssl`.
+    """
+    try:
+        options = parse(arguments)
+        if not options.command:
+            make_parser().print_help()
+            return 0
+        return options.run(options)
+    except (UserError, TrainingFailedError, PreemptedError) as error:
+        return print_error(error, "--debug" in arguments)
+    except KeyboardInterrupt:
+        print("jaxssl: stopped", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as ended:  # After --help or --version.
+        return int(ended.code or 0)
+
+
+def console(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command of this process and exit: what `jaxssl`, `python -m jaxssl` and `python -m jaxssl.main` call."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["run"]:
+        runtime.restart()
+    logging.basicConfig(level=logging.WARNING, format="jaxssl: %(message)s")
+    code = main(arguments)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if code:
+        # Not sys.exit: after a failed write, threads of orbax wait for minutes and then print tracebacks.
+        os._exit(code)
+    sys.exit(0)

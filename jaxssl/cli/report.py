@@ -1,38 +1,41 @@
-"""`python -m jaxssl.report WORKDIR... [--to=DIR]`: writes report.html and prints where.
+"""Write report.html of runs again.
 
-Into each workdir; into each folder that is none itself but has runs below it, one for all of these; and with --to one
-for all runs, into DIR. Ends with 2 where one of them cannot be written.
+    jaxssl report runs/mine
+    jaxssl report runs/a runs/b --to=runs/both
+
+A workdir gets the report of its run; a folder with runs below it gets one report of all these runs; with --to, all runs
+go into one report in DIR. The exit code is 2 if one of the reports cannot be written.
 """
 
 import argparse
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from jaxssl import files
-from jaxssl.cli import parser as commands
 from jaxssl.errors import UserError, print_error
 from jaxssl.report import page, study
 from jaxssl.study import compare
 
 
-def parser() -> argparse.ArgumentParser:
-    top = commands.parser("jaxssl.report", __doc__)
-    top.add_argument(
-        "workdirs", nargs="+", metavar="WORKDIR", type=files.expand_user, help="Of a run, or with runs below it."
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "workdirs",
+        nargs="+",
+        metavar="WORKDIR",
+        type=files.expand_user,
+        help="The workdir of a run, or a folder of runs.",
     )
-    top.add_argument("--to", metavar="DIR", type=files.expand_user, help="Where one report of all these runs goes.")
-    return top
+    parser.add_argument(
+        "--to", metavar="DIR", type=files.expand_user, help="Write one report of all these runs to this folder."
+    )
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Writes the report of every workdir that is whole, and returns the exit code."""
-    o, code = parser().parse_args(arguments), 0
-    for together in [o.workdirs] if o.to else [[folder] for folder in o.workdirs]:
+def run(options: argparse.Namespace) -> int:
+    code = 0
+    for folders in [options.workdirs] if options.to else [[folder] for folder in options.workdirs]:
         try:
-            print(write(together, o.to))
+            print(write(folders, options.to))
         except UserError as error:
-            code = print_error(error, o.debug)
+            code = print_error(error, options.debug)
     return code
 
 
@@ -52,7 +55,3 @@ def write(folders: list[Path], to: Path | None) -> Path:
     except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place}: its files are not of one jaxssl run, or damaged: {error!r}") from error
     return place / "report.html"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,13 +1,15 @@
-"""`python -m jaxssl.cli.runs ROOT`: the runs below a folder, how far each is, what came of it, and how it goes on.
+"""List the runs below a folder: state, progress, score, and how to resume.
 
-A run is done, running (a process holds its lock), stopped (its command goes on with it) or broken, with the reason.
-The score is the macro AUC of the protocol by which the pretrained encoder does best, beside that of random weights by
-the same. Where the output is no terminal, lines of values between tabs, a line a run.
+    jaxssl runs runs/ham
+
+A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The score
+is the macro AUC of the protocol in which the pretrained encoder does best, next to that of random weights in the same
+protocol. If the output is not a terminal: tab-separated values, a line a run.
 """
 
+import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,8 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files
-from jaxssl.cli import parser
-from jaxssl.errors import UserError, print_error
+from jaxssl.errors import UserError
 from jaxssl.report import words
 
 _TAIL = 2**16  # Bytes of metrics.jsonl that are looked at; a row has less than a thousand.
@@ -47,16 +48,12 @@ class Run(NamedTuple):
     command: str = ""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Prints the table and returns the exit code: 0 done, 2 the user's to mend."""
-    top = parser.parser("jaxssl.cli.runs", __doc__)
-    top.add_argument("root", nargs="?", default="runs", metavar="ROOT", help="The folder; runs by default.")
-    options = top.parse_args(arguments)
-    try:
-        found = listed(options.root)
-    except UserError as error:
-        return print_error(error, options.debug)
-    show(found, Console(markup=False, emoji=False, highlight=False))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("root", nargs="?", default="runs", metavar="FOLDER", help="Where to look; runs by default.")
+
+
+def run(options: argparse.Namespace) -> int:
+    show(listed(options.root), Console(markup=False, emoji=False, highlight=False))
     return 0
 
 
@@ -168,7 +165,3 @@ def in_words(seconds: float | None) -> str:
         if seconds < limit * length:
             return f"{max(0, int(seconds / length))} {unit}"
     return f"{int(seconds / 86400)} d"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,5 @@
 """What the commands that take images have in common: arguments, which images are meant, one after the other."""
 
-import argparse
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -10,34 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl.cli import parser as commands
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import images
-from jaxssl.errors import UserError, print_error
+from jaxssl.errors import UserError
 from jaxssl.inference import network as inference
-from jaxssl.training import runtime
-
-
-def parser(command: str, about: str, endings: str, evaluation: str) -> argparse.ArgumentParser:
-    top = commands.parser(command, about)
-    top.add_argument("workdir", metavar="WORKDIR", help="Of a run that ended.")
-    top.add_argument("images", nargs="+", metavar="IMAGES", help="Folders, files or archives.")
-    top.add_argument("--to", required=True, metavar="FILE", help=f"A {endings} file, which is replaced.")
-    top.add_argument("--evaluation", default="", help=evaluation)
-    return top
-
-
-def ended(run: Callable[[], str], debug: bool) -> int:
-    """Prints what `run` returns, under `jaxssl.training.runtime`; the exit code: 0 done, 2 the user's to mend, 130 stopped."""
-    runtime.apply()
-    try:
-        print(run())
-    except UserError as error:
-        return print_error(error, debug)
-    except KeyboardInterrupt:
-        print("jaxssl: stopped", file=sys.stderr)
-        return 128 + signal.SIGINT
-    return 0
 
 
 class Inputs(NamedTuple):

@@ -123,7 +123,7 @@ class Network:
         if calibrated and self.temperature is None:
             raise UserError(f"{self.workdir}: {self.evaluation} has no temperature in results.json to calibrate with")
         found = together(run, self, images)
-        return calibration.scaled(found, self.temperature).astype(np.float32) if calibrated else found
+        return calibration.apply_temperature(found, self.temperature).astype(np.float32) if calibrated else found
 
     @functools.cached_property
     def classifier(self) -> Trained:

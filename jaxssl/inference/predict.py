@@ -79,5 +79,5 @@ def columns(network: inference.Network) -> list[str]:
 
 def numbers(network: inference.Network, p: np.ndarray) -> list[float]:
     """The probabilities of one image [classes], then the calibrated ones if there are any."""
-    calibrated = calibration.scaled(p[None], network.temperature)[0].astype(np.float32) if network.temperature else []
+    calibrated = calibration.apply_temperature(p[None], network.temperature)[0].astype(np.float32) if network.temperature else []
     return [float(value) for value in (*p, *calibrated)]

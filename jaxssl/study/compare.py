@@ -1,7 +1,7 @@
 """`jaxssl compare S [S2 ...] [--to=DIR] [--against=ARM]`: which arm is better, by how much, how sure that is.
 
 Reads every run below the folders S: names, seeds, folds and shares of the labels from results.json, what makes two arms
-of one method from config.json where it is there, and every score from predictions.csv, by `jaxssl.evaluation.compare`.
+of one method from config.json where it is there, and every score from predictions.csv, by `jaxssl.evaluation.significance`.
 
 An arm is a method with an initialisation, a protocol and a share of the labels; its runs differ in seed or fold. Arms
 are compared run by run, on the same test images, within a protocol and a share of the labels. Written to --to (S, the
@@ -53,8 +53,8 @@ from rich.text import Text
 from jaxssl import files
 from jaxssl.config.fields import INITS
 from jaxssl.errors import TrainingFailedError, UserError, did_you_mean
-from jaxssl.evaluation import compare, scores
-from jaxssl.evaluation.compare import LEAST_SEEDS
+from jaxssl.evaluation import scores, significance
+from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.report import page, words
 from jaxssl.report.study import MOST_SENTENCES, TOO_FEW, cautions, document, importance, verdict
 from jaxssl.run import setup
@@ -103,7 +103,7 @@ class Cell(NamedTuple):
     seed: int
     fold: int | None
     label_fraction: float
-    part: compare.Part  # Its rows ascend.
+    part: significance.RunPredictions  # Its rows ascend.
     compute: dict[str, Any]  # Of its transfer; empty where it is not known.
 
 
@@ -258,7 +258,7 @@ def collect(runs: Sequence[Run]) -> tuple[dict[Arm, dict[Unit, Cell]], Images, i
                     raise UserError(f"{run.folder / 'predictions.csv'}: {image} has another label or group elsewhere")
                 rows.append(row)
             order = np.argsort(rows)
-            part = compare.Part(np.array(rows)[order], found.probabilities[order])
+            part = significance.RunPredictions(np.array(rows)[order], found.probabilities[order])
             cell = Cell(
                 arm_of(run, e), run, e["seed"], e["fold"], float(e["label_fraction"]), part, e.get("compute", {})
             )
@@ -338,7 +338,7 @@ def study(runs: Sequence[Run], unfinished: int = 0, against: str | None = None) 
     work = sum(cell.part.probabilities.size for cell in cells.values())
     resamples = int(np.clip(MOST_WORK // max(1, work), 200, 2000))
     parts = [cell.part for cell in cells.values()]
-    drawn = compare.resampled(parts, images.labels, images.groups, METRICS, seed=0, resamples=resamples)
+    drawn = significance.bootstrap_scores(parts, images.labels, images.groups, METRICS, seed=0, resamples=resamples)
     drawn = dict(zip(cells, drawn, strict=True))
     described = [describe(arm, of, drawn, images) for arm, of in arms.items()]
     found = [
@@ -454,8 +454,8 @@ def summary(drawn: np.ndarray, units: Sequence[Unit], ratio: float) -> dict[str,
     """Mean and both intervals of [K, 1 + R] scores or differences, over the runs in which they are defined."""
     defined = ~np.isnan(drawn[:, 0])
     seeds = len({seed for (seed, _), known in zip(units, defined, strict=True) if known})
-    runs = compare.over_runs(drawn[defined, 0], seeds=seeds, test_to_train=ratio)
-    groups = compare.over_groups(drawn[defined])
+    runs = significance.corrected_t_test(drawn[defined, 0], seeds=seeds, test_to_train=ratio)
+    groups = significance.group_interval(drawn[defined])
     return {
         "mean": runs["mean"],
         "std": runs["std"],
@@ -512,7 +512,7 @@ def test(found: dict[str, Any], drawn: np.ndarray) -> None:
     "none for other test groups" are both rejected: its p is the larger (Berger 1982, Technometrics 24:295).
     """
     seeds = found["over_runs"]["p"]
-    groups = None if seeds is None else compare.p_over_groups(drawn[~np.isnan(drawn[:, 0])])
+    groups = None if seeds is None else significance.group_p_value(drawn[~np.isnan(drawn[:, 0])])
     found["over_groups"]["p"] = groups
     found["p"] = None if groups is None else max(seeds, groups)
 
@@ -524,11 +524,15 @@ def mcnemar(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], ima
     for unit in units:
         rows = a[unit].part.rows
         right = (of[unit].part.probabilities.argmax(axis=1) == images.labels[rows] for of in (a, b))
-        counts[unit[0]] = counts.get(unit[0], 0) + np.array(compare.discordant(*right))
+        counts[unit[0]] = counts.get(unit[0], 0) + np.array(significance.count_discordant(*right))
         several |= len(np.unique(images.groups[rows])) < len(rows)
     only_a, only_b = np.sum(list(counts.values()), axis=0).tolist()
-    without = "groups of several images" if several else TOO_FEW if len(counts) < LEAST_SEEDS else None
-    p = None if without else compare.middle([compare.mcnemar(*of.tolist()) for of in counts.values()])
+    without = "groups of several images" if several else TOO_FEW if len(counts) < MIN_SEEDS else None
+    p = (
+        None
+        if without
+        else significance.combine_p_values([significance.mcnemar_p(*of.tolist()) for of in counts.values()])
+    )
     return {"only_a": only_a, "only_b": only_b, "p": p, "without": without}
 
 
@@ -538,7 +542,7 @@ def correct(found: list[dict[str, Any]]) -> int:
     The verdicts rest on the p of the differences alone, so that McNemar's tests are a family of their own.
     """
     for tests in (found, [d["mcnemar"] for d in found if d["mcnemar"]]):
-        for test, corrected in zip(tests, compare.holm([test["p"] for test in tests]), strict=True):
+        for test, corrected in zip(tests, significance.holm([test["p"] for test in tests]), strict=True):
             test["p_holm"] = corrected
     return sum(d["p"] is not None for d in found)
 

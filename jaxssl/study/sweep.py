@@ -1,7 +1,7 @@
 """Runs what is missing of a sweep: each cell is an ordinary run in a folder of its own.
 
-    python launch/sweep.py --config=configs/priors.py:pneumoniamnist --workdir=runs/priors
-    python -m jaxssl.study.compare runs/priors
+    jaxssl sweep priors:pneumoniamnist --workdir=runs/priors
+    jaxssl compare runs/priors
 
 The file of `--config` has, beside `get_config`, `sweep()`, or `sweep(argument)` where it takes one: a list of
 (name, {field: value}), one for each cell. Fields that are the same for all may be set behind, as
@@ -21,7 +21,6 @@ WORKDIR/sweep.json says of each cell {state, tries, exit_code, seconds, pretrain
 1 some cells are broken, 2 the user's to mend, 75 stopped and saved: the same command goes on.
 """
 
-import argparse
 import importlib.util
 import inspect
 import json
@@ -41,7 +40,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from jaxssl import files
-from jaxssl.errors import PreemptedError, UserError, print_error
+from jaxssl.errors import PreemptedError, UserError
 
 TRIES = 2
 STOPPED = "stopped, and what ran has saved; the same command goes on from here"
@@ -417,82 +416,68 @@ def collect(cell: Cell, of: dict[str, Any], console: Console) -> str:
 def summary(record: dict[str, dict[str, Any]], workdir: Path) -> str:
     broken = [name for name, of in record.items() if of["state"] == "broken"]
     done = sum(of["state"] == "done" for of in record.values())
-    said = [f"{done} of {len(record)} cells are done: python -m jaxssl.study.compare {shlex.quote(str(workdir))}"]
+    said = [f"{done} of {len(record)} cells are done: jaxssl compare {shlex.quote(str(workdir))}"]
     said += [f"broken: {name}: exit code {record[name]['exit_code']}: {record[name]['command']}" for name in broken]
     return "\n".join(said)
-
-
-def everywhere(arguments: Sequence[str]) -> dict[str, str]:
-    """{field: value} of arguments such as --config.data.dir=DIR. UserError at any other."""
-    found = {}
-    for argument in arguments:
-        field, equals, value = argument.removeprefix("--config.").partition("=")
-        if not argument.startswith("--config.") or not equals:
-            raise UserError(f"{argument!r} is not an option here; fields are set as --config.data.dir=DIR")
-        found[field] = value
-    return found
 
 
 def default_jobs() -> int:
     return max(1, len(os.sched_getaffinity(0)) // CORES)
 
 
-def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser("python launch/sweep.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    cores = default_jobs()
-    top.add_argument("--config", required=True, help="A file of configs/ with sweep(), its argument after a colon.")
-    top.add_argument(
-        "--workdir", required=True, type=files.expand_user, help="Where the cells go, each in a folder of its name."
-    )
-    top.add_argument(
-        "--jobs",
-        type=int,
-        help=f"Cells at a time; one for {CORES} cores by default, here {cores}; by Slurm as many as it will.",
-    )
-    top.add_argument(
-        "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."
-    )
-    top.add_argument("--list", action="store_true", help="Print the commands of the cells that are not done, only.")
-    return top
+def run_sweep(
+    config: str,
+    workdir: Path,
+    fields: dict[str, str],
+    jobs: int | None = None,
+    slurm_options: str | None = None,
+    signals: Sequence[int] = (),
+) -> int:
+    """Run the cells of a sweep that are not done, print how they ended, and return the exit code.
 
+    Args:
+      config: as of `cells`.
+      workdir: of the whole sweep; each cell has a folder of its name there.
+      fields: {config field: value} set in every cell.
+      jobs: cells at a time; None: one for `CORES` cores, or as many as Slurm runs.
+      slurm_options: options of sbatch; None: the cells run on this machine.
+      signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
 
-def main(arguments: Sequence[str], signals: Sequence[int] = ()) -> int:
-    """Runs a sweep, until `signals` is no longer empty, and returns the exit code."""
-    options, rest = parser().parse_known_args(arguments)
-    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    Raises:
+      UserError: as `cells`; settings that differ from those a cell began with; a workdir that cannot be written.
+      PreemptedError: the sweep was stopped, and what ran has saved.
+    """
+    console = make_console()
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns += (TextColumn("{task.fields[running]}", markup=False),)
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs={jobs}: set it to 1 or more", code="out-of-range", field="--jobs")
+    listed = cells_with(config, workdir, fields)
+    refuse_other_settings(config, listed)
     try:
-        if options.jobs is not None and options.jobs < 1:
-            raise UserError(f"--jobs={options.jobs}: it takes 1 or more")
-        same = everywhere(rest)
-        listed = [cell._replace(fields=cell.fields | same) for cell in cells(options.config, options.workdir)]
-        if options.list:
-            for cell in listed:
-                if not cell.done:
-                    console.print(shlex.join(command(options.config, cell)))
-            return 0
-        refuse_other_settings(options.config, listed)
-        options.workdir.mkdir(parents=True, exist_ok=True)
+        workdir.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            common = (options.config, listed, options.workdir)
-            if options.slurm is None:
-                record = run(*common, options.jobs or default_jobs(), progress, signals)
+            if slurm_options is None:
+                record = run(config, listed, workdir, jobs or default_jobs(), progress, signals)
             else:
-                record = run_on_slurm(*common, options.jobs or len(listed), options.slurm, progress, signals)
+                record = run_on_slurm(config, listed, workdir, jobs or len(listed), slurm_options, progress, signals)
     except OSError as error:
-        print(f"jaxssl: --workdir={options.workdir}: {error}", file=sys.stderr)
-        return UserError.exit_code
-    except (UserError, PreemptedError) as error:
-        return print_error(error)
-    console.print(summary(record, options.workdir))
+        raise UserError(f"--workdir={workdir}: {error}", code="not-writable", field="--workdir") from error
+    console.print(summary(record, workdir))
     return 0 if all(of["state"] == "done" for of in record.values()) else 1
 
 
-def run_command() -> None:
-    """Runs the sweep of this process' arguments and exits."""
-    came: list[int] = []
-    # Told only at the next look: an exception in the midst of a start would leave a process that no one knows of.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, frame: came.append(number))
-    sys.exit(main(sys.argv[1:], came))
+def list_commands(config: str, workdir: Path, fields: dict[str, str]) -> None:
+    """Print the commands of the cells that are not done, one a line."""
+    for cell in cells_with(config, workdir, fields):
+        if not cell.done:
+            make_console().print(shlex.join(command(config, cell)))
+
+
+def cells_with(config: str, workdir: Path, fields: dict[str, str]) -> list[Cell]:
+    """Return `cells`, each with these fields set besides."""
+    return [cell._replace(fields=cell.fields | fields) for cell in cells(config, workdir)]
+
+
+def make_console() -> Console:
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,42 @@
+"""Compare the arms of a study: which is better, by how much, with which certainty.
+
+    jaxssl compare runs/priors
+    jaxssl compare runs/a runs/b --to=runs/both --against=random
+
+Reads every finished run below the folders. Writes report.html, compare.json, compare_arms.csv and
+compare_differences.csv to --to, by default to the first folder.
+"""
+
+import argparse
+
+from rich.console import Console
+from rich.text import Text
+
+from jaxssl import files
+from jaxssl.study import compare
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folders", nargs="+", type=files.expand_user, metavar="FOLDER", help="A folder with runs in it, at any depth."
+    )
+    parser.add_argument(
+        "--to", type=files.expand_user, metavar="DIR", help="Output directory; the first folder by default."
+    )
+    parser.add_argument("--against", metavar="ARM", help="Compare every arm with this one only, such as random.")
+
+
+def run(options: argparse.Namespace) -> int:
+    runs, unfinished = compare.find(options.folders)
+    study = compare.study(runs, unfinished, options.against)
+    written = compare.write(options.to or options.folders[0], study, runs)
+    console = Console(markup=False, emoji=False, highlight=False)
+    for table in (compare.shown(study), compare.shown_labels(study), compare.shown_compute(study)):
+        if table is not None:
+            console.print(table)
+    for title, key in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
+        console.print(Text(title, style="bold"))
+        console.print(compare.listed(study["conclusion"][key]))
+    for file in written:
+        console.print(Text(str(file), overflow="fold", style="dim"))
+    return 0

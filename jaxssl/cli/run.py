@@ -1,0 +1,109 @@
+"""Run one experiment: pretrain, transfer, evaluate, report.
+
+    jaxssl run byol_lenses:local
+    jaxssl run byol_ham --workdir=runs/ham --config.data.manual_dir=data/ham10000 --config.pretrain.epochs=20
+
+CONFIG is the name of a config, or the path of a file with `get_config()`; what follows a colon is its argument, most
+often `local`, for two cores. Any field of the config is set as --config.FIELD=VALUE. Run the same command again to
+resume. `python -m jaxssl.main --config=CONFIG --workdir=DIR` is the same command.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import jax
+
+import jaxssl
+from jaxssl.cli import parser as parsers
+from jaxssl.config import fields as configuration
+from jaxssl.config.load import available, load_config
+from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_error
+from jaxssl.run import experiment
+from jaxssl.training import distributed, loop, runtime
+
+TAKES_FIELDS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("positional", nargs="?", metavar="CONFIG", help="Name or path of a config, as NAME[:ARGUMENT].")
+    parser.add_argument("--config", metavar="CONFIG", help="The same, as a flag.")
+    parser.add_argument("--workdir", metavar="DIR", help="Output directory; runs/CONFIG by default.")
+    parser.add_argument(
+        "--coordinator", metavar="HOST:PORT", help="Address of process 0, where several processes train."
+    )
+    parser.add_argument("--num_processes", type=int, metavar="N", help="Number of processes that train together.")
+    parser.add_argument("--process_id", type=int, metavar="N", help="Index of this process, from 0.")
+
+
+def epilog() -> str:
+    """Return the lists of configs, objectives, encoders and datasets."""
+    package = Path(jaxssl.__file__).parent
+    parts = {
+        "configs": available(),
+        "objectives (--config.pretrain.objective=NAME)": parsers.summaries(package / "objectives"),
+        "encoders (--config.model.name=NAME)": parsers.summaries(package / "models"),
+        "datasets (--config.data.name=NAME)": parsers.summaries(package / "data" / "datasets"),
+    }
+    return "\n\n".join(parsers.table(title, rows) for title, rows in parts.items()) + "\n\n" + parsers.EXIT_CODES
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the experiment and return the exit code; the other processes of the run end with the same code."""
+    try:
+        train(options)
+        return 0
+    except (UserError, TrainingFailedError, PreemptedError) as error:
+        code = print_error(error, options.debug)
+    except jax.errors.JaxRuntimeError as error:
+        code = print_error(distributed.as_preemption(error), options.debug)
+    except KeyboardInterrupt:
+        print("jaxssl: stopped; run the same command again to resume from the last checkpoint", file=sys.stderr)
+        code = parsers.INTERRUPTED
+    distributed.end(code)
+    return code
+
+
+def train(options: argparse.Namespace) -> None:
+    name = config_name(options)
+    config = load_config(name, options.assignments)
+    runtime.apply()
+    configuration.check(config)
+    if threading.current_thread() is threading.main_thread():
+        for number in loop.SIGNALS:
+            signal.signal(number, preempt)
+    distributed.connect(options.coordinator, options.num_processes, options.process_id)
+    experiment.run(config, Path(options.workdir or default_workdir(name)).expanduser())
+
+
+def config_name(options: argparse.Namespace) -> str:
+    """Return the config that CONFIG or --config names. UserError where neither or both are given."""
+    if options.positional and options.config:
+        message = f"{options.positional!r} and --config={options.config} are both given: give the config once"
+        raise UserError(message, code="conflict", field="--config")
+    name = options.positional or options.config
+    if not name:
+        message = "the config is missing: jaxssl run byol_lenses:local, or --config=configs/byol_lenses.py"
+        raise UserError(message, code="missing", field="--config")
+    return name
+
+
+def default_workdir(config: str) -> Path:
+    """Return runs/byol_ham-local for byol_ham:local and for configs/byol_ham.py:local."""
+    file, _, argument = config.partition(":")
+    return Path("runs") / "-".join(filter(None, (Path(file).stem, argument)))
+
+
+def preempt(number: int, frame: FrameType | None) -> None:
+    """End the process at a signal between two trainings; `training.loop` handles those that come during one.
+
+    At once, as `kill -9` would: files are written atomically, and an exception raised here could wait for a lock.
+    """
+    message = "jaxssl: stopped between two phases, all before is saved; run the same command again to resume\n"
+    os.write(2, message.encode())
+    distributed.end(PreemptedError.exit_code)
+    os._exit(PreemptedError.exit_code)

@@ -1,0 +1,77 @@
+"""Run the experiments of a study, on this machine or by Slurm.
+
+    jaxssl sweep priors:pneumoniamnist --workdir=runs/priors
+    jaxssl compare runs/priors
+
+CONFIG is the name of a config or the path of a file that defines `sweep()`, or `sweep(argument)`: a list of
+(name, {field: value}), one for each cell. Each cell is a run in WORKDIR/NAME with these fields set; its output goes to
+log.txt there. Fields that are the same for all cells are set as --config.data.dir=DIR. A cell with a results.json is
+done, and one that was interrupted resumes. One that fails is tried once more at the end; the others go on.
+"""
+
+import argparse
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+
+from jaxssl import files
+from jaxssl.cli.run import config_name
+from jaxssl.errors import UserError
+from jaxssl.study import sweep
+
+TAKES_FIELDS = True
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("positional", nargs="?", metavar="CONFIG", help="Name or path of a config, as NAME[:ARGUMENT].")
+    parser.add_argument("--config", metavar="CONFIG", help="The same, as a flag.")
+    parser.add_argument(
+        "--workdir", required=True, type=files.expand_user, metavar="DIR", help="Output directory of all cells."
+    )
+    jobs = f"Cells at a time; {sweep.default_jobs()} by default here, one for {sweep.CORES} cores; no limit on Slurm."
+    parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
+    parser.add_argument(
+        "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."
+    )
+    parser.add_argument("--list", action="store_true", help="Only print the commands of the cells that are not done.")
+
+
+def run(options: argparse.Namespace) -> int:
+    config, fields = config_name(options), parse_fields(options.assignments)
+    if options.list:
+        sweep.list_commands(config, options.workdir, fields)
+        return 0
+    with collect_signals() as signals:
+        return sweep.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals)
+
+
+def parse_fields(assignments: Sequence[str]) -> dict[str, str]:
+    """Return {field: value} of arguments such as --config.data.dir=DIR. UserError where the value is missing."""
+    found = {}
+    for argument in assignments:
+        field, equals, value = argument.removeprefix("--config.").partition("=")
+        if not equals:
+            message = f"{argument} has no value: fields are set as --config.data.dir=DIR"
+            raise UserError(message, code="missing", field=field)
+        found[field] = value
+    return found
+
+
+@contextlib.contextmanager
+def collect_signals() -> Iterator[list[int]]:
+    """Collect the signals that end a process in a list, which the sweep reads between two steps.
+
+    An exception at any moment could leave a process behind that was just being started.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
