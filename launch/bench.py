@@ -163,8 +163,8 @@ def batches(work: Work) -> Iterator[dict]:
     """Epoch after epoch, without end."""
     rows, epoch = np.arange(len(work.images.images)), 0
     while True:
-        kw = {"batch_size": work.batch, "steps": len(rows) // work.batch, "seed": 0, "skip": 0, "mesh": work.mesh}
-        yield from pipeline.training(work.images, rows, epoch=epoch, **kw)
+        kw = {"batch_size": work.batch, "steps": len(rows) // work.batch, "seed": 0, "skip": 0}
+        yield from pipeline.training(work.images, rows, epoch=epoch, sharding=sharding.of_batch(work.mesh), **kw)
         epoch += 1
 
 

@@ -29,8 +29,6 @@ def batch(size: int = 16, side: int = 4, channels: int = 1, seed: int = 0) -> di
     return {
         "image": rng.integers(0, 256, (size, side, side, channels), np.uint8),
         "label": rng.integers(0, 3, size).astype(np.int32),
-        "index": np.arange(size, dtype=np.int32),
-        "mask": np.ones(size, bool),
     }
 
 

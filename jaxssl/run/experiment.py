@@ -142,7 +142,9 @@ def over(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) 
     """A jitted function of batches over all of these images, each counted once, in their order."""
     parts = []
     size, workers = evaluation_batch(setup), setup.config.data.workers
-    for batch in pipeline.evaluation(setup.source, rows, batch_size=size, mesh=setup.mesh, workers=workers):
+    for batch in pipeline.evaluation(
+        setup.source, rows, batch_size=size, sharding=sharding.of_batch(setup.mesh), workers=workers
+    ):
         parts.append(distributed.gather(function(batch)))
     return np.concatenate(parts)[: len(rows)]
 
@@ -219,7 +221,7 @@ def fit(
                 seed=setup.config.seed,
                 epoch=epoch,
                 skip=skip,
-                mesh=setup.mesh,
+                sharding=sharding.of_batch(setup.mesh),
                 workers=setup.config.data.workers,
             ),
             epochs=c.epochs,
@@ -377,13 +379,13 @@ def predict_by_probe(setup: Setup, taken: dict[str, np.ndarray]) -> dict[str, np
         classes=len(setup.source.classes),
         metric=setup.config.transfer.select,
     )
-    return {split: probe.probabilities(fitted, taken[split]) for split in SCORED}
+    return {split: probe.predict_proba(fitted, taken[split]) for split in SCORED}
 
 
 def predict_by_knn(setup: Setup, taken: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Probabilities of the nearest neighbours among the training images."""
     train, classes = (taken["train"], labels_of(setup, "train")), len(setup.source.classes)
-    return {split: knn.probabilities(*train, taken[split], classes=classes) for split in SCORED}
+    return {split: knn.predict_proba(*train, taken[split], classes=classes) for split in SCORED}
 
 
 def finetune(setup: Setup, name: str, variables: Tree) -> TransferResult:
@@ -437,7 +439,7 @@ def finetune_once(
     def measure(epoch: int, state: TrainState) -> dict[str, Any]:
         since = time.perf_counter()
         network = {"params": state.params, "model_state": state.model_state}
-        score = scores.select(probabilities(network, "validation"), labels_of(setup, "validation"), c.select)
+        score = scores.selection_score(probabilities(network, "validation"), labels_of(setup, "validation"), c.select)
         if epoch and score > best_validation(setup.workdir, phase):
             checkpoint.save(best_folder, epoch, network, keep=1)
         return {"validation": score, "validation_seconds": round(time.perf_counter() - since, 4)}
@@ -515,17 +517,17 @@ def calibrate(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[st
     """What results.json says of test probabilities, with temperature and thresholds from those of validation."""
     source, c, rows = setup.source, setup.config, setup.splits["test"]
     known, labels, groups = labels_of(setup, "validation"), source.labels[rows], source.groups[rows]
-    found = calibration.temperature(validation, known)
-    calibrated = None if found is None else calibration.scaled(test, found)
+    found = calibration.fit_temperature(validation, known)
+    calibrated = None if found is None else calibration.apply_temperature(test, found)
     scored = scores.evaluate(test, labels, groups, seed=c.seed, calibrated=calibrated)
     scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
     points = []
     for k in [1] if len(source.classes) == 2 else range(len(source.classes)):
-        chosen = calibration.threshold(validation[:, k], known == k, c.transfer.specificity)
+        chosen = calibration.threshold_at_specificity(validation[:, k], known == k, c.transfer.specificity)
         point = calibration.operating_point(chosen, test[:, k], labels == k, groups, seed=c.seed)
         wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": chosen}
         points.append(wanted | point)
-    bins = calibration.reliability(test, labels)
+    bins = calibration.reliability_bins(test, labels)
     return scored | {"temperature": found, "reliability": bins, "operating_point": points}
 
 

@@ -71,14 +71,6 @@ def of_state(mesh: Mesh, shapes: Tree) -> Tree:
     return jax.tree.map(spec, shapes)
 
 
-def put(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """The batch on the devices, each process giving only the rows that its devices hold; does not block."""
-    where = of_batch(mesh)
-    if jax.process_count() == 1:
-        return jax.device_put(batch, where)
-    return {k: jax.make_array_from_callback(v.shape, where, v.__getitem__) for k, v in batch.items()}
-
-
 def check_batch(field: str, batch_size: int, mesh: Mesh) -> None:
     """UserError unless each device gets the same number of images."""
     devices = mesh.size

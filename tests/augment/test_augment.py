@@ -200,7 +200,8 @@ def test_views_differ_between_images_views_and_keys_and_not_between_devices():
     assert np.abs(first - second).max() > 0.1
     assert np.abs(first - views(batch, key=1, **options)[0]).max() > 0.1
     mesh = sharding.make_mesh(8, 1)
-    for one, eight in zip((first, second), views(sharding.put(batch, mesh), **options), strict=True):
+    sharded = views(jax.device_put(batch, sharding.of_batch(mesh)), **options)
+    for one, eight in zip((first, second), sharded, strict=True):
         np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-5)
 
 

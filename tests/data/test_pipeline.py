@@ -1,4 +1,4 @@
-"""Batches: each image once an epoch, in an order of its own for each epoch, from any batch on; of records the same."""
+"""Batches: order by epoch, resuming, padding, and equality of images in memory and in records."""
 
 import multiprocessing
 
@@ -17,32 +17,41 @@ def images():
 
 
 def epoch(images, number, skip=0, steps=3):
-    mesh = sharding.make_mesh(1, 1)
+    """The rows of each batch, told by the values of its images."""
     rows = np.arange(2, 20)
-    options = {"batch_size": 4, "steps": steps, "seed": 7, "epoch": number, "skip": skip, "mesh": mesh}
-    return [np.asarray(batch["index"]) for batch in pipeline.training(images, rows, **options)]
+    options = {"batch_size": 4, "steps": steps, "seed": 7, "epoch": number, "skip": skip, "sharding": over(1)}
+    return [np.asarray(batch["image"])[:, 0, 0, 0] for batch in pipeline.training(images, rows, **options)]
 
 
-def test_an_epoch_is_so_many_whole_batches_of_different_images(images):
+def over(data, fsdp=1):
+    return sharding.of_batch(sharding.make_mesh(data, fsdp))
+
+
+def test_an_epoch_has_whole_batches_of_different_images(images):
     for steps in (2, 4):
         seen = np.concatenate(epoch(images, 0, steps=steps))
         assert len(seen) == len(set(seen)) == 4 * steps and set(seen) <= set(range(2, 20))
 
 
-def test_the_next_epoch_draws_others_and_the_same_epoch_the_same(images):
+def test_the_order_depends_on_the_epoch_alone(images):
     assert set(np.concatenate(epoch(images, 0))) != set(np.concatenate(epoch(images, 1)))
     np.testing.assert_array_equal(epoch(images, 1), epoch(images, 1))
 
 
-def test_an_epoch_goes_on_from_any_batch(images):
+def test_an_epoch_resumes_from_any_batch(images):
     np.testing.assert_array_equal(epoch(images, 3, skip=2), epoch(images, 3)[2:])
 
 
 def test_evaluation_counts_each_image_once(images):
-    batches = list(pipeline.evaluation(images, np.arange(3, 14), batch_size=4, mesh=sharding.make_mesh(1, 1)))
-    index, mask = (np.concatenate([np.asarray(batch[name]) for batch in batches]) for name in ("index", "mask"))
-    assert len(index) == 12
-    np.testing.assert_array_equal(index[mask], np.arange(3, 14))
+    batches = list(pipeline.evaluation(images, np.arange(3, 14), batch_size=4, sharding=over(1)))
+    rows = np.concatenate([np.asarray(batch["image"])[:, 0, 0, 0] for batch in batches])
+    np.testing.assert_array_equal(rows, [*range(3, 14), 3])
+
+
+def test_batches_hold_what_is_read_on_the_devices(images):
+    (batch,) = pipeline.training(images, np.arange(4), batch_size=4, steps=1, seed=0, epoch=0, skip=0, sharding=over(1))
+    assert batch.keys() == pipeline.gather(images, np.arange(4)).keys() == {"image", "label"}
+    assert batch["label"].dtype == np.int32
 
 
 # Images in records
@@ -70,8 +79,8 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize("workers, skip", [(0, 0), (0, 3), (2, 3), (0, 5)])
 def test_training_from_records_is_that_from_memory(both, monkeypatch, workers, skip):
-    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
-    given = {"batch_size": 8, "steps": 5, "seed": 1, "epoch": 2, "skip": skip, "mesh": sharding.make_mesh(4, 1)}
+    monkeypatch.setattr(pipeline, "MIN_BATCHES_FOR_PROCESSES", 0)
+    given = {"batch_size": 8, "steps": 5, "seed": 1, "epoch": 2, "skip": skip, "sharding": over(4)}
     held, stored = (list(pipeline.training(s, np.arange(4, 49), **given, workers=workers)) for s in both)
     assert len(stored) == 5 - skip
     if stored:
@@ -81,14 +90,12 @@ def test_training_from_records_is_that_from_memory(both, monkeypatch, workers, s
 
 @pytest.mark.parametrize("count, workers", [(16, 0), (17, 0), (3, 0), (17, 1)])
 def test_evaluation_from_records_is_that_from_memory(both, monkeypatch, count, workers):
-    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(pipeline, "MIN_BATCHES_FOR_PROCESSES", 0)
     rows = np.arange(50)[::-1][:count]
-    assert_same(
-        *(pipeline.evaluation(s, rows, batch_size=8, mesh=sharding.make_mesh(2, 1), workers=workers) for s in both)
-    )
+    assert_same(*(pipeline.evaluation(s, rows, batch_size=8, sharding=over(2), workers=workers) for s in both))
 
 
-def test_what_is_skipped_is_not_read(both, monkeypatch):
+def test_skipped_batches_are_not_read(both, monkeypatch):
     read = []
     whole = records.Images.__getitem__
 
@@ -97,14 +104,14 @@ def test_what_is_skipped_is_not_read(both, monkeypatch):
         return whole(self, rows)
 
     monkeypatch.setattr(records.Images, "__getitem__", getitem)
-    given = {"batch_size": 4, "seed": 1, "epoch": 0, "mesh": sharding.make_mesh(1, 1)}
+    given = {"batch_size": 4, "seed": 1, "epoch": 0, "sharding": over(1)}
     list(pipeline.training(both[1], np.arange(50), **given, steps=12, skip=9))
     np.testing.assert_array_equal(np.sort(read), np.sort(pipeline.order(np.arange(50), 1, 0)[36:48]))
 
 
-def test_an_epoch_that_is_left_ends_its_processes(both, monkeypatch):
-    monkeypatch.setattr(pipeline, "_WORTH_PROCESSES", 0)
-    given = {"batch_size": 2, "steps": 25, "seed": 1, "epoch": 0, "skip": 0, "mesh": sharding.make_mesh(1, 1)}
+def test_leaving_an_epoch_ends_its_processes(both, monkeypatch):
+    monkeypatch.setattr(pipeline, "MIN_BATCHES_FOR_PROCESSES", 0)
+    given = {"batch_size": 2, "steps": 25, "seed": 1, "epoch": 0, "skip": 0, "sharding": over(1)}
     with pytest.raises(KeyError):
         for _ in pipeline.training(both[1], np.arange(50), **given, workers=1):
             assert multiprocessing.active_children()
@@ -116,19 +123,19 @@ def test_each_process_reads_the_rows_of_its_devices(both, monkeypatch):
     """As on the second of two processes with four devices each: what it reads is right, and it reads nothing else."""
     mesh = sharding.make_mesh(4, 2)
     everywhere = NamedSharding.addressable_devices_indices_map
-    mine = set(mesh.devices.ravel()[4:])
+    mine, where = set(mesh.devices.ravel()[4:]), sharding.of_batch(mesh)
 
     def here(self, shape):
         return {device: index for device, index in everywhere(self, shape).items() if device in mine}
 
-    assert pipeline.rows_here(16, mesh).tolist() == list(range(16))
+    assert pipeline.local_rows(16, where).tolist() == list(range(16))
     with monkeypatch.context() as patch:
         patch.setattr(NamedSharding, "addressable_devices_indices_map", here)
-        assert pipeline.rows_here(16, mesh).tolist() == list(range(8, 16))
+        assert pipeline.local_rows(16, where).tolist() == list(range(8, 16))
         rows = np.random.default_rng(0).permutation(50)
         asked = []
         patch.setattr(records, "stream", lambda images, parts, _: (asked.append(p) or images[p] for p in parts))
-        (batch,) = pipeline._read_own(both[1].images, [rows[:16]], 0, mesh)
+        (batch,) = pipeline._read_local(both[1].images, [rows[:16]], 0, where)
     np.testing.assert_array_equal(asked, [rows[8:16]])
     assert batch.shape == (16, 3, 3, 1)
     np.testing.assert_array_equal(batch[8:], both[0].images[rows[8:16]])

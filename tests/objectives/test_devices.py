@@ -66,7 +66,7 @@ def test_loss_gradients_and_statistics_are_those_of_one_device(name, monkeypatch
         shared = sum(not p.is_fully_replicated for p in jax.tree.leaves(trees[0]))
         assert (shared > 0) == (shape[1] > 1)
         value_and_grad = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))
-        given = sharding.put(batch(objective.views), mesh)
+        given = jax.device_put(batch(objective.views), sharding.of_batch(mesh))
         (value, (new, metrics)), gradient = value_and_grad(*trees, given, jax.random.key(1))
         found.append(jax.device_get((value, gradient, new, metrics)))
     for other in found[1:]:

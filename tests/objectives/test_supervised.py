@@ -188,7 +188,7 @@ def test_the_first_loss_of_mixed_images_is_that_of_a_uniform_guess():
 
 def test_one_device_and_eight_mix_alike():
     x = np.random.default_rng(0).normal(size=(16, 6, 6, 1)).astype(np.float32)
-    sharded = sharding.put({"image": x}, sharding.make_mesh(8, 1))["image"]
+    sharded = jax.device_put(x, sharding.of_batch(sharding.make_mesh(8, 1)))
     for one, eight in zip(mix(jax.random.key(5), x, 0.5, 1.0), mix(jax.random.key(5), sharded, 0.5, 1.0), strict=True):
         np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-6)
 

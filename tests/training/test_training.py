@@ -47,7 +47,7 @@ def test_eight_devices_do_what_one_does(encoder, mesh):
         mesh = sharding.make_mesh(*shape)
         state, step = make(mesh, probed_byol(encoder()), momentum=0.0)
         # Of fewer images than 32, batch norms on maps of one pixel make a rounding of 1e-7 a difference of 4e-3.
-        state, metrics = step(state, sharding.put(tiny.batch(32, side=16), mesh))
+        state, metrics = step(state, jax.device_put(tiny.batch(32, side=16), sharding.of_batch(mesh)))
         after.append(jax.device_get((metrics, state.params, state.model_state, state.target)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *after)
 
@@ -55,7 +55,7 @@ def test_eight_devices_do_what_one_does(encoder, mesh):
 def test_what_is_compiled_ahead_is_not_compiled_again():
     mesh = sharding.make_mesh(1, 1)
     state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
-    batch, compiled = sharding.put(tiny.batch(16, side=8), mesh), []
+    batch, compiled = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh)), []
 
     def note(name, *_, **kw):
         if name == "/jax/core/compile/backend_compile_duration":
@@ -75,7 +75,7 @@ def test_nothing_is_compiled_after_the_first_step():
     mesh = sharding.make_mesh(1, 1)
     state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
     for seed in range(4):
-        state, _ = step(state, sharding.put(tiny.batch(16, side=8, seed=seed), mesh))
+        state, _ = step(state, jax.device_put(tiny.batch(16, side=8, seed=seed), sharding.of_batch(mesh)))
     assert step._cache_size() == 1
     assert int(state.step) == 4
 
@@ -83,7 +83,7 @@ def test_nothing_is_compiled_after_the_first_step():
 def test_a_step_depends_on_its_number_alone():
     mesh = sharding.make_mesh(1, 1)
     objective = byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4)
-    batch = sharding.put(tiny.batch(16, side=8), mesh)
+    batch = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh))
     losses = []
     for number in (3, 3, 4):
         state, step = make(mesh, objective)
@@ -97,7 +97,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch():
     objective = supervised.make(tiny.Encoder(), classes=3, steps=10, batch_norm="frozen")
     plain = views.make(tiny.PIXELS, size=8, views=1)
     tx = optimizers.make("sgd", learning_rate=0.1, steps=10, decay="constant")
-    batch = sharding.put(tiny.batch(16, side=8), mesh)
+    batch = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh))
     step = jax.jit(loop.train_step, static_argnums=(2, 3, 4, 5))
     state = loop.init_state(jax.random.key(0), tiny.batch(2, side=8), objective, plain, tx)
     (whole, metrics), (in_parts, of_parts) = (step(state, batch, objective, plain, tx, parts) for parts in (1, 4))
