@@ -1,7 +1,7 @@
 """Where to start from: M1 random, M2 self-supervised, M3 ImageNet, M4 self-supervised from ImageNet; five seeds each.
 
     python launch/sweep.py --config=configs/priors.py:pneumoniamnist --workdir=runs/priors
-    python -m jaxssl.study.compare runs/priors
+    jaxssl compare runs/priors
 
 A student project's comparison (its NT-Xent, `jaxssl/config/presets.py`), whose arms differed there in epochs, batches and
 augmentation, with one run each. Here all have the same encoder, EfficientNet-Lite0, the same scaling of the images,

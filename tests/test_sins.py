@@ -13,11 +13,11 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl.cli.parser import main
 from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.inference import export, trained
 from jaxssl.run import setup as preparation
-from jaxssl.study import compare
 from jaxssl.training import checkpoint
 from tests import tiny_config, tiny_run
 from tests.study import test_compare
@@ -200,7 +200,7 @@ def of_split(folder, split):
 
 
 def refusal(folder, capsys):
-    assert compare.main([str(folder)]) == 2
+    assert main(["compare", str(folder)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 import jax
+from ml_collections import ConfigDict
 
 import jaxssl
 from jaxssl.cli import parser as parsers
@@ -69,15 +70,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> None:
-    name = config_name(options)
-    config = load_config(name, options.assignments)
+    config = load(options)
     runtime.apply()
     configuration.check(config)
     if threading.current_thread() is threading.main_thread():
         for number in loop.SIGNALS:
             signal.signal(number, preempt)
     distributed.connect(options.coordinator, options.num_processes, options.process_id)
-    experiment.run(config, Path(options.workdir or default_workdir(name)).expanduser())
+    experiment.run(config, Path(options.workdir or default_workdir(config_name(options))).expanduser())
+
+
+def load(options: argparse.Namespace) -> ConfigDict:
+    """Return the config that the options name, with the fields that they set."""
+    return load_config(config_name(options), options.assignments)
 
 
 def config_name(options: argparse.Namespace) -> str:

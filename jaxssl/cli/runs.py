@@ -2,9 +2,9 @@
 
     jaxssl runs runs/ham
 
-A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The score
-is the macro AUC of the protocol in which the pretrained encoder does best, next to that of random weights in the same
-protocol. If the output is not a terminal: tab-separated values, a line a run.
+A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The
+score is the macro AUC of the protocol in which the pretrained encoder does best, next to that of random weights in the
+same protocol. If the output is not a terminal: tab-separated values, a line a run.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""`python -m jaxssl.cli.runs`: a row a run, whatever is wrong with it, and soon."""
+"""`jaxssl runs`: a row a run, whatever is wrong with it, and soon."""
 
 import json
 import os
@@ -10,6 +10,7 @@ from rich.console import Console
 
 from jaxssl import files
 from jaxssl.cli import runs
+from jaxssl.cli.parser import main
 from jaxssl.run import experiment
 
 
@@ -119,7 +120,7 @@ def spoil(name, content):
 def test_a_damaged_run_is_one_row_beside_the_others(root, capsys, change, says):
     change(make(root / "damaged", results=SCORED, rows=ROW))
     make(root / "whole", results=SCORED)
-    assert runs.main([str(root)]) == 0
+    assert main(["runs", str(root)]) == 0
     out, err = capsys.readouterr()
     lines = [line.split("\t") for line in out.splitlines()]
     assert not err and [line[:2] for line in lines[1:]] == [["damaged", "broken"], ["whole", "done"]]
@@ -127,7 +128,7 @@ def test_a_damaged_run_is_one_row_beside_the_others(root, capsys, change, says):
 
 
 def test_a_real_run_is_done(run, capsys):
-    assert runs.main([str(run.workdir.parent)]) == 0
+    assert main(["runs", str(run.workdir.parent)]) == 0
     head, line = (line.split("\t") for line in capsys.readouterr().out.splitlines())
     found = dict(zip(head, line, strict=True))
     assert (found["folder"], found["state"], found["at"]) == ("workdir", "done", "")
@@ -180,6 +181,6 @@ def test_hundreds_of_runs_take_a_second(root):
 
 @pytest.mark.parametrize(("name", "says"), [("nowhere", "is not a folder"), ("root", "holds no run")])
 def test_without_runs_it_ends_with_2_and_one_line(root, capsys, name, says):
-    assert runs.main([str(root.with_name(name))]) == 2
+    assert main(["runs", str(root.with_name(name))]) == 2
     err = capsys.readouterr().err
     assert says in err and len(err.splitlines()) == 1

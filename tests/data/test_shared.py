@@ -8,12 +8,13 @@ import pytest
 import yaml
 
 from jaxssl import data
-from jaxssl.cli import data as verbs
+from jaxssl.cli.data import GENERAL
+from jaxssl.cli.parser import main
 from jaxssl.data.audit import audit
 
 pytestmark = pytest.mark.slow
 
-# By name in SOURCES.md: the dataset of `python -m jaxssl.data list`, its place, and the counts by split and class that
+# By name in SOURCES.md: the dataset of `jaxssl data list`, its place, and the counts by split and class that
 # follow from those of SOURCES.md.
 CASES = {
     "head_ct_hemorrhage": (
@@ -116,9 +117,9 @@ def test_no_dataset_is_left_out(shared_data):
 @pytest.mark.parametrize("case", CASES)
 def test_audit_counts_what_the_list_says(shared_data, tmp_path, case, capsys):
     name, place, _ = CASES[case]
-    builder = name not in verbs.GENERAL
+    builder = name not in GENERAL
     arguments = [name, f"--manual_dir={shared_data / place}"] if builder else [str(shared_data / place)]
-    assert verbs.main(["audit", *arguments, f"--to={tmp_path / 'audit.json'}"]) == 0, capsys.readouterr().err
+    assert main(["data", "audit", *arguments, f"--to={tmp_path / 'audit.json'}"]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "audit.json").read_text())
     agrees(report["counts"], expected(shared_data, case))
     assert not report["unreadable"] and not report["nonfinite"] and not report["constant"]
@@ -130,13 +131,13 @@ def test_audit_counts_what_the_list_says(shared_data, tmp_path, case, capsys):
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_prepared_counts_what_the_list_says(shared_data, tmp_path, case, capsys):
     name, place, _ = CASES[case]
-    builder = name not in verbs.GENERAL
+    builder = name not in GENERAL
     wanted = expected(shared_data, case)
     if case == "isic9":
         wanted = without_doubles(shared_data, wanted)
     if builder:
         arguments = [name, f"--manual_dir={shared_data / place}", f"--cache_dir={tmp_path}", "--size=16"]
-        assert verbs.main(["prepare", *arguments]) == 0
+        assert main(["data", "prepare", *arguments]) == 0
         assert f"{name}: {sum(sum(of.values()) for of in wanted.values()):,} images" in capsys.readouterr().out
     loaded = data.load(
         name,

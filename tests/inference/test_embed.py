@@ -1,4 +1,4 @@
-"""`python -m jaxssl.inference.embed`: the features of `Network.encode` in each kind of file, with their ids and groups."""
+"""`jaxssl embed`: the features of `Network.encode` in each kind of file, with their ids and groups."""
 
 import csv
 import os
@@ -10,6 +10,7 @@ import pytest
 from pyarrow import parquet
 
 import jaxssl
+from jaxssl.cli.parser import main
 from jaxssl.inference import embed, inputs
 
 
@@ -24,7 +25,7 @@ def expected(run):
 def test_a_parquet_file_has_a_row_an_image(run, expected, tmp_path, capsys):
     to = tmp_path / "features.parquet"
     arguments = [str(run.workdir), str(run.images), f"--to={to}", r"--group_pattern=(\d)\."]
-    assert embed.main(arguments) == 0
+    assert main(["embed", *arguments]) == 0
     assert capsys.readouterr() == (f"{to}: 40 images, {expected[1].shape[1]} features each\n", "")
     table = parquet.read_table(to)
     assert table.column_names == ["id", "group", "features"] and table["id"].to_pylist() == expected[0]
@@ -37,7 +38,7 @@ def test_a_parquet_file_has_a_row_an_image(run, expected, tmp_path, capsys):
 def test_every_kind_of_file_holds_the_same(run, expected, tmp_path, monkeypatch, ending, features):
     monkeypatch.setattr(embed, "_AT_ONCE", 15)
     to = tmp_path / f"features.{ending}"
-    assert embed.main([str(run.workdir), str(run.images), f"--to={to}", f"--features={features}"]) == 0
+    assert main(["embed", str(run.workdir), str(run.images), f"--to={to}", f"--features={features}"]) == 0
     ids, *wanted = expected
     wanted = wanted[features == "patches"]
     images, patches, width = (*wanted.shape[:-1], 1)[:2] + wanted.shape[-1:]
@@ -64,7 +65,7 @@ def test_every_kind_of_file_holds_the_same(run, expected, tmp_path, monkeypatch,
 def test_unreadable_files_are_told_and_the_others_done(run, tmp_path, capsys):
     (tmp_path / "torn.tif").write_bytes(b"II*\0")
     to = tmp_path / "features.npz"
-    assert embed.main([str(run.workdir), str(tmp_path / "torn.tif"), str(run.images / "dark"), f"--to={to}"]) == 0
+    assert main(["embed", str(run.workdir), str(tmp_path / "torn.tif"), str(run.images / "dark"), f"--to={to}"]) == 0
     out, err = capsys.readouterr()
     assert "20 of 21 images, 1 left out" in out and err.startswith(f"jaxssl: left out {tmp_path}/torn.tif: ")
     assert len(np.load(to)["id"]) == 20
@@ -81,7 +82,7 @@ def test_unreadable_files_are_told_and_the_others_done(run, tmp_path, capsys):
 )
 def test_what_is_the_users_to_mend_ends_with_2_and_one_line(run, tmp_path, capsys, monkeypatch, arguments, says):
     monkeypatch.chdir(tmp_path)
-    assert embed.main([str(run.workdir), str(run.images), *arguments]) == 2
+    assert main(["embed", str(run.workdir), str(run.images), *arguments]) == 2
     err = capsys.readouterr().err
     assert says in err and len(err.splitlines()) == 1 and list(tmp_path.iterdir()) == []
 
@@ -92,7 +93,8 @@ def test_what_it_compiles_is_kept_for_the_next_time(run, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "jaxssl.inference.embed",
+        "jaxssl",
+        "embed",
         str(run.workdir),
         str(run.images),
         f"--to={tmp_path / 'f.npz'}",
@@ -103,5 +105,5 @@ def test_what_it_compiles_is_kept_for_the_next_time(run, tmp_path):
 
 def test_without_pyarrow_it_is_named(run, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert embed.main([str(run.workdir), str(run.images), f"--to={tmp_path / 'f.parquet'}"]) == 2
+    assert main(["embed", str(run.workdir), str(run.images), f"--to={tmp_path / 'f.parquet'}"]) == 2
     assert "need the package pyarrow: pip install pyarrow" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import safetensors
 import safetensors.numpy
 
 from jaxssl import models
+from jaxssl.cli.parser import main
 from jaxssl.inference import export, trained
 from jaxssl.training import checkpoint
 from jaxssl.weights import weights
@@ -44,7 +45,7 @@ def workdir(tmp_path):
 @pytest.mark.parametrize("evaluation", ["", "finetune_ssl"])
 def test_weights_come_back(workdir, evaluation, tmp_path, capsys):
     file = tmp_path / "new" / "encoder.safetensors"
-    assert export.main([str(workdir), f"--to={file}", f"--evaluation={evaluation}"]) == 0
+    assert main(["export", str(workdir), f"--to={file}", f"--evaluation={evaluation}"]) == 0
     found = trained.load(workdir, evaluation)
     back = weights.load(str(file), found.encoder, 1)
     jax.tree.map(np.testing.assert_array_equal, back, found.variables)
@@ -77,14 +78,14 @@ def test_the_computation_gives_the_features_of_any_number_of_images(workdir, tmp
 )
 def test_a_mistake_is_answered_in_one_line(workdir, arguments, says, monkeypatch, capsys):
     monkeypatch.chdir(workdir)
-    assert export.main([str(workdir), *arguments]) == 2
+    assert main(["export", str(workdir), *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("jaxssl: ") and error.count("\n") == 1
     assert says.replace(".weights.", "(weights)") in error
 
 
 def test_no_workdir(tmp_path, capsys):
-    assert export.main([str(tmp_path / "none"), "--to=x.stablehlo"]) == 2
+    assert main(["export", str(tmp_path / "none"), "--to=x.stablehlo"]) == 2
     assert "none is not a folder" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""`python -m jaxssl.inference.predict`: the numbers of the run's own predictions.csv; what it says of images that do not fit."""
+"""`jaxssl predict`: the numbers of the run's own predictions.csv; what it says of images that do not fit."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.inference import predict
+from jaxssl.cli.parser import main
 from tests import tiny_run
 
 
@@ -19,7 +19,7 @@ def read(file):
 
 def test_the_runs_own_test_images_get_the_numbers_of_its_table(run, tmp_path, capsys):
     to = tmp_path / "new" / "predictions.csv"
-    assert predict.main([str(run.workdir), str(run.images), f"--to={to}"]) == 0
+    assert main(["predict", str(run.workdir), str(run.images), f"--to={to}"]) == 0
     rows = {row.pop("image_id"): row for row in read(to)}
     expected = [row for row in read(run.workdir / "predictions.csv") if row["evaluation"] == "finetune_ssl"]
     seen = f"{40 - len(expected)} of them are training or validation images of the run: no score on them"
@@ -38,11 +38,11 @@ def test_images_that_the_run_knows_are_told_by_any_way_to_them(run, tmp_path, ca
     monkeypatch.chdir(run.images.parent)
     files = sorted(map(str, (run.images / "dark").iterdir()))
     for given in (["images/dark"], files, ["."]):
-        assert predict.main([str(run.workdir), *given, f"--to={tmp_path / 'p.csv'}"]) == 0
+        assert main(["predict", str(run.workdir), *given, f"--to={tmp_path / 'p.csv'}"]) == 0
         known = 40 - len(expected) if given == ["."] else 20 - new
         assert f"; {known} of them are training or validation images" in capsys.readouterr().out
     shutil.copytree(run.images / "dark", tmp_path / "others")
-    assert predict.main([str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}"]) == 0
+    assert main(["predict", str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}"]) == 0
     assert "of them are" not in capsys.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason(run, tmp_path, capsys):
     np.save(images / "deep.npy", np.full((30, 30), 65535, np.uint16))
     Image.fromarray(np.zeros((300, 2), np.uint8)).save(images / "thin.png")
     to = tmp_path / "p.csv"
-    assert predict.main([str(run.workdir), str(images), f"--to={to}"]) == 0
+    assert main(["predict", str(run.workdir), str(images), f"--to={to}"]) == 0
     out, err = capsys.readouterr()
     assert out == f"{to}: 22 of 26 images, 4 left out, by finetune_ssl\n"
     lines = err.splitlines()
@@ -75,7 +75,7 @@ def test_calibrated_probabilities_stand_beside_the_others(copy, run, tmp_path):
         for e in results["evaluations"]:
             e["temperature"] = temperature
         (copy / "results.json").write_text(json.dumps(results))
-        assert predict.main([str(copy), str(run.images / "dark"), f"--to={tmp_path / 'p.csv'}"]) == 0
+        assert main(["predict", str(copy), str(run.images / "dark"), f"--to={tmp_path / 'p.csv'}"]) == 0
         return read(tmp_path / "p.csv")
 
     assert "calibrated_dark" not in calibrate(None)[0]
@@ -87,7 +87,7 @@ def test_calibrated_probabilities_stand_beside_the_others(copy, run, tmp_path):
 
 def test_of_another_evaluation(run, tmp_path):
     to, images = tmp_path / "p.csv", str(run.images / "dark")
-    assert predict.main([str(run.workdir), images, f"--to={to}", "--evaluation=finetune_random"]) == 0
+    assert main(["predict", str(run.workdir), images, f"--to={to}", "--evaluation=finetune_random"]) == 0
     expected = tiny_run.predictions(run.workdir, "finetune_random")
     rows = [row for row in read(to) if f"dark/{row['image_id']}" in expected]
     assert len(rows) >= 5
@@ -116,7 +116,7 @@ def test_what_is_the_users_to_mend_ends_with_2_and_one_line(copy, run, capsys, m
     monkeypatch.chdir(copy.parent)
     if spoil:
         spoil(copy)
-    assert predict.main([str(copy), str(run.images), *arguments]) == 2
+    assert main(["predict", str(copy), str(run.images), *arguments]) == 2
     out, err = capsys.readouterr()
     assert says in err and not out and len(err.splitlines()) == 1
     assert sorted(copy.parent.glob("*p.csv*")) == []
@@ -125,7 +125,7 @@ def test_what_is_the_users_to_mend_ends_with_2_and_one_line(copy, run, capsys, m
 def test_where_no_image_could_be_taken_it_ends_with_2_and_leaves_no_table(run, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     to = tmp_path / "p.csv"
-    assert predict.main([str(run.workdir), str(tmp_path / "torn.png"), str(tmp_path / "gone.png"), f"--to={to}"]) == 2
+    assert main(["predict", str(run.workdir), str(tmp_path / "torn.png"), str(tmp_path / "gone.png"), f"--to={to}"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert "torn.png" in lines[0] and "gone.png: No such file" in lines[1] and "none of 2 images could" in lines[2]
     assert list(tmp_path.glob("*p.csv*")) == []

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jaxssl import main
+from jaxssl.cli import parser
+from jaxssl.cli import run as run_command
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -136,7 +137,7 @@ def config_of(monkeypatch):
     monkeypatch.chdir(LAUNCH.parent)
 
     def parse(arguments):
-        return main.parse(main.define(["main", *arguments]), ["main", *arguments])
+        return run_command.load(parser.parse(["run", *arguments]))
 
     return parse
 

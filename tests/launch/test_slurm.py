@@ -1,5 +1,6 @@
 """What starts runs by Slurm, with commands in place of its own; tests/slurm has the real ones."""
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from jaxssl.cli import sweep as sweep_command
+from jaxssl.cli.parser import main
 from tests.study.test_sweep import FAKE, sweep
 
 LAUNCH = Path(__file__).parents[2] / "launch"
@@ -68,13 +71,14 @@ def calls(fake, *names):
 
 
 @pytest.fixture
-def go(tmp_path, fake, capsys):
+def go(tmp_path, fake, capsys, monkeypatch):
     """(cells, flags) -> exit code, record of sweep.json, what was printed."""
 
     def run(cells, *flags, signals=()):
         config = tmp_path / "config.py"
         config.write_text(f"def sweep():\n    return {cells!r}\n")
-        code = sweep.main([f"--config={config}", f"--workdir={tmp_path / 'S'}", "--slurm", *flags], signals)
+        monkeypatch.setattr(sweep_command, "collect_signals", lambda: contextlib.nullcontext(signals))
+        code = main(["sweep", f"--config={config}", f"--workdir={tmp_path / 'S'}", "--slurm", *flags])
         file = tmp_path / "S" / "sweep.json"
         return code, json.loads(file.read_text())["cells"] if file.exists() else {}, capsys.readouterr()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jaxssl.cli.parser import main
 from jaxssl.report import page
-from jaxssl.study import compare
 from tests.report.test_report import HOSTILE, add_gallery, make
 from tests.study.test_compare import run as make_run
 
@@ -59,7 +59,7 @@ def study(folder):
     for seed in range(5):
         for share in (0.1, 1.0):
             make_run(folder / f"{seed}-{share}", seed, share=share, protocols=("probe", "finetune"))
-    assert compare.main([str(folder)]) == 0
+    assert main(["compare", str(folder)]) == 0
 
 
 @pytest.fixture(scope="module", params=[whole, hostile, many, unlabelled, bare, study], ids=lambda make: make.__name__)

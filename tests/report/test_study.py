@@ -2,7 +2,7 @@
 
 import re
 
-from jaxssl.cli.report import main
+from jaxssl.cli.parser import main
 from jaxssl.report import study, words
 from jaxssl.study import compare
 from tests.report.test_report import HOSTILE, Page, check, make
@@ -11,7 +11,7 @@ from tests.study.test_compare import run as make_run
 
 
 def written(folder):
-    assert compare.main([str(folder)]) == 0
+    assert main(["compare", str(folder)]) == 0
     return Page((folder / "report.html").read_text())
 
 
@@ -34,7 +34,7 @@ def test_page_of_a_comparison_says_all_and_links_each_run(tmp_path, capsys):
         assert words.signed(d["mean"]) in found.words
     # Differences: 2 shares x 2 scores; label efficiency: 2 scores.
     assert len(found.all("svg")) == 4 + 2
-    assert main([str(tmp_path)]) == 0  # Again, from the runs.
+    assert main(["report", str(tmp_path)]) == 0  # Again, from the runs.
     assert Page((tmp_path / "report.html").read_text()).words == found.words
     capsys.readouterr()
 
@@ -75,13 +75,13 @@ def test_names_stay_text_and_a_long_list_is_folded(tmp_path, capsys):
 
 def test_one_page_for_several_runs_and_no_run_loses_its_own(tmp_path, capsys):
     runs = [str(make_run(tmp_path / "runs" / str(seed), seed)) for seed in range(2)]
-    assert main([*runs, f"--to={tmp_path / 'both'}"]) == 0
+    assert main(["report", *runs, f"--to={tmp_path / 'both'}"]) == 0
     assert capsys.readouterr().out.split() == [str(tmp_path / "both" / "report.html")]
     assert "Comparison of 2 runs" in Page((tmp_path / "both" / "report.html").read_text()).words
-    assert main([*runs, f"--to={runs[0]}"]) == 2
+    assert main(["report", *runs, f"--to={runs[0]}"]) == 2
     assert "whose own report stands there" in capsys.readouterr().err
     make(tmp_path / "alone", protocols=("probe",))
     (tmp_path / "alone" / "report.html").write_text("its own")
-    assert compare.main([str(tmp_path / "alone")]) == 0
+    assert main(["compare", str(tmp_path / "alone")]) == 0
     assert (tmp_path / "alone" / "report.html").read_text() == "its own"
     capsys.readouterr()

@@ -127,4 +127,4 @@ def test_a_sweep_is_an_array_whose_tasks_go_on_when_they_are_preempted(tmp_path,
     }
     for name in ("1.0", "other"):
         assert (tmp_path / "S" / name / "log.txt").read_text().count("; the same command goes on from there") == 1
-    assert subprocess.run([sys.executable, "-m", "jaxssl.study.compare", tmp_path / "S"], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-m", "jaxssl", "compare", tmp_path / "S"], check=False).returncode == 0

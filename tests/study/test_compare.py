@@ -1,4 +1,4 @@
-"""`python -m jaxssl.study.compare` on runs made up here: results.json, predictions.csv, and config.json where it matters."""
+"""`jaxssl compare` on runs made up here: results.json, predictions.csv, and config.json where it matters."""
 
 import csv
 import json
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxssl.cli.parser import main
 from jaxssl.errors import UserError
 from jaxssl.evaluation import scores
 from jaxssl.study import compare
@@ -313,7 +314,7 @@ def test_arms_that_predict_one_class_or_no_better_than_that_are_said(tmp_path, c
     said = "\n".join(found["conclusion"]["may_not"])
     assert "for every image by byol by fine-tuning with 100 % of the labels (1 of 2 runs)." in said
     assert "commonest class: byol by fine-tuning with 100 % of the labels." in said
-    assert compare.main([str(tmp_path)]) == 0
+    assert main(["compare", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"byol\* +2 ", printed) and "* predicts one class" in printed
     assert re.search(r"the commonest class +\.500", printed)
@@ -405,7 +406,7 @@ def damaged(folder, file, change):
 def test_what_cannot_be_compared_is_refused_in_one_line(tmp_path, capsys, break_it, said):
     run(tmp_path / "s" / "run")
     break_it(tmp_path / "s")
-    assert compare.main([str(tmp_path / "s")]) == 2
+    assert main(["compare", str(tmp_path / "s")]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     (line,) = printed.err.splitlines()
@@ -418,7 +419,7 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
     for seed in range(2):
         run(tmp_path / "s" / str(seed), seed, name, lift=LIFT | {name: 2.0}, share=0.5)
         run(tmp_path / "s" / f"all{seed}", seed, name, lift=LIFT | {name: 2.0})
-    assert compare.main([str(tmp_path / "s"), f"--to={tmp_path / 'to'}"]) == 0
+    assert main(["compare", str(tmp_path / "s"), f"--to={tmp_path / 'to'}"]) == 0
     printed = capsys.readouterr().out
     assert "What may not be concluded" in printed and "compare.json" in printed
     assert re.search(r"macro AUC by labels +50 % +100 %", printed)
@@ -444,7 +445,7 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
 def test_a_place_that_cannot_be_written_is_refused(tmp_path, capsys):
     run(tmp_path / "s" / "run")
     (tmp_path / "file").touch()
-    assert compare.main([str(tmp_path / "s"), f"--to={tmp_path / 'file'}"]) == 2
+    assert main(["compare", str(tmp_path / "s"), f"--to={tmp_path / 'file'}"]) == 2
     assert capsys.readouterr().err.startswith(f"jaxssl: --to={tmp_path / 'file'} cannot be written")
 
 
@@ -458,7 +459,7 @@ def test_compute_is_the_mean_over_runs_of_pretraining_and_transfer(tmp_path, cap
         file.write_text(json.dumps(results))
     took = [[arm[field] for field in compare.COMPUTE] for arm in study(tmp_path / "s")["arms"]]
     assert took == [[0.0, 3.5, 50.0], [10.5, 3.5, 1150.0]]
-    assert compare.main([str(tmp_path / "s")]) == 0
+    assert main(["compare", str(tmp_path / "s")]) == 0
     assert "1,150" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "s" / "compare_arms.csv").read_text().splitlines()))
     assert {(row["transfer_seconds"], row["trained_images"]) for row in rows} == {("3.5", "50.0"), ("3.5", "1150.0")}

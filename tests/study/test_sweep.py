@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from jaxssl import files, main
+from jaxssl import files
+from jaxssl.cli import parser
+from jaxssl.cli import run as run_command
+from jaxssl.cli.parser import main
 from jaxssl.run import setup
 from jaxssl.study import sweep
 
@@ -62,7 +65,7 @@ def go(tmp_path, monkeypatch, capsys):
     def run(cells, *flags):
         config = tmp_path / "config.py"
         config.write_text(f"def sweep():\n    return {cells!r}\n")
-        code = sweep.main([f"--config={config}", f"--workdir={tmp_path / 'S'}", *flags])
+        code = main(["sweep", f"--config={config}", f"--workdir={tmp_path / 'S'}", *flags])
         file = tmp_path / "S" / "sweep.json"
         return code, json.loads(file.read_text())["cells"] if file.exists() else {}, capsys.readouterr()
 
@@ -154,11 +157,11 @@ def test_cells_that_began_with_other_settings_are_refused(tmp_path, capsys):
     folder = tmp_path / "S" / "1.0"
     sweep_of = [f"--config={config}", f"--workdir={tmp_path / 'S'}"]
     for epochs, name in ((2, "config.json"), (1, "results.json")):
-        arguments = ["", f"--config={config}", f"--config.pretrain.epochs={epochs}"]
-        ran = setup.plain(main.parse(main.define(arguments), arguments))
+        arguments = [f"--config={config}", f"--config.pretrain.epochs={epochs}"]
+        ran = setup.plain(run_command.load(parser.parse(["run", *arguments])))
         files.write_json(folder / "config.json", {"config": ran})
         files.write_json(folder / name, {"config": ran})
-        assert sweep.main([*sweep_of, "--config.pretrain.epochs=3"]) == 2
+        assert main(["sweep", *sweep_of, "--config.pretrain.epochs=3"]) == 2
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 and f"pretrain.epochs is {epochs} there and 3 here" in said
     assert not (tmp_path / "S" / "sweep.json").exists()
@@ -218,7 +221,7 @@ def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
 def test_what_describes_no_sweep_is_refused_in_one_line(tmp_path, capsys, text, said):
     if text:
         (tmp_path / "config.py").write_text(text)
-    assert sweep.main([f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'S'}"]) == 2
+    assert main(["sweep", f"--config={tmp_path / 'config.py'}", f"--workdir={tmp_path / 'S'}"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("jaxssl: ") and said in line
     assert not (tmp_path / "S").exists()
@@ -241,7 +244,7 @@ def tiny(tmp_path):
 
 def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys):
     config = f"{tiny(tmp_path)}:pairs"
-    assert sweep.main([f"--config={config}", f"--workdir={tmp_path / 'S'}", "--list"]) == 0
+    assert main(["sweep", f"--config={config}", f"--workdir={tmp_path / 'S'}", "--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
     cell = sweep.cells(config, tmp_path / "S")[1]
     assert cell.name == "pairs0.5"
@@ -249,7 +252,7 @@ def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys):
     cell.fields["pretrain.options.hidden"] = 32
     command = sweep.command(config, cell)
     assert command[1:3] == ["-m", "jaxssl.main"]
-    parsed = main.parse(main.define(command[2:]), command[2:])
+    parsed = run_command.load(parser.parse(["run", *command[3:]]))
     assert parsed.data.label_fraction == 0.5
     assert parsed.transfer.protocols == ("probe",)
     assert parsed.pretrain.augment.crop_area == (0.25, 1.0)
@@ -258,13 +261,13 @@ def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys):
 
 def test_a_field_can_be_set_for_all_cells(tmp_path, capsys):
     flags = [f"--config={tiny(tmp_path)}", f"--workdir={tmp_path / 'S'}", "--list"]
-    assert sweep.main([*flags, "--config.data.dir=some where", "--config.data.label_fraction=0.2"]) == 0
+    assert main(["sweep", *flags, "--config.data.dir=some where", "--config.data.label_fraction=0.2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert all("'--config.data.dir=some where'" in line and "label_fraction=0.2" in line for line in lines)
-    assert sweep.main([*flags, "--config.data.dir"]) == 2
+    assert main(["sweep", *flags, "--config.data.dir"]) == 2
     assert "fields are set as" in capsys.readouterr().err
-    assert sweep.main([*flags, "--seeds=3"]) == 2
+    assert main(["sweep", *flags, "--seeds=3"]) == 2
 
 
 @pytest.mark.slow
@@ -278,7 +281,7 @@ def test_a_real_sweep_pretrains_once_and_can_be_compared(tmp_path):
     one, half = (json.loads((tmp_path / "S" / share / "results.json").read_text()) for share in ("1.0", "0.5"))
     assert one["pretrain"] == half["pretrain"]
     compared = subprocess.run(
-        [sys.executable, "-m", "jaxssl.study.compare", str(tmp_path / "S")], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "jaxssl", "compare", str(tmp_path / "S")], capture_output=True, text=True, check=False
     )
     assert compared.returncode == 0, compared.stderr
     assert len(json.loads((tmp_path / "S" / "compare.json").read_text())["curves"]) == 4

@@ -128,11 +128,11 @@ def test_who_ended_with_a_word_is_not_called_lost(monkeypatch):
 def test_who_waits_for_others_in_vain_says_so(tmp_path):
     call = f"""
 import sys
-from jaxssl import main, processes
-processes.JOIN_SECONDS = 1
-sys.argv = ["jaxssl", "--config={ROOT}/tests/tiny_config.py", "--workdir={tmp_path}",
-            "--coordinator=127.0.0.1:9", "--num_processes=2", "--process_id=1"]
-sys.exit(main.main(sys.argv))
+from jaxssl.cli.parser import main
+from jaxssl.training import distributed
+distributed.JOIN_SECONDS = 1
+sys.exit(main(["run", "--config={ROOT}/tests/tiny_config.py", "--workdir={tmp_path}",
+               "--coordinator=127.0.0.1:9", "--num_processes=2", "--process_id=1"]))
 """
     ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
