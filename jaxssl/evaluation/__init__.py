@@ -1,1 +1,1 @@
-"""What frozen features and predicted probabilities are worth: scores with intervals, kNN, linear probe, collapse."""
+"""Evaluation of frozen features and predicted probabilities: scores, intervals, tests, probe, kNN, calibration."""

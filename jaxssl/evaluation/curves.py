@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves of one class, with bands by resampling the groups."""
+"""ROC and precision-recall curves of one class, with pointwise bootstrap bands over the groups."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,13 +8,20 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from jaxssl.evaluation import scores
 
-GRID = np.linspace(0, 1, 51)  # Where bands are measured.
-# Images x resamples; more images take fewer resamples, which leaves a band a little rougher.
-MOST_WORK = 2 * 10**6
+GRID = np.linspace(0, 1, 51)  # Values of x at which the band is computed.
+# Images x resamples. With more images fewer resamples are drawn, which leaves the band slightly rougher.
+MAX_WORK = 2 * 10**6
 
 
 class Curve(NamedTuple):
-    """`y` over `x`, and the 95 % band over `GRID`, pointwise; the band is NaN where no interval can be given."""
+    """A curve with its 95 % band.
+
+    Attributes:
+      x: [T] float, recall or false positive rate.
+      y: [T] float, precision or true positive rate.
+      low: [G] float, lower end of the pointwise band over `GRID`; NaN where no interval can be given.
+      high: [G] float, upper end.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -22,66 +29,67 @@ class Curve(NamedTuple):
     high: np.ndarray
 
 
-def roc(truth: np.ndarray, scored: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Curve:
-    """True positive rate over false positive rate.
+def roc(truth: np.ndarray, score: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Curve:
+    """Compute the ROC curve: true positive rate over false positive rate.
 
     Args:
       truth: [N] bool, with both values in it.
-      scored: [N] float, the higher the surer.
-      groups: [N], which are resampled as a whole.
-      seed: of the resamples.
+      score: [N] float, higher for more certainly positive.
+      groups: [N], resampled as a whole.
+      seed: seed of the resamples.
     """
-    x, y, _ = roc_curve(truth, scored)
+    x, y, _ = roc_curve(truth, score)
 
     def at_grid(true: np.ndarray, false: np.ndarray) -> np.ndarray:
         if not (true[-1] and false[-1]):
             return np.full(len(GRID), np.nan)
         return np.interp(GRID, np.append(0, false) / false[-1], np.append(0, true) / true[-1])
 
-    return Curve(x, y, *band(truth, scored, groups, at_grid, seed))
+    return Curve(x, y, *_bootstrap_band(truth, score, groups, at_grid, seed))
 
 
-def precision_recall(truth: np.ndarray, scored: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Curve:
-    """Precision over recall; arguments as for `roc`. At recall 0 the band is that of the surest images."""
-    precision, recall, _ = precision_recall_curve(truth, scored)
+def precision_recall(truth: np.ndarray, score: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Curve:
+    """Compute precision over recall; arguments as for `roc`. At recall 0 the band is that of the highest scores."""
+    precision, recall, _ = precision_recall_curve(truth, score)
 
     def at_grid(true: np.ndarray, false: np.ndarray) -> np.ndarray:
         if not true[-1]:
             return np.full(len(GRID), np.nan)
-        # The surest images alone may be of groups that were not drawn.
-        called = true + false > 0
-        true, false = true[called], false[called]
+        # No image with one of the highest scores may be in this resample.
+        predicted = true + false > 0
+        true, false = true[predicted], false[predicted]
         first = np.searchsorted(true / true[-1], GRID)
         return (true / (true + false))[np.minimum(first, len(true) - 1)]
 
-    # Without scikit-learn's last point, a precision of 1 at a recall of 0, which no image has shown.
-    return Curve(recall[:-1], precision[:-1], *band(truth, scored, groups, at_grid, seed))
+    # Without scikit-learn's last point (precision 1 at recall 0), which no image has shown.
+    return Curve(recall[:-1], precision[:-1], *_bootstrap_band(truth, score, groups, at_grid, seed))
 
 
-def band(
+def _bootstrap_band(
     truth: np.ndarray,
-    scored: np.ndarray,
+    score: np.ndarray,
     groups: np.ndarray,
     at_grid: Callable[[np.ndarray, np.ndarray], np.ndarray],
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends [G] of the interval at each point of the grid.
+    """Return the ends [G], [G] of the percentile interval at each point of the grid.
 
-    `at_grid` takes how many true and false positives [T] there are at each threshold, the highest first.
+    `at_grid` takes the numbers of true and false positives [T] at each threshold, highest threshold first.
     """
-    names, group_of = scores.grouped(groups, len(truth))
-    nothing = np.full(len(GRID), np.nan)
+    names, group_of = scores.group_indices(groups, len(truth))
+    undefined = np.full(len(GRID), np.nan)
     if len(names) < 2:
-        return nothing, nothing
-    order = np.argsort(-scored, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(scored[order]), 1) != 0)  # Of equal scores.
+        return undefined, undefined
+    order = np.argsort(-score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(score[order]), 1) != 0)  # The last image of each tie.
     truth, group_of = truth[order], group_of[order]
     drawn = []
-    for weights in scores.resample(group_of, len(names), seed, int(np.clip(MOST_WORK // len(truth), 50, 400))):
-        true, false = (np.cumsum(weights * of, axis=1)[:, last] for of in (truth, ~truth))
-        drawn += [at_grid(*of) for of in zip(true, false, strict=True)]
-    drawn = np.array([of for of in drawn if not np.isnan(of).any()])
+    resamples = int(np.clip(MAX_WORK // len(truth), 50, 400))
+    for weights in scores.bootstrap_weights(group_of, len(names), seed, resamples):
+        true, false = (np.cumsum(weights * positive, axis=1)[:, last] for positive in (truth, ~truth))
+        drawn += [at_grid(*counts) for counts in zip(true, false, strict=True)]
+    drawn = np.array([curve for curve in drawn if not np.isnan(curve).any()])
     if not len(drawn):
-        return nothing, nothing
+        return undefined, undefined
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
     return low, high

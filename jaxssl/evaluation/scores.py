@@ -1,30 +1,32 @@
-"""Classification metrics with 95 % bootstrap intervals over groups: arrays in, plain JSON values out.
+"""Classification metrics with 95 % cluster-bootstrap intervals over groups: arrays in, plain JSON values out.
 
-Every metric is written for weighted images, [R, N] weights at once. The score itself has weight 1 for each image, and a
-bootstrap resample has the number of times that the image's group was drawn: 2,000 resamples are a few matrix products.
+Every metric is computed for weights [R, N] of the images at once. The score itself has weight 1 for each image; a
+bootstrap resample weights an image by how often its group was drawn. 2,000 resamples are thus a few matrix products.
 
-Conventions, in each resample as in the score itself:
+Definitions, the same for a resample and the score itself:
   accuracy: share of images whose most probable class (the first of equals) is their label.
   balanced_accuracy: mean recall over the classes that occur in `labels`; scikit-learn's `balanced_accuracy_score`.
-  auc_macro: one against the rest, ties counted half, mean over the classes with both positives and negatives. The
-    ordinary AUC of column 1 where there are two classes.
+  auc_macro: mean one-vs-rest AUC over the classes with both positives and negatives, ties counted half. With two
+    classes the ordinary AUC of column 1.
   f1_macro: mean over the classes that occur in `labels`; scikit-learn's `f1_score(labels=np.unique(labels))`. A class
-    that is predicted but never true is no term of the mean, and its images count as missed in their own class.
+    that is predicted but does not occur is not part of the mean; its images count as missed in their own class.
   ece: expected calibration error of the top probability in 15 bins ((m-1)/15, m/15] (Guo et al. 2017,
     arXiv:1706.04599, eq. 3). Lower is better.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from jaxssl.errors import TrainingFailedError, UserError
 
 ECE_BINS = 15
-# An [R, N] array of float64 weights of this many elements takes 8 MB; the AUC holds three such at a time.
+# Elements of a float64 array of weights [R, N]: 8 MB. The AUC holds three such arrays at a time.
 _CHUNK = 2**20
 
-_Measure = Callable[[np.ndarray], np.ndarray]
+# From weights [R, N] to scores [R].
+_WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 
 def evaluate(
@@ -35,54 +37,49 @@ def evaluate(
     seed: int,
     resamples: int = 2000,
     calibrated: np.ndarray | None = None,
-) -> dict:
-    """Scores predictions, with 95 % percentile bootstrap intervals over groups.
+) -> dict[str, Any]:
+    """Score predictions, with 95 % percentile bootstrap intervals over groups.
 
-    Whole groups are drawn with replacement, as many as there are, since images of one patient are not independent.
-    All metrics see the same resamples, and those are a function of `seed`, `resamples` and the names of the groups:
-    the order of the rows does not matter. The interval says how the score of this model would vary with the test
-    images. It does not hold the variation between training seeds. `ece` is biased upwards, more so in resamples, so its
-    interval may lie wholly above its value.
+    Whole groups are drawn with replacement, as many as there are, because images of one patient are not independent.
+    All metrics use the same resamples, a function of `seed`, `resamples` and the names of the groups: the order of the
+    rows does not matter. The interval describes how the score of this model would vary with the test images. It does
+    not include the variation between training seeds. `ece` is biased upwards, more so in resamples, so its interval may
+    lie above its value.
 
     Args:
       probabilities: [N, C] float, rows sum to 1.
       labels: [N] int in [0, C).
       groups: [N] str, the patient, lesion or series of each image.
-      seed: of the resamples.
-      resamples: how many.
-      calibrated: [N, C] float, the probabilities after calibration, whose `ece` is added as "ece_calibrated".
+      seed: seed of the resamples.
+      resamples: number of resamples.
+      calibrated: [N, C] float, the calibrated probabilities, whose `ece` is added as "ece_calibrated".
 
     Returns:
       The fields of an evaluation in `results.json` that come from predictions: `images`, `metrics` as
       `{name: {"value", "low", "high"}}`, `majority_accuracy` (of always predicting the most frequent of `labels`),
       `constant_predictor` (one class predicted for every image), `confusion` (rows true, columns predicted).
-      What is undefined is None: the AUC where all images are of one class, every interval where there are fewer than
-      two groups, every score where there are no images. Resamples in which a metric is undefined are left out of it.
+      Undefined values are None: the AUC where all images are of one class, intervals with fewer than two groups, scores
+      without images. Resamples in which a metric is undefined are left out.
 
     Raises:
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       TrainingFailedError: if a probability is not finite.
     """
-    probabilities, labels = checked(probabilities, labels)
-    names, group_of = grouped(groups, len(labels))
+    probabilities, labels = check_predictions(probabilities, labels)
+    names, group_of = group_indices(groups, len(labels))
     classes = probabilities.shape[1]
     predicted = probabilities.argmax(axis=1)
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (labels, predicted), 1)
 
-    measures = {name: make(probabilities, labels) for name, make in METRICS.items()}
+    metrics = {name: make(probabilities, labels) for name, make in METRICS.items()}
     if calibrated is not None:
-        measures["ece_calibrated"] = METRICS["ece"](*checked(calibrated, labels))
-    chunks = resample(group_of, len(names), seed, resamples) if len(names) > 1 else ()
-    drawn = [{name: measure(weights) for name, measure in measures.items()} for weights in chunks]
-    metrics = {}
-    for name, measure in measures.items():
-        value = _value(measure, len(labels))
-        low, high = interval([chunk[name] for chunk in drawn]) if value is not None else (None, None)
-        metrics[name] = {"value": value, "low": low, "high": high}
+        metrics["ece_calibrated"] = METRICS["ece"](*check_predictions(calibrated, labels))
+    chunks = bootstrap_weights(group_of, len(names), seed, resamples) if len(names) > 1 else ()
+    drawn = [{name: metric(weights) for name, metric in metrics.items()} for weights in chunks]
     return {
         "images": len(labels),
-        "metrics": metrics,
+        "metrics": {n: _with_interval(m, len(labels), [chunk[n] for chunk in drawn]) for n, m in metrics.items()},
         "majority_accuracy": float(confusion.sum(axis=1).max() / len(labels)) if len(labels) else None,
         "constant_predictor": bool(len(np.unique(predicted)) == 1),
         "confusion": confusion.tolist(),
@@ -99,102 +96,103 @@ def paired_difference(
     seed: int,
     resamples: int = 2000,
 ) -> dict[str, float | None]:
-    """The score of `a` less that of `b` on the same images, with its 95 % percentile bootstrap interval over groups.
+    """Return score(a) - score(b) on the same images, with its 95 % percentile bootstrap interval over groups.
 
-    Each resample scores both on the same groups, so that what makes a resample hard for both cancels: the interval is
-    that of the difference, narrower than two intervals laid side by side. It does not hold the variation between
-    training seeds.
+    Each resample scores both on the same groups, so that what makes it hard for both cancels: the interval of the
+    difference is narrower than a comparison of two intervals. It does not include the variation between training seeds.
 
     Args:
       a: [N, C] float, rows sum to 1.
       b: [N, C] float of the same images in the same order.
       labels: [N] int in [0, C).
       groups: [N] str, the patient, lesion or series of each image.
-      metric: one of those of this module.
-      seed: of the resamples, which are those of `evaluate`.
-      resamples: how many.
+      metric: one of `METRICS`.
+      seed: seed of the resamples, which are those of `evaluate`.
+      resamples: number of resamples.
 
     Returns:
-      {"value", "low", "high"}; what is undefined is None, as in `evaluate`.
+      {"value", "low", "high"}; None where undefined, as in `evaluate`.
 
     Raises:
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       TrainingFailedError: if a probability is not finite.
     """
-    a, labels = checked(a, labels)
-    b, _ = checked(b, labels)
+    a, labels = check_predictions(a, labels)
+    b, _ = check_predictions(b, labels)
     if a.shape != b.shape:
         raise ValueError(f"a and b must be of the same images and classes, not {a.shape} and {b.shape}")
-    names, group_of = grouped(groups, len(labels))
-    of_a, of_b = METRICS[metric](a, labels), METRICS[metric](b, labels)
+    names, group_of = group_indices(groups, len(labels))
+    score_a, score_b = METRICS[metric](a, labels), METRICS[metric](b, labels)
 
     def difference(weights: np.ndarray) -> np.ndarray:
-        return of_a(weights) - of_b(weights)
+        return score_a(weights) - score_b(weights)
 
-    value = _value(difference, len(labels))
-    chunks = resample(group_of, len(names), seed, resamples) if value is not None and len(names) > 1 else ()
-    low, high = interval([difference(weights) for weights in chunks])
-    return {"value": value, "low": low, "high": high}
+    chunks = bootstrap_weights(group_of, len(names), seed, resamples) if len(names) > 1 else ()
+    return _with_interval(difference, len(labels), [difference(weights) for weights in chunks])
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Accuracy of [N, C] probabilities against [N] labels; None without images."""
+    """Return the accuracy of probabilities [N, C] for labels [N]; None without images."""
     return _score("accuracy", probabilities, labels)
 
 
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean recall over the classes in `labels`; None without images."""
+    """Return the mean recall over the classes in `labels`; None without images."""
     return _score("balanced_accuracy", probabilities, labels)
 
 
 def auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean one-against-the-rest area under the ROC curve; None where all images are of one class."""
+    """Return the mean one-vs-rest area under the ROC curve; None where all images are of one class."""
     return _score("auc_macro", probabilities, labels)
 
 
 def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Mean F1 over the classes in `labels`; None without images."""
+    """Return the mean F1 over the classes in `labels`; None without images."""
     return _score("f1_macro", probabilities, labels)
 
 
 def ece(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Expected calibration error in [0, 1]; None without images."""
+    """Return the expected calibration error in [0, 1]; None without images."""
     return _score("ece", probabilities, labels)
 
 
-def select(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
-    """The score to choose a model by: higher is better, -inf where the metric is undefined.
+def selection_score(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
+    """Return the score for model selection: higher is better, -inf where the metric is undefined.
 
     Raises:
-      UserError: if `metric` is not one of accuracy, balanced_accuracy, auc_macro, f1_macro.
+      UserError: if `metric` is not one of `SELECTABLE`.
     """
     if metric not in SELECTABLE:
-        raise UserError(f'selection metric "{metric}": choose one of {", ".join(SELECTABLE)}')
+        raise UserError(
+            f'transfer.select = "{metric}": choose one of {", ".join(SELECTABLE)}.',
+            code="unknown-name",
+            field="transfer.select",
+        )
     value = _score(metric, probabilities, labels)
     return -np.inf if value is None else value
 
 
-def finite(name: str, array: np.ndarray) -> np.ndarray:
-    """`array` as [N, D] float64.
+def check_finite(name: str, array: np.ndarray) -> np.ndarray:
+    """Return `array` as [N, D] float64.
 
     Raises:
-      ValueError: if it is not of two dimensions.
-      TrainingFailedError: if a value is not finite, which no score can be made of.
+      ValueError: if it has not two dimensions.
+      TrainingFailedError: if a value is not finite.
     """
     array = np.asarray(array, np.float64)
     if array.ndim != 2:
         raise ValueError(f"{name} must have two dimensions, not shape {array.shape}")
     if not np.isfinite(array).all():
         rows = np.count_nonzero(~np.isfinite(array).all(axis=1))
-        raise TrainingFailedError(f"{name}: {rows} of {len(array)} rows are not finite; the network has diverged")
+        raise TrainingFailedError(f"{name}: {rows} of {len(array)} rows are not finite: training has diverged.")
     return array
 
 
-def indices(name: str, labels: np.ndarray, images: int, classes: int) -> np.ndarray:
-    """`labels` as [images] int in [0, classes).
+def check_labels(name: str, labels: np.ndarray, images: int, classes: int) -> np.ndarray:
+    """Return `labels` as [images] int in [0, classes).
 
     Raises:
-      ValueError: if they are not; an image without a label has no place in a score.
+      ValueError: if the shape differs or a label is outside that range, such as -1 for an image without a label.
     """
     labels = np.asarray(labels)
     if labels.shape != (images,):
@@ -204,18 +202,23 @@ def indices(name: str, labels: np.ndarray, images: int, classes: int) -> np.ndar
     return labels.astype(int)
 
 
-def checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both, as float64 and as integers. ValueError or TrainingFailedError where they are no probabilities of these labels."""
-    probabilities = finite("probabilities", probabilities)
-    labels = indices("labels", labels, *probabilities.shape)
+def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities [N, C] as float64 and labels [N] as int.
+
+    Raises:
+      ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
+      TrainingFailedError: if a probability is not finite.
+    """
+    probabilities = check_finite("probabilities", probabilities)
+    labels = check_labels("labels", labels, *probabilities.shape)
     # Loose enough for a softmax in bfloat16, tight enough to catch logits.
     if not np.allclose(probabilities.sum(axis=1), 1, atol=0.02):
         raise ValueError("probabilities must sum to 1 in each row: pass them through a softmax")
     return probabilities, labels
 
 
-def grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Names of the groups, and [images] int, which of them each image belongs to."""
+def group_indices(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted names of the groups, and the index [images] int of each image's group among them."""
     names, group_of = np.unique(np.asarray(groups), return_inverse=True)
     if group_of.shape != (images,):
         raise ValueError(f"groups must be [{images}], one for each image, not {np.shape(groups)}")
@@ -223,17 +226,30 @@ def grouped(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    probabilities, labels = checked(probabilities, labels)
+    probabilities, labels = check_predictions(probabilities, labels)
     return _value(METRICS[metric](probabilities, labels), len(labels))
 
 
-def _value(measure: _Measure, images: int) -> float | None:
-    value = float(measure(np.ones((1, images)))[0])
+def _value(metric: _WeightedMetric, images: int) -> float | None:
+    value = float(metric(np.ones((1, images)))[0])
     return None if np.isnan(value) else value
 
 
-def resample(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
-    """Yields [r, N] float64 weights, `resamples` rows in all: how often the group of each image was drawn."""
+def _with_interval(metric: _WeightedMetric, images: int, drawn: list[np.ndarray]) -> dict[str, float | None]:
+    value = _value(metric, images)
+    low, high = percentile_interval(drawn) if value is not None else (None, None)
+    return {"value": value, "low": low, "high": high}
+
+
+def bootstrap_weights(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
+    """Yield weights [r, N] float64, `resamples` rows in all: how often the group of each image was drawn.
+
+    Args:
+      group_of: [N] int, the group of each image.
+      groups: number of groups.
+      seed: seed of the draws.
+      resamples: number of resamples.
+    """
     rng = np.random.default_rng(seed)
     rows = max(1, _CHUNK // len(group_of))
     for start in range(0, resamples, rows):
@@ -243,8 +259,8 @@ def resample(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> It
         yield np.take(counts.astype(np.float64), group_of, axis=1)
 
 
-def interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
-    """Ends of the 95 % percentile interval of resampled values, without those that are undefined."""
+def percentile_interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
+    """Return the ends of the 95 % percentile interval of resampled values; NaN are left out."""
     values = np.concatenate(chunks) if chunks else np.empty(0)
     values = values[~np.isnan(values)]
     if not len(values):
@@ -253,85 +269,85 @@ def interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
     return float(low), float(high)
 
 
-# Each maker does once what does not depend on the weights, and returns the function from weights [R, N] to scores [R],
-# NaN where undefined.
+# Each of these does once what does not depend on the weights, and returns the function from weights [R, N] to scores
+# [R], NaN where undefined.
 
 
-def _make_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
+def _make_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    return lambda weights: divide(weights @ correct, weights.sum(axis=1))
+    return lambda weights: safe_divide(weights @ correct, weights.sum(axis=1))
 
 
-def _make_balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
+def _make_balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     true, _, hits = _indicators(probabilities, labels)
-    return lambda weights: _mean_defined(divide(weights @ hits, weights @ true))
+    return lambda weights: _mean_defined(safe_divide(weights @ hits, weights @ true))
 
 
-def _make_f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
+def _make_f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     true, predicted, hits = _indicators(probabilities, labels)
 
-    def measure(weights: np.ndarray) -> np.ndarray:
+    def metric(weights: np.ndarray) -> np.ndarray:
         positives = weights @ true
-        f1 = divide(2 * (weights @ hits), positives + weights @ predicted)
+        f1 = safe_divide(2 * (weights @ hits), positives + weights @ predicted)
         return _mean_defined(np.where(positives > 0, f1, np.nan))
 
-    return measure
+    return metric
 
 
-def _make_ece(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
+def _make_ece(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     confidence = probabilities.max(axis=1)
     gap = (probabilities.argmax(axis=1) == labels) - confidence
     gaps = np.eye(ECE_BINS)[confidence_bins(confidence)] * gap[:, None]
-    return lambda weights: divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
+    return lambda weights: safe_divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
 
 
 def confidence_bins(confidence: np.ndarray) -> np.ndarray:
-    """In which of the bins of the calibration error each confidence [N] lies."""
+    """Return the calibration bin [N] int of each confidence [N]."""
     return np.clip(np.ceil(confidence * ECE_BINS).astype(int) - 1, 0, ECE_BINS - 1)
 
 
-def _make_auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> _Measure:
+def _make_auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     classes = probabilities.shape[1]
-    # With two classes the columns say the same, but for ties that rounding of 1 - p makes or breaks.
-    parts = [_make_auc(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))]
-    return lambda weights: _mean_defined(np.stack([part(weights) for part in parts], axis=1))
+    # With two classes both columns have the same AUC, except for ties made or broken by rounding of 1 - p.
+    metrics = [_make_auc(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))]
+    return lambda weights: _mean_defined(np.stack([metric(weights) for metric in metrics], axis=1))
 
 
-def _make_auc(scores: np.ndarray, positive: np.ndarray) -> _Measure:
-    """Mann-Whitney: the weighted share of (positive, negative) pairs in the right order, ties one half."""
+def _make_auc(scores: np.ndarray, positive: np.ndarray) -> _WeightedMetric:
+    """AUC as the Mann-Whitney statistic: the weighted share of (positive, negative) pairs in order, ties one half."""
     positives, negatives = np.flatnonzero(positive), np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
     below = np.searchsorted(scores[negatives], scores[positives], "left")
     up_to = np.searchsorted(scores[negatives], scores[positives], "right")
 
-    def measure(weights: np.ndarray) -> np.ndarray:
+    def metric(weights: np.ndarray) -> np.ndarray:
         negative = np.zeros((len(weights), len(negatives) + 1))
         np.cumsum(np.take(weights, negatives, axis=1), axis=1, out=negative[:, 1:])
         beaten = (np.take(negative, below, axis=1) + np.take(negative, up_to, axis=1)) / 2
         positive = np.take(weights, positives, axis=1)
-        return divide((positive * beaten).sum(axis=1), positive.sum(axis=1) * negative[:, -1])
+        return safe_divide((positive * beaten).sum(axis=1), positive.sum(axis=1) * negative[:, -1])
 
-    return measure
+    return metric
 
 
 def _indicators(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """[N, C] of 0 and 1: the true class, the predicted class, the true class where it was predicted."""
+    """Return three [N, C] arrays of 0 and 1: the true class, the predicted class, the true class if predicted."""
     one_hot = np.eye(probabilities.shape[1])
     true, predicted = one_hot[labels], one_hot[probabilities.argmax(axis=1)]
     return true, predicted, true * predicted
 
 
-def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """NaN where the denominator is 0."""
+def safe_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Return the quotient, NaN where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0)
 
 
 def _mean_defined(values: np.ndarray) -> np.ndarray:
-    """The mean of each row over its entries that are not NaN; NaN where there is none."""
-    return divide(np.nansum(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1))
+    """Return the mean of each row over its entries that are not NaN; NaN for a row of NaN."""
+    return safe_divide(np.nansum(values, axis=1), np.count_nonzero(~np.isnan(values), axis=1))
 
 
-METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _Measure]] = {
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _WeightedMetric]] = {
     "accuracy": _make_accuracy,
     "balanced_accuracy": _make_balanced_accuracy,
     "auc_macro": _make_auc_macro,

@@ -94,7 +94,7 @@ class Predictions(NamedTuple):
     probabilities: np.ndarray  # [N, C] float64
 
 
-Bins = list[dict[str, float | int | None]]  # Of `calibration.reliability`.
+Bins = list[dict[str, float | int | None]]  # Of `calibration.reliability_bins`.
 
 
 # Reading a workdir.
@@ -551,7 +551,7 @@ def reliability_section(results: dict[str, Any], predictions: dict[str, Predicti
 
 
 def scaled_bins(p: Predictions, temperature: float) -> Bins:
-    return calibration.reliability(calibration.scaled(p.probabilities, temperature), p.labels)
+    return calibration.reliability_bins(calibration.apply_temperature(p.probabilities, temperature), p.labels)
 
 
 def reliability_panels(shown: list[dict[str, Any]], bins: dict[str, Bins], error: str) -> list[str]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from jaxssl.evaluation.compare import LEAST_SEEDS, LEVEL
+from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
 from jaxssl.report import figures, words
 from jaxssl.report.markup import (
     bdi,
@@ -27,7 +27,7 @@ from jaxssl.report.markup import (
     whole,
 )
 
-TOO_FEW = f"fewer than {LEAST_SEEDS} seeds"
+TOO_FEW = f"fewer than {MIN_SEEDS} seeds"
 SHOWN = ("auc_macro", "accuracy")
 # Of differences that stand open on the page; of more, those against random weights do.
 MOST_ROWS = 24
@@ -58,7 +58,7 @@ def verdict(d: dict[str, Any]) -> tuple[str, str]:
         return "open", f"{d['a']} and {d['b']} cannot be compared {where}: it is undefined."
     sided = words.bounded(groups) and (groups["low"] > 0 or groups["high"] < 0)
     found = f"{words.signed(mean)} ({evidence(d)})"
-    if sided and p is not None and p < LEVEL and (groups["low"] > 0) == (mean > 0):
+    if sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
         kind, said = ("higher", "better") if mean > 0 else ("lower", "worse")
         return kind, f"{d['a']} is {said} than {d['b']} {where}: {found}."
     if sided:
@@ -78,8 +78,8 @@ def verdict(d: dict[str, Any]) -> tuple[str, str]:
 
 def untested(d: dict[str, Any]) -> str:
     """Why a difference has no p-value over seeds."""
-    if d["seeds"] < LEAST_SEEDS:
-        return f"a p-value needs {LEAST_SEEDS} seeds and there {'is' if d['seeds'] == 1 else 'are'} {d['seeds']}"
+    if d["seeds"] < MIN_SEEDS:
+        return f"a p-value needs {MIN_SEEDS} seeds and there {'is' if d['seeds'] == 1 else 'are'} {d['seeds']}"
     return "all of them gave the same difference"
 
 
@@ -116,7 +116,7 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
     found, said = study["differences"], []
     if not found:
         said.append("No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared.")
-    if found and min(d["seeds"] for d in found) < LEAST_SEEDS:
+    if found and min(d["seeds"] for d in found) < MIN_SEEDS:
         said.append(
             f"Where there are {TOO_FEW}, no p-value is given, and the interval over runs, if any, is rough: a "
             "difference there may be one of seeds."

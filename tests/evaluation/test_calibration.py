@@ -1,4 +1,4 @@
-"""Temperature, reliability and operating points against scikit-learn, closed forms and what is simulated."""
+"""Temperature, reliability and operating points against scikit-learn, closed forms and simulations."""
 
 import numpy as np
 import pytest
@@ -20,46 +20,48 @@ def simulated(images, classes, true, seed=0):
 @pytest.mark.parametrize(("true", "classes"), [(3.0, 2), (0.5, 4), (1.0, 7)])
 def test_a_known_temperature_is_recovered(true, classes):
     p, right, labels = simulated(40_000, classes, true)
-    found = calibration.temperature(p, labels)
+    found = calibration.fit_temperature(p, labels)
     assert found == pytest.approx(true, rel=0.03)
-    np.testing.assert_allclose(calibration.scaled(p, true), right, atol=2e-4)
-    assert scores.ece(calibration.scaled(p, found), labels) < 0.02
+    np.testing.assert_allclose(calibration.apply_temperature(p, true), right, atol=2e-4)
+    assert scores.ece(calibration.apply_temperature(p, found), labels) < 0.02
     if true != 1:
         assert scores.ece(p, labels) > 0.05
 
 
 def test_no_temperature_of_a_grid_has_a_smaller_log_loss():
     p, _, labels = simulated(300, 3, 2.0, seed=1)
-    found = calibration.temperature(p, labels)
-    losses = [log_loss(labels, calibration.scaled(p, t)) for t in np.geomspace(*calibration.TEMPERATURES, 400)]
-    assert log_loss(labels, calibration.scaled(p, found)) <= min(losses) + 1e-9
+    found = calibration.fit_temperature(p, labels)
+    losses = [
+        log_loss(labels, calibration.apply_temperature(p, t)) for t in np.geomspace(*calibration.TEMPERATURE_RANGE, 400)
+    ]
+    assert log_loss(labels, calibration.apply_temperature(p, found)) <= min(losses) + 1e-9
 
 
 def test_one_wrong_of_four_gives_the_closed_form():
     """All images alike with logit z, three of four right: the minimum has sigmoid(z / T) = 3/4, so T = z / log 3."""
     p = np.tile(softmax([0.0, 5.0]), (4, 1))
-    assert calibration.temperature(p, np.array([1, 1, 1, 0])) == pytest.approx(5 / np.log(3), rel=1e-5)
+    assert calibration.fit_temperature(p, np.array([1, 1, 1, 0])) == pytest.approx(5 / np.log(3), rel=1e-5)
 
 
-def test_what_cannot_be_fitted_is_none_and_what_is_separated_stays_within_bounds():
+def test_temperature_is_none_where_undefined_and_bounded_where_separable():
     p = np.array([[0.2, 0.8], [0.4, 0.6]])
-    assert calibration.temperature(p, np.array([1, 1])) is None
-    assert calibration.temperature(p[:0], np.array([], int)) is None
-    assert calibration.temperature(p[[0, 1]], np.array([0, 1])) == pytest.approx(20.0, rel=1e-2)
+    assert calibration.fit_temperature(p, np.array([1, 1])) is None
+    assert calibration.fit_temperature(p[:0], np.array([], int)) is None
+    assert calibration.fit_temperature(p[[0, 1]], np.array([0, 1])) == pytest.approx(20.0, rel=1e-2)
     sure = np.array([[0.0, 1.0], [1.0, 0.0]])
-    assert calibration.temperature(sure, np.array([1, 0])) is not None
+    assert calibration.fit_temperature(sure, np.array([1, 0])) is not None
     with pytest.raises(TrainingFailedError):
-        calibration.temperature(p * np.nan, np.array([0, 1]))
+        calibration.fit_temperature(p * np.nan, np.array([0, 1]))
 
 
 def test_temperature_keeps_the_order_of_the_classes():
     p, _, _ = simulated(200, 5, 1.0)
-    np.testing.assert_array_equal(calibration.scaled(p, 7.0).argsort(1), p.argsort(1))
+    np.testing.assert_array_equal(calibration.apply_temperature(p, 7.0).argsort(1), p.argsort(1))
 
 
-def test_the_bins_make_the_calibration_error():
+def test_the_bins_give_the_calibration_error():
     p, _, labels = simulated(500, 3, 2.5)
-    bins = calibration.reliability(p, labels)
+    bins = calibration.reliability_bins(p, labels)
     assert [b["low"] for b in bins[1:]] == [b["high"] for b in bins[:-1]] and len(bins) == 15
     assert sum(b["images"] for b in bins) == 500
     filled = [b for b in bins if b["images"]]
@@ -70,19 +72,19 @@ def test_the_bins_make_the_calibration_error():
 
 
 @pytest.mark.parametrize("wanted", [0.7, 0.9, 1.0])
-def test_the_threshold_is_the_best_of_the_roc_curve_that_is_specific_enough(wanted):
+def test_the_threshold_has_the_highest_sensitivity_at_this_specificity(wanted):
     rng = np.random.default_rng(3)
     positive = rng.random(210) < 0.4
     p = np.round(rng.beta(2 + 2 * positive, 3), 2)  # With ties.
-    found = calibration.threshold(p, positive, wanted)
+    found = calibration.threshold_at_specificity(p, positive, wanted)
     false, true, _ = roc_curve(positive, p, drop_intermediate=False)
     assert (p[~positive] <= found).mean() >= wanted
     assert (p[positive] > found).mean() == pytest.approx(true[1 - false >= wanted - 1e-9].max())
 
 
 def test_rounding_does_not_move_the_threshold():
-    assert calibration.threshold(np.arange(10) / 10, np.zeros(10, bool), 0.7) == 0.6
-    assert calibration.threshold(np.arange(3.0), np.ones(3, bool), 0.9) is None
+    assert calibration.threshold_at_specificity(np.arange(10) / 10, np.zeros(10, bool), 0.7) == 0.6
+    assert calibration.threshold_at_specificity(np.arange(3.0), np.ones(3, bool), 0.9) is None
 
 
 def test_sensitivity_has_the_interval_of_the_groups():
@@ -102,7 +104,7 @@ def test_sensitivity_has_the_interval_of_the_groups():
     assert copies["sensitivity"] == pytest.approx(found["sensitivity"])
 
 
-def test_what_is_undefined_is_none():
+def test_operating_point_is_none_where_undefined():
     nothing = dict.fromkeys(("value", "low", "high"))
     groups = np.array(["a", "b"])
     found = calibration.operating_point(None, np.array([0.1, 0.2]), np.array([True, False]), groups, seed=0)

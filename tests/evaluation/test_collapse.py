@@ -1,3 +1,5 @@
+"""Spread and effective rank against closed forms and loops; the verdict at its thresholds."""
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,7 @@ def test_effective_rank_is_that_of_chosen_singular_values():
     assert collapse.diagnose(basis)["effective_rank"] == pytest.approx(4)
 
 
-def test_feature_std_is_the_loop():
+def test_feature_std_equals_a_loop():
     features = normal(50, 7) + 1
     unit = np.array([row / np.sqrt(sum(row**2)) for row in features])
     spread = np.mean([np.sqrt(np.mean((column - column.mean()) ** 2)) for column in unit.T])
@@ -42,7 +44,7 @@ def test_constant_features_have_no_spread_and_rank_one(value, dtype):
     assert collapse.verdict(diagnosis, diagnosis) == "collapsed"
 
 
-def test_rounding_is_no_rank():
+def test_rounding_does_not_add_rank():
     features = np.full((300, 16), 0.7, np.float32) * (1 + 6e-8 * np.sign(normal(300, 16))).astype(np.float32)
     assert len(np.unique(features)) > 1
     assert collapse.diagnose(features)["effective_rank"] == 1

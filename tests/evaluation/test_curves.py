@@ -31,10 +31,10 @@ def precision_at_grid(truth, scored):
     ("curve", "slow"), [(curves.roc, roc_at_grid), (curves.precision_recall, precision_at_grid)], ids=("roc", "pr")
 )
 def test_band_is_that_of_samples_written_out(curve, slow, monkeypatch):
-    monkeypatch.setattr(curves, "MOST_WORK", 60 * 40)
+    monkeypatch.setattr(curves, "MAX_WORK", 60 * 40)
     truth, scored, groups = made()
     drawn = []
-    for weights in scores.resample(groups, 20, 3, 60):
+    for weights in scores.bootstrap_weights(groups, 20, 3, 60):
         for of in weights.astype(int):
             t, s = np.repeat(truth, of), np.repeat(scored, of)
             if 0 < t.sum() < len(t):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.errors import TrainingFailedError
 from jaxssl.evaluation import knn
+from tests.refusals import refuses
 
 
 def data(train=50, queries=23, dims=6, classes=4):
@@ -24,9 +25,9 @@ def slow(train, labels, queries, classes, k, temperature):
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (7, 0.07), (7, 1.0), (50, 0.07), (500, 0.2)])
-def test_is_the_loop(k, temperature):
+def test_predict_proba_equals_a_loop(k, temperature):
     train, labels, queries = data()
-    got = knn.probabilities(train, labels, queries, classes=4, k=k, temperature=temperature)
+    got = knn.predict_proba(train, labels, queries, classes=4, k=k, temperature=temperature)
     np.testing.assert_allclose(got, slow(train, labels, queries, 4, k, temperature), atol=1e-9)
 
 
@@ -35,21 +36,21 @@ def test_large_temperature_is_the_plain_vote():
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (train, queries)]
     plain = KNeighborsClassifier(9).fit(unit[0], labels).predict_proba(unit[1])
     np.testing.assert_allclose(
-        knn.probabilities(train, labels, queries, classes=4, k=9, temperature=1e9), plain, atol=1e-6
+        knn.predict_proba(train, labels, queries, classes=4, k=9, temperature=1e9), plain, atol=1e-6
     )
 
 
 def test_chunks(monkeypatch):
     train, labels, queries = data()
-    whole = knn.probabilities(train, labels, queries, classes=4)
+    whole = knn.predict_proba(train, labels, queries, classes=4)
     monkeypatch.setattr(knn, "_CHUNK", 5 * len(train))
-    np.testing.assert_allclose(knn.probabilities(train, labels, queries, classes=4), whole, atol=1e-12)
+    np.testing.assert_allclose(knn.predict_proba(train, labels, queries, classes=4), whole, atol=1e-12)
 
 
-def test_length_of_features_does_not_matter_and_absent_classes_get_nothing():
+def test_feature_norm_does_not_matter_and_absent_classes_have_probability_zero():
     train, labels, queries = data()
-    one = knn.probabilities(train, labels, queries, classes=6)
-    scaled = knn.probabilities(train * np.arange(1, 51)[:, None], labels, queries * 1e-3, classes=6)
+    one = knn.predict_proba(train, labels, queries, classes=6)
+    scaled = knn.predict_proba(train * np.arange(1, 51)[:, None], labels, queries * 1e-3, classes=6)
     np.testing.assert_allclose(scaled, one, atol=1e-6)
     assert one.shape == (23, 6) and not one[:, 4:].any()
     np.testing.assert_allclose(one.sum(1), 1)
@@ -57,28 +58,28 @@ def test_length_of_features_does_not_matter_and_absent_classes_get_nothing():
 
 def test_a_tiny_temperature_is_the_nearest_neighbour():
     train, labels, _ = data()
-    assert (knn.probabilities(train, labels, train, classes=4, temperature=1e-5).argmax(1) == labels).all()
+    assert (knn.predict_proba(train, labels, train, classes=4, temperature=1e-5).argmax(1) == labels).all()
 
 
 def test_features_of_zeros_vote_equally():
     labels = np.array([0, 0, 1, 2])
-    got = knn.probabilities(np.zeros((4, 3)), labels, np.zeros((2, 3)), classes=3)
+    got = knn.predict_proba(np.zeros((4, 3)), labels, np.zeros((2, 3)), classes=3)
     np.testing.assert_allclose(got, [[0.5, 0.25, 0.25]] * 2)
 
 
 def test_no_queries():
     train, labels, queries = data()
-    assert knn.probabilities(train, labels, queries[:0], classes=4).shape == (0, 4)
+    assert knn.predict_proba(train, labels, queries[:0], classes=4).shape == (0, 4)
 
 
 def test_refusals():
     train, labels, queries = data()
-    with pytest.raises(UserError, match="no labelled training images"):
-        knn.probabilities(train[:0], labels[:0], queries, classes=4)
-    with pytest.raises(UserError, match="k = 0"):
-        knn.probabilities(train, labels, queries, classes=4, k=0)
+    with refuses("too-few", "data.label_fraction"):
+        knn.predict_proba(train[:0], labels[:0], queries, classes=4)
+    with refuses("out-of-range", None, "k = 0"):
+        knn.predict_proba(train, labels, queries, classes=4, k=0)
     with pytest.raises(ValueError, match="train labels must lie in"):
-        knn.probabilities(train, labels - 1, queries, classes=4)
+        knn.predict_proba(train, labels - 1, queries, classes=4)
     train[3, 2] = np.inf
     with pytest.raises(TrainingFailedError, match="train features: 1 of 50 rows"):
-        knn.probabilities(train, labels, queries, classes=4)
+        knn.predict_proba(train, labels, queries, classes=4)

@@ -5,8 +5,9 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.errors import TrainingFailedError
 from jaxssl.evaluation import probe, scores
+from tests.refusals import refuses
 
 
 def data(classes=3, images=240, dims=12, seed=0):
@@ -20,12 +21,12 @@ def data(classes=3, images=240, dims=12, seed=0):
 
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("C", [1e-3, 0.1])
-def test_is_the_pipeline_of_scikit_learn(classes, C):
+def test_equals_a_scikit_learn_pipeline(classes, C):
     train, validation, test = data(classes)
     fitted = probe.fit(*train, *validation, classes=classes, Cs=[C])
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-8, max_iter=5000))
     expected = pipeline.fit(train[0].astype(float), train[1]).predict_proba(test[0].astype(float))
-    got = probe.probabilities(fitted, test[0])
+    got = probe.predict_proba(fitted, test[0])
     np.testing.assert_allclose(got, expected, atol=2e-3)
     assert fitted.weights.shape == (12, classes) and fitted.bias.shape == (classes,) and fitted.C == C
 
@@ -35,17 +36,17 @@ def test_chooses_c_on_validation(classes):
     train, validation, _ = data(classes)
     fitted = probe.fit(*train, *validation, classes=classes)
     aucs = []
-    for C in probe.CS:
+    for C in probe.C_GRID:
         pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=C, tol=1e-8, max_iter=5000))
         predicted = pipeline.fit(train[0].astype(float), train[1]).predict_proba(validation[0].astype(float))
         score = predicted[:, 1] if classes == 2 else predicted
         aucs.append(roc_auc_score(validation[1], score, multi_class="ovr", average="macro"))
     assert max(aucs) - min(aucs) > 0.01
     assert fitted.validation == pytest.approx(max(aucs), abs=2e-3)
-    assert aucs[probe.CS.index(fitted.C)] == pytest.approx(max(aucs), abs=2e-3)
+    assert aucs[probe.C_GRID.index(fitted.C)] == pytest.approx(max(aucs), abs=2e-3)
     # The weights are those of that C, not of the last one fitted.
-    assert probe.CS.index(fitted.C) < len(probe.CS) - 1
-    assert scores.auc_macro(probe.probabilities(fitted, validation[0]), validation[1]) == fitted.validation
+    assert probe.C_GRID.index(fitted.C) < len(probe.C_GRID) - 1
+    assert scores.auc_macro(probe.predict_proba(fitted, validation[0]), validation[1]) == fitted.validation
 
 
 def test_equal_scores_go_to_the_stronger_penalty():
@@ -54,15 +55,15 @@ def test_equal_scores_go_to_the_stronger_penalty():
     assert fitted.validation == 1 and fitted.C == 0.01
 
 
-def test_metric_chooses():
+def test_c_is_chosen_by_the_metric():
     # The penalty leaves the rare class unpredicted at small C: accuracy sees it, the AUC does not.
     features = np.r_[np.full(12, -1.0), np.full(3, 1.0)][:, None]
     labels = np.r_[np.zeros(12, int), np.ones(3, int)]
     fit = {m: probe.fit(features, labels, features, labels, classes=2, metric=m) for m in ("auc_macro", "accuracy")}
-    assert probe.CS.index(fit["auc_macro"].C) == 0
-    assert probe.CS.index(fit["accuracy"].C) > 0
+    assert probe.C_GRID.index(fit["auc_macro"].C) == 0
+    assert probe.C_GRID.index(fit["accuracy"].C) > 0
     assert fit["auc_macro"].validation == fit["accuracy"].validation == 1
-    with pytest.raises(UserError, match="choose one of"):
+    with refuses("unknown-name", "transfer.select"):
         probe.fit(features, labels, features, labels, classes=2, metric="loss")
 
 
@@ -77,7 +78,7 @@ def test_a_class_without_training_images_has_probability_zero():
     train, validation, test = data()
     kept = train[1] != 1
     fitted = probe.fit(train[0][kept], train[1][kept], *validation, classes=4)
-    got = probe.probabilities(fitted, test[0])
+    got = probe.predict_proba(fitted, test[0])
     assert not got[:, [1, 3]].any() and np.isfinite(got).all()
     np.testing.assert_allclose(got.sum(1), 1)
     assert (fitted.bias[[1, 3]] == -np.inf).all() and not fitted.weights[:, [1, 3]].any()
@@ -91,18 +92,18 @@ def test_training_images_of_one_class():
     train, validation, test = data()
     kept = train[1] == 2
     fitted = probe.fit(train[0][kept], train[1][kept], *validation, classes=3)
-    np.testing.assert_array_equal(probe.probabilities(fitted, test[0]), np.tile([0.0, 0.0, 1.0], (len(test[0]), 1)))
+    np.testing.assert_array_equal(probe.predict_proba(fitted, test[0]), np.tile([0.0, 0.0, 1.0], (len(test[0]), 1)))
     assert fitted.validation == 0.5
 
 
-def test_validation_that_cannot_choose():
+def test_undefined_validation_metric_gives_the_default_c():
     train, validation, _ = data()
     empty = probe.fit(*train, np.empty((0, 12)), np.empty(0, int), classes=3)
     one_class = probe.fit(*train, validation[0], np.zeros(len(validation[0]), int), classes=3)
     assert empty.C == one_class.C == 1 and empty.validation == one_class.validation == -np.inf
 
 
-def test_constant_features_are_left_alone():
+def test_constant_features_are_not_scaled():
     train, validation, test = data()
     noise = 3 + 1e-7 * np.random.default_rng(0).normal(size=(80, 1))  # constant but for float32's rounding
     widened = [(np.c_[x, np.zeros((80, 1)), noise], y) for x, y in (train, validation, test)]
@@ -110,7 +111,7 @@ def test_constant_features_are_left_alone():
     assert fitted.scale[12:].tolist() == [1, 1] and not np.round(fitted.weights[12:], 6).any()
     plain = probe.fit(*train, *validation, classes=3, Cs=[0.1])
     np.testing.assert_allclose(
-        probe.probabilities(fitted, widened[2][0]), probe.probabilities(plain, test[0]), atol=2e-3
+        probe.predict_proba(fitted, widened[2][0]), probe.predict_proba(plain, test[0]), atol=2e-3
     )
 
 
@@ -132,7 +133,7 @@ def test_more_dimensions_than_images_converges():
 
 def test_refusals():
     train, validation, _ = data()
-    with pytest.raises(UserError, match="no labelled training images"):
+    with refuses("too-few", "data.label_fraction"):
         probe.fit(train[0][:0], train[1][:0], *validation, classes=3)
     with pytest.raises(ValueError, match="train labels must lie in"):
         probe.fit(train[0], train[1] - 1, *validation, classes=3)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.errors import TrainingFailedError
 from jaxssl.evaluation import scores
+from tests.refusals import refuses
 
 NAMES = ["accuracy", "balanced_accuracy", "auc_macro", "f1_macro", "ece"]
 
@@ -70,7 +71,7 @@ def test_values_are_those_of_scikit_learn(classes, decimals):
     assert result["constant_predictor"] is False
 
 
-def test_intervals_are_those_of_rows_resampled_literally():
+def test_intervals_equal_a_literal_bootstrap_of_rows():
     # So few images of class 0 that some resamples lack it.
     probabilities, labels, groups = predictions(images=30, classes=4, groups=12)
     seed, resamples = 3, 100
@@ -90,7 +91,7 @@ def test_intervals_are_those_of_rows_resampled_literally():
 
 
 @pytest.mark.parametrize("metric", NAMES)
-def test_paired_differences_are_those_of_rows_resampled_literally(metric):
+def test_paired_differences_equal_a_literal_bootstrap_of_rows(metric):
     a, labels, groups = predictions(images=30, classes=4, groups=12)
     b = np.roll(a, 1, axis=0)
     seed, names, oracle = 3, sorted(set(groups)), []
@@ -103,7 +104,7 @@ def test_paired_differences_are_those_of_rows_resampled_literally(metric):
     np.testing.assert_allclose([found["low"], found["high"]], np.percentile(oracle, [2.5, 97.5]), atol=1e-12)
 
 
-def test_paired_difference_of_what_is_the_same_undefined_or_of_other_images():
+def test_paired_difference_of_equal_undefined_or_other_predictions():
     a, labels, groups = predictions()
     same = scores.paired_difference(a, a, labels, groups, "auc_macro", seed=0, resamples=50)
     assert same == {"value": 0, "low": 0, "high": 0}
@@ -117,7 +118,7 @@ def test_paired_difference_of_what_is_the_same_undefined_or_of_other_images():
         scores.paired_difference(a, a[1:], labels, groups, "accuracy", seed=0)
 
 
-def test_a_paired_difference_is_surer_than_two_intervals():
+def test_a_paired_interval_is_narrower_than_two_intervals():
     a, labels, groups = predictions(images=200)
     b = 0.9 * a + 0.1 * np.roll(a, 1, axis=0)
     paired = scores.paired_difference(a, b, labels, groups, "auc_macro", seed=0, resamples=300)
@@ -132,7 +133,7 @@ def test_resamples_without_a_second_class_are_left_out_of_the_auc():
     assert auc == {"value": 1, "low": 1, "high": 1}
 
 
-def test_auc_of_two_classes_is_not_blurred_by_the_rounding_of_one_minus_p():
+def test_auc_of_two_classes_ignores_the_rounding_of_one_minus_p():
     assert scores.auc_macro(np.array([[1.0, 1e-18], [1.0, 1e-17]]), np.array([0, 1])) == 1
 
 
@@ -154,7 +155,7 @@ def test_a_function_of_seed_and_data_in_any_order():
         assert shuffled["metrics"][name] == pytest.approx(one["metrics"][name], abs=1e-12)
 
 
-def test_copies_within_a_group_say_nothing_new():
+def test_copies_within_a_group_do_not_narrow_the_interval():
     probabilities, labels, _ = predictions(images=80)
     groups = np.array([f"patient{i}" for i in range(80)])
     once = scores.evaluate(probabilities, labels, groups, seed=0, resamples=300)["metrics"]
@@ -180,7 +181,7 @@ def test_width_of_the_accuracy_interval_is_binomial():
     assert (result["high"] - result["low"]) / normal == pytest.approx(1, abs=0.1)
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say():
+def test_coverage_of_the_interval():
     covered = 0
     for seed in range(200):
         rng = np.random.default_rng(seed)
@@ -193,7 +194,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert 178 <= covered <= 199
 
 
-def test_two_thousand_resamples_of_a_seldom_class_are_json():
+def test_two_thousand_resamples_of_a_rare_class_are_json():
     probabilities, labels, groups = predictions(images=300, classes=7)
     text = json.dumps(
         scores.evaluate(probabilities.astype(np.float32), labels.astype(np.int32), groups, seed=0), allow_nan=False
@@ -206,7 +207,7 @@ def test_one_class_leaves_the_auc_undefined():
     result = scores.evaluate(probabilities, np.zeros(3, int), np.array(list("abc")), seed=0, resamples=50)
     assert result["metrics"]["auc_macro"] == {"value": None, "low": None, "high": None}
     assert result["metrics"]["balanced_accuracy"]["value"] == pytest.approx(2 / 3)
-    assert scores.select(probabilities, np.zeros(3, int), "auc_macro") == -np.inf
+    assert scores.selection_score(probabilities, np.zeros(3, int), "auc_macro") == -np.inf
 
 
 def test_one_group_has_no_interval():
@@ -233,7 +234,7 @@ def test_constant_predictor():
     assert result["metrics"]["balanced_accuracy"]["value"] == pytest.approx(1 / 3)
 
 
-def test_f1_leaves_out_a_class_that_is_predicted_but_never_true():
+def test_f1_leaves_out_a_class_that_is_predicted_but_does_not_occur():
     predicted, labels = np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1])
     # Class 0: 1; class 1: precision 1, recall 1/2; class 2 would be 0.
     assert scores.f1_macro(np.eye(3)[predicted], labels) == pytest.approx((1 + 2 / 3) / 2)
@@ -246,17 +247,17 @@ def test_ece_at_the_edges_of_bins():
 
 
 @pytest.mark.parametrize("metric", NAMES[:4])
-def test_select(metric):
+def test_selection_score(metric):
     probabilities, labels, _ = predictions()
-    assert scores.select(probabilities, labels, metric) == getattr(scores, metric)(probabilities, labels)
-    assert scores.select(probabilities[:0], labels[:0], metric) == -np.inf
+    assert scores.selection_score(probabilities, labels, metric) == getattr(scores, metric)(probabilities, labels)
+    assert scores.selection_score(probabilities[:0], labels[:0], metric) == -np.inf
 
 
 @pytest.mark.parametrize("metric", ["ece", "auc"])
-def test_select_refuses_what_is_not_better_higher(metric):
+def test_selection_score_refuses_other_metrics(metric):
     probabilities, labels, _ = predictions()
-    with pytest.raises(UserError, match=f'"{metric}": choose one of accuracy, balanced_accuracy, auc_macro, f1_macro'):
-        scores.select(probabilities, labels, metric)
+    with refuses("unknown-name", "transfer.select", f'"{metric}"', "accuracy, balanced_accuracy, auc_macro, f1_macro"):
+        scores.selection_score(probabilities, labels, metric)
 
 
 def test_refusals():

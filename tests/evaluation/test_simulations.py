@@ -1,4 +1,4 @@
-"""What intervals and tests promise, held against simulated studies whose truth is known (slow), and against DeLong.
+"""Coverage and error rates of intervals and tests in simulated studies (slow), and against DeLong.
 
 Images come in groups, as slices of a patient: those of a group share how hard they are. A share of 2,000 trials has a
 standard error of half a point at 95 %. With `-s` they print what they found.
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxssl.evaluation import compare, scores
-from jaxssl.evaluation.compare import Part
+from jaxssl.evaluation import scores, significance
+from jaxssl.evaluation.significance import RunPredictions
 from jaxssl.report import study
 from jaxssl.study import compare as command
 
@@ -41,7 +41,7 @@ def truth(lift, within):
 
 
 @pytest.mark.slow
-def test_intervals_over_groups_cover_the_truth():
+def test_coverage_of_bootstrap_intervals_over_groups():
     """93 to 97 %, where those of images taken one by one, as if each were another patient, do not."""
     expected = truth(0.8, 0.5)
     covered, naive = (dict.fromkeys(METRICS, 0) for _ in range(2))
@@ -60,7 +60,7 @@ def test_intervals_over_groups_cover_the_truth():
 
 
 @pytest.mark.slow
-def test_paired_differences_cover_the_truth_and_err_seldom_where_there_is_none():
+def test_coverage_of_paired_differences():
     """Two classifiers that find the same patients hard: better by a known amount, and equally good."""
     for lift in (1.1, 0.8):
         a, b = truth(lift, 0.5), truth(0.8, 0.5)
@@ -80,18 +80,18 @@ def test_paired_differences_cover_the_truth_and_err_seldom_where_there_is_none()
 
 
 @pytest.mark.slow
-def test_mcnemar_errs_in_at_most_five_percent_of_equal_classifiers():
+def test_type_one_error_of_mcnemar():
     """It is exact, so that it errs less often than it may; with more discordant images nearly as often."""
     rng = np.random.default_rng(0)
     for images in (100, 2000):
         right = stats.norm.cdf(1 + rng.normal(size=(TRIALS * 2, 1, images))) > rng.uniform(size=(TRIALS * 2, 2, images))
-        ps = np.array([compare.mcnemar(*compare.discordant(a, b)) for a, b in right])
+        ps = np.array([significance.mcnemar_p(*significance.count_discordant(a, b)) for a, b in right])
         print(f"McNemar on {images} images: {np.mean(ps < 0.05)}")
         assert (0.01 if images == 100 else 0.035) <= np.mean(ps < 0.05) <= 0.055
 
 
 @pytest.mark.slow
-def test_the_corrected_t_test_errs_about_as_often_as_it_may_on_learners_that_share_images():
+def test_type_one_error_of_the_corrected_t_test_with_shared_training_images():
     """Two equally good nearest-mean learners, each on a feature of its own, on random splits and on folds of 200 images
     that are drawn anew in each trial; without the correction of Nadeau and Bengio the t-test errs far too often.
     """
@@ -116,7 +116,7 @@ def test_the_corrected_t_test_errs_about_as_often_as_it_may_on_learners_that_sha
                     right.append(((feature[test] > (low + high) / 2) == labels[test]).mean())
                 values.append(right[0] - right[1])
             for name, ratio in (("corrected", 20 / 180), ("plain", 0.0)):
-                p = compare.over_runs(values, seeds=splits, test_to_train=ratio)["p"]
+                p = significance.corrected_t_test(values, seeds=splits, test_to_train=ratio)["p"]
                 missed[design][name] += p is not None and p < 0.05
     print(f"errors of {trials}: {missed}")
     for of in missed.values():
@@ -126,7 +126,7 @@ def test_the_corrected_t_test_errs_about_as_often_as_it_may_on_learners_that_sha
 
 
 @pytest.mark.slow
-def test_a_study_of_equal_arms_names_a_better_one_in_at_most_five_percent():
+def test_familywise_error_of_a_study_of_equal_arms():
     """Nine arms against a tenth, all equally good, on the same test images with five seeds that hardly differ: p over
     seeds is small in each, for on these images one arm is better; and of nine intervals over the test groups, each with
     its own 95 %, some lie apart from 0. Only p-values of both kinds, corrected, keep the promise for all.
@@ -140,8 +140,8 @@ def test_a_study_of_equal_arms_names_a_better_one_in_at_most_five_percent():
             hard = rng.normal(size=groups.max() + 1)[groups]
             for _ in range(seeds):
                 p = 1 / (1 + np.exp(-(0.8 * np.where(labels == 1, 1, -1) + hard + 0.1 * rng.normal(size=len(labels)))))
-                parts.append(Part(np.arange(len(labels)), np.stack([1 - p, p], axis=1)))
-        drawn = compare.resampled(parts, labels, groups, ("auc_macro",), seed=trial, resamples=200)
+                parts.append(RunPredictions(np.arange(len(labels)), np.stack([1 - p, p], axis=1)))
+        drawn = significance.bootstrap_scores(parts, labels, groups, ("auc_macro",), seed=trial, resamples=200)
         of = np.array([d["auc_macro"] for d in drawn]).reshape(arms, seeds, -1)
         found = []
         for d in of[1:] - of[0]:
@@ -150,7 +150,7 @@ def test_a_study_of_equal_arms_names_a_better_one_in_at_most_five_percent():
             found[-1] |= {"mcnemar": None, "runs": seeds, "seeds": seeds}
         for d, values in zip(found, of[1:] - of[0], strict=True):
             command.test(d, values)
-        old = compare.holm([d["over_runs"]["p"] for d in found])
+        old = significance.holm([d["over_runs"]["p"] for d in found])
         sided = [d["over_groups"]["low"] > 0 or d["over_groups"]["high"] < 0 for d in found]
         seeds_alone += any(s and p < 0.05 for s, p in zip(sided, old, strict=True))
         command.correct(found)
@@ -206,8 +206,10 @@ def test_the_interval_of_the_auc_is_as_wide_as_that_of_delong():
     assert width(found) == pytest.approx(one, rel=0.06)
     found = scores.paired_difference(a, b, labels, groups, "auc_macro", seed=0, resamples=4000)
     assert width(found) == pytest.approx(two, rel=0.06)
-    drawn = compare.resampled([Part(groups, p) for p in (a, b)], labels, groups, ("auc_macro",), seed=0, resamples=4000)
-    p = compare.p_over_groups((drawn[0]["auc_macro"] - drawn[1]["auc_macro"])[None])
+    drawn = significance.bootstrap_scores(
+        [RunPredictions(groups, p) for p in (a, b)], labels, groups, ("auc_macro",), seed=0, resamples=4000
+    )
+    p = significance.group_p_value((drawn[0]["auc_macro"] - drawn[1]["auc_macro"])[None])
     assert stats.norm.isf(p / 2) == pytest.approx(abs(found["value"]) / two, rel=0.06)
 
 
@@ -226,14 +228,14 @@ def test_the_interval_of_the_auc_over_groups_is_as_wide_as_that_of_obuchowski(mi
     assert abs(expected / naive - 1) > 0.15
 
 
-def test_no_p_value_over_groups_where_nothing_varies_or_is_known():
-    assert compare.p_over_groups(np.array([[0.1, 0.1, 0.1]])) is None
-    assert compare.p_over_groups(np.array([[0.1]])) is None
-    assert compare.p_over_groups(np.array([[np.nan, 0.1, 0.2]])) is None
+def test_group_p_value_is_none_where_undefined():
+    assert significance.group_p_value(np.array([[0.1, 0.1, 0.1]])) is None
+    assert significance.group_p_value(np.array([[0.1]])) is None
+    assert significance.group_p_value(np.array([[np.nan, 0.1, 0.2]])) is None
     drawn = np.array([[0.1, 0.05, np.nan, 0.15], [0.1, 0.15, 0.1, 0.25]])
-    assert compare.p_over_groups(drawn) == pytest.approx(2 * stats.norm.sf(0.1 / 0.05))
+    assert significance.group_p_value(drawn) == pytest.approx(2 * stats.norm.sf(0.1 / 0.05))
 
 
 def test_holm_on_a_published_example():
     """Of four p-values the first and the last are rejected at 5 % (Wikipedia, "Holm-Bonferroni method")."""
-    assert compare.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert significance.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])

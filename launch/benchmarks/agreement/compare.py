@@ -66,7 +66,7 @@ def score_peer(setup: Setup, out: Path) -> dict[str, float]:
     found = {}
     with np.load(out / "features.npz") as stored:
         for init in ("random", "ssl"):
-            p = knn.probabilities(
+            p = knn.predict_proba(
                 stored[f"{init}_train"], labels["train"], stored[f"{init}_test"], classes=len(setup.source.classes)
             )
             found[init] = 100 * scores.accuracy(p, labels["test"])

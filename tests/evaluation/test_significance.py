@@ -1,4 +1,4 @@
-"""Statistics across runs against scipy, against literal definitions, and against what they promise in simulations."""
+"""Intervals and tests against scipy, against literal definitions, and in simulations."""
 
 import itertools
 import math
@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from jaxssl.errors import TrainingFailedError
-from jaxssl.evaluation import compare, scores
-from jaxssl.evaluation.compare import Part
+from jaxssl.evaluation import scores, significance
+from jaxssl.evaluation.significance import RunPredictions
 
 METRICS = ("accuracy", "auc_macro", "balanced_accuracy")
 
@@ -34,21 +34,21 @@ def test_one_run_has_the_paired_difference_of_scores(classes):
     labels, predict, rng = predictions(0, 90, classes)
     groups = np.array([f"patient{g}" for g in rng.integers(30, size=90)])
     a, b = predict(2.0), predict()
-    parts = [Part(np.arange(90), a), Part(np.arange(90), b)]
-    of_a, of_b = compare.resampled(parts, labels, groups, METRICS, seed=3, resamples=200)
+    parts = [RunPredictions(np.arange(90), a), RunPredictions(np.arange(90), b)]
+    of_a, of_b = significance.bootstrap_scores(parts, labels, groups, METRICS, seed=3, resamples=200)
     for metric in METRICS:
         expected = scores.paired_difference(a, b, labels, groups, metric, seed=3, resamples=200)
-        found = compare.over_groups((of_a[metric] - of_b[metric])[None])
+        found = significance.group_interval((of_a[metric] - of_b[metric])[None])
         assert found == pytest.approx(expected, abs=1e-12), metric
 
 
-def test_runs_on_folds_and_on_overlapping_splits_are_those_of_rows_resampled_literally():
+def test_folds_and_overlapping_splits_equal_a_literal_bootstrap_of_rows():
     labels, predict, rng = predictions(1, 60)
     groups = rng.integers(12, size=60)
     whole = predict()
     rows = [np.flatnonzero(groups < 6), np.flatnonzero(groups >= 6), np.flatnonzero(groups % 2 == 0)]
-    parts = [Part(r, whole[r]) for r in rows]
-    found = compare.resampled(parts, labels, groups, ("accuracy",), seed=5, resamples=40)
+    parts = [RunPredictions(r, whole[r]) for r in rows]
+    found = significance.bootstrap_scores(parts, labels, groups, ("accuracy",), seed=5, resamples=40)
     right = whole.argmax(axis=1) == labels
     names, rng = np.unique(groups), np.random.default_rng(5)
     for i, drawn in enumerate(rng.integers(len(names), size=(40, len(names)))):
@@ -63,45 +63,47 @@ def test_runs_on_folds_and_on_overlapping_splits_are_those_of_rows_resampled_lit
 def test_the_order_of_images_and_parts_does_not_matter():
     labels, predict, rng = predictions(2, 50)
     groups = np.array([f"g{g}" for g in rng.integers(20, size=50)])
-    parts = [Part(np.arange(50), predict()), Part(np.arange(10, 40), predict()[10:40])]
-    found = compare.resampled(parts, labels, groups, METRICS, seed=0, resamples=30)
+    parts = [RunPredictions(np.arange(50), predict()), RunPredictions(np.arange(10, 40), predict()[10:40])]
+    found = significance.bootstrap_scores(parts, labels, groups, METRICS, seed=0, resamples=30)
     order = rng.permutation(50)
     place = np.argsort(order)
-    shuffled = [Part(place[rows], p) for rows, p in parts[::-1]]
-    other = compare.resampled(shuffled, labels[order], groups[order], METRICS, seed=0, resamples=30)
+    shuffled = [RunPredictions(place[rows], p) for rows, p in parts[::-1]]
+    other = significance.bootstrap_scores(shuffled, labels[order], groups[order], METRICS, seed=0, resamples=30)
     for a, b in zip(found, other[::-1], strict=True):
         for metric in METRICS:
             np.testing.assert_allclose(a[metric], b[metric], atol=1e-12)
 
 
-def test_over_groups_leaves_out_what_is_undefined():
+def test_group_interval_leaves_out_undefined_resamples():
     drawn = np.array([[0.1, 0.2, np.nan, 0.4], [0.3, 0.2, 0.9, 0.0]])
-    assert compare.over_groups(drawn) == pytest.approx({"value": 0.2, "low": 0.2, "high": 0.2})
+    assert significance.group_interval(drawn) == pytest.approx({"value": 0.2, "low": 0.2, "high": 0.2})
     nothing = {"value": None, "low": None, "high": None}
-    assert compare.over_groups(np.array([[np.nan, 0.2, 0.2]])) == nothing
-    assert compare.over_groups(np.empty((0, 3))) == nothing
-    assert compare.over_groups(np.array([[0.5]])) == {"value": 0.5, "low": None, "high": None}
+    assert significance.group_interval(np.array([[np.nan, 0.2, 0.2]])) == nothing
+    assert significance.group_interval(np.empty((0, 3))) == nothing
+    assert significance.group_interval(np.array([[0.5]])) == {"value": 0.5, "low": None, "high": None}
 
 
-def test_one_group_leaves_the_score_alone():
+def test_one_group_gives_only_the_score():
     labels, predict, _ = predictions(0, 10)
-    (found,) = compare.resampled([Part(np.arange(10), predict())], labels, ["one"] * 10, ("accuracy",), seed=0)
+    (found,) = significance.bootstrap_scores(
+        [RunPredictions(np.arange(10), predict())], labels, ["one"] * 10, ("accuracy",), seed=0
+    )
     assert found["accuracy"].shape == (1,)
 
 
-def test_resampled_refuses_what_is_no_prediction():
+def test_bootstrap_scores_refuses_invalid_predictions():
     labels, predict, _ = predictions(0, 10)
     rows, p = np.arange(10), predict()
     with pytest.raises(ValueError, match="sum to 1"):
-        compare.resampled([Part(rows, 2 * p)], labels, labels.astype(str), METRICS, seed=0)
+        significance.bootstrap_scores([RunPredictions(rows, 2 * p)], labels, labels.astype(str), METRICS, seed=0)
     with pytest.raises(ValueError, match="one for each image"):
-        compare.resampled([Part(rows[:5], p)], labels, labels.astype(str), METRICS, seed=0)
+        significance.bootstrap_scores([RunPredictions(rows[:5], p)], labels, labels.astype(str), METRICS, seed=0)
     with pytest.raises(TrainingFailedError):
-        compare.resampled([Part(rows, p * np.nan)], labels, labels.astype(str), METRICS, seed=0)
+        significance.bootstrap_scores([RunPredictions(rows, p * np.nan)], labels, labels.astype(str), METRICS, seed=0)
 
 
 @pytest.mark.parametrize("design", ["fixed", "folds", "overlapping"])
-def test_the_interval_over_groups_covers_no_difference_about_as_often_as_it_says(design):
+def test_coverage_of_the_group_interval(design):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(60), 2)
     rows_of = {
@@ -119,10 +121,12 @@ def test_the_interval_over_groups_covers_no_difference_about_as_often_as_it_says
             logit = 1 + hard[arm] + 0.5 * rng.normal(size=(3, 120))
             true = 1 / (1 + np.exp(-logit))
             columns = [np.where(labels == c, true, 1 - true) for c in range(2)]
-            arms.append([Part(r, np.stack(columns, axis=-1)[run, r]) for run, r in enumerate(rows_of)])
-        drawn = compare.resampled(arms[0] + arms[1], labels, groups, ("accuracy",), seed=trial, resamples=200)
+            arms.append([RunPredictions(r, np.stack(columns, axis=-1)[run, r]) for run, r in enumerate(rows_of)])
+        drawn = significance.bootstrap_scores(
+            arms[0] + arms[1], labels, groups, ("accuracy",), seed=trial, resamples=200
+        )
         d = np.array([drawn[k]["accuracy"] - drawn[3 + k]["accuracy"] for k in range(3)])
-        found = compare.over_groups(d)
+        found = significance.group_interval(d)
         covered += found["low"] <= 0 <= found["high"]
     # Three standard errors of a share of 300 are 3.8 points, and percentiles of 60 groups are a little narrow.
     assert 0.90 <= covered / trials <= 0.99
@@ -131,9 +135,9 @@ def test_the_interval_over_groups_covers_no_difference_about_as_often_as_it_says
 # Over runs.
 
 
-def test_over_runs_is_the_t_test_where_nothing_is_shared():
+def test_corrected_t_test_without_shared_images_is_the_t_test():
     values = np.array([0.03, 0.01, 0.05, 0.02, -0.01, 0.04])
-    found = compare.over_runs(values, seeds=6)
+    found = significance.corrected_t_test(values, seeds=6)
     expected = stats.ttest_1samp(values, 0)
     low, high = expected.confidence_interval(0.95)
     assert found["p"] == pytest.approx(expected.pvalue)
@@ -141,9 +145,9 @@ def test_over_runs_is_the_t_test_where_nothing_is_shared():
     assert (found["mean"], found["std"]) == pytest.approx((values.mean(), values.std(ddof=1)))
 
 
-def test_over_runs_by_nadeau_and_bengio():
+def test_corrected_t_test_is_that_of_nadeau_and_bengio():
     values = np.array([0.03, 0.01, 0.05, 0.02, -0.01, 0.04, 0.02, 0.00, 0.01, 0.03])
-    found = compare.over_runs(values, seeds=10, test_to_train=0.25)
+    found = significance.corrected_t_test(values, seeds=10, test_to_train=0.25)
     variance = sum((v - values.mean()) ** 2 for v in values) / 9
     t = values.mean() / math.sqrt((1 / 10 + 1 / 4) * variance)
     assert found["p"] == pytest.approx(2 * (1 - stats.t.cdf(t, 9)))
@@ -153,16 +157,16 @@ def test_over_runs_by_nadeau_and_bengio():
 
 def test_no_p_value_from_few_seeds_and_no_interval_from_one_run_or_none():
     values = np.array([0.03, 0.01, 0.05, 0.02, 0.04])
-    assert compare.over_runs(values, seeds=4)["p"] is None
-    assert compare.over_runs(values, seeds=4)["low"] is not None
-    assert compare.over_runs(values, seeds=5)["p"] is not None
+    assert significance.corrected_t_test(values, seeds=4)["p"] is None
+    assert significance.corrected_t_test(values, seeds=4)["low"] is not None
+    assert significance.corrected_t_test(values, seeds=5)["p"] is not None
     none = dict.fromkeys(("mean", "std", "low", "high", "p"))
-    assert compare.over_runs(values[:1], seeds=1) == none | {"mean": 0.03}
-    assert compare.over_runs(values[:0], seeds=0) == none
+    assert significance.corrected_t_test(values[:1], seeds=1) == none | {"mean": 0.03}
+    assert significance.corrected_t_test(values[:0], seeds=0) == none
 
 
-def test_runs_that_do_not_depend_on_the_seed_are_no_repeats():
-    found = compare.over_runs(np.full(7, 0.1), seeds=7)
+def test_equal_runs_have_no_interval_and_no_p_value():
+    found = significance.corrected_t_test(np.full(7, 0.1), seeds=7)
     assert (found["low"], found["high"], found["p"]) == (None, None, None)
     assert found["mean"] == pytest.approx(0.1)
 
@@ -177,12 +181,12 @@ def cross_validated(rng, folds=5, images=50):
 
 
 @pytest.mark.parametrize(("share", "runs"), [(0.0, 5), (0.25, 5)])
-def test_the_interval_over_runs_covers_no_difference_at_least_as_often_as_it_says(share, runs):
+def test_coverage_of_the_t_interval(share, runs):
     rng = np.random.default_rng(0)
     covered, trials = 0, 400
     for _ in range(trials):
         values = cross_validated(rng, runs) if share else rng.normal(size=runs)
-        found = compare.over_runs(values, seeds=runs, test_to_train=share)
+        found = significance.corrected_t_test(values, seeds=runs, test_to_train=share)
         covered += found["low"] <= 0 <= found["high"]
         assert (found["p"] > 0.05) == (found["low"] <= 0 <= found["high"])
     assert covered / trials > 0.92
@@ -197,7 +201,7 @@ def test_random_splits_need_the_correction():
         orders = [rng.permutation(42)[:14] for _ in range(10)]
         values = np.array([(a[test] - b[test]).mean() for test in orders])
         for ratio in missed:
-            missed[ratio] += compare.over_runs(values, seeds=10, test_to_train=ratio)["p"] < 0.05
+            missed[ratio] += significance.corrected_t_test(values, seeds=10, test_to_train=ratio)["p"] < 0.05
     assert missed[0.0] / 300 > 0.25
     assert missed[0.5] / 300 < 0.10
 
@@ -207,24 +211,24 @@ def test_random_splits_need_the_correction():
 
 def test_discordant_counts():
     a, b = np.array([1, 1, 1, 0, 0]), np.array([1, 0, 0, 1, 0])
-    assert compare.discordant(a, b) == (2, 1)
+    assert significance.count_discordant(a, b) == (2, 1)
     with pytest.raises(ValueError, match="same images"):
-        compare.discordant(a, b[:4])
+        significance.count_discordant(a, b[:4])
 
 
 @pytest.mark.parametrize(("a", "b"), [(0, 0), (1, 0), (5, 5), (9, 2), (2, 9), (30, 12)])
 def test_mcnemar_is_the_sum_of_the_binomial_terms(a, b):
     tail = sum(math.comb(a + b, i) for i in range(min(a, b) + 1)) / 2 ** (a + b)
-    assert compare.mcnemar(a, b) == pytest.approx(min(1.0, 2 * tail))
+    assert significance.mcnemar_p(a, b) == pytest.approx(min(1.0, 2 * tail))
 
 
-def test_middle_is_valid_for_tests_that_are_all_the_same_and_for_independent_ones():
-    assert compare.middle([0.01, 0.02, 0.03, 0.5, 0.9]) == pytest.approx(0.05)
-    assert compare.middle([0.2]) == 0.2
-    assert compare.middle([0.8, 0.9, 1.0]) == 1.0
+def test_combined_p_value_is_valid_for_equal_and_for_independent_tests():
+    assert significance.combine_p_values([0.01, 0.02, 0.03, 0.5, 0.9]) == pytest.approx(0.05)
+    assert significance.combine_p_values([0.2]) == 0.2
+    assert significance.combine_p_values([0.8, 0.9, 1.0]) == 1.0
     rng = np.random.default_rng(0)
-    independent = np.array([compare.middle(p) for p in rng.uniform(size=(2000, 5))])
-    same = np.array([compare.middle([p] * 5) for p in rng.uniform(size=2000)])
+    independent = np.array([significance.combine_p_values(p) for p in rng.uniform(size=(2000, 5))])
+    same = np.array([significance.combine_p_values([p] * 5) for p in rng.uniform(size=2000)])
     for found in (independent, same):
         for level in (0.05, 0.2):
             assert (found <= level).mean() <= level + 0.02
@@ -242,10 +246,10 @@ def test_holm_is_the_closed_bonferroni_test(seed):
     ps = np.random.default_rng(seed).uniform(size=6).round(1 + seed).tolist()
     if seed == 4:
         ps = [p / 20 for p in ps]
-    assert compare.holm(ps) == pytest.approx(closed_test(ps))
+    assert significance.holm(ps) == pytest.approx(closed_test(ps))
 
 
-def test_holm_passes_over_what_was_not_tested():
-    assert compare.holm([0.01, None, 0.04]) == pytest.approx([0.02, None, 0.04])
-    assert compare.holm([None]) == [None]
-    assert compare.holm([]) == []
+def test_holm_skips_comparisons_without_a_test():
+    assert significance.holm([0.01, None, 0.04]) == pytest.approx([0.02, None, 0.04])
+    assert significance.holm([None]) == [None]
+    assert significance.holm([]) == []
