@@ -44,7 +44,7 @@ def glob(module, name):
 
 
 def check_same(content):
-    got, want = safe_pickle.load(content), np.load(io.BytesIO(content), allow_pickle=True)
+    got, want = safe_pickle.load_npy(content), np.load(io.BytesIO(content), allow_pickle=True)
     assert got.shape == want.shape and got.dtype == want.dtype
     for one, other in zip(got.flat, want.flat, strict=True):
         assert type(one) is type(other)
@@ -80,21 +80,21 @@ def test_older_protocol_and_module_names(protocol):
         old = b"\x80\x04" + pickled[11:].replace(text("numpy._core.multiarray"), text("numpy.core.multiarray"))
     assert (b"numpy._core" in pickled) and (b"numpy.core" in old) and (b"numpy._core" not in old)
     for each in (pickled, old):
-        got = safe_pickle.load(npy(each, (2,)))
+        got = safe_pickle.load_npy(npy(each, (2,)))
         np.testing.assert_array_equal(got[0], IMAGE)
         assert got[1] == 2 and type(got[1]) is np.float64
 
 
 def test_path(tmp_path):
     (tmp_path / "axion.npy").write_bytes(saved(objects(IMAGE, 1e-23)))
-    np.testing.assert_array_equal(safe_pickle.load(tmp_path / "axion.npy")[0], IMAGE)
+    np.testing.assert_array_equal(safe_pickle.load_npy(tmp_path / "axion.npy")[0], IMAGE)
     with pytest.raises(OSError):
-        safe_pickle.load(tmp_path / "other.npy")
+        safe_pickle.load_npy(tmp_path / "other.npy")
 
 
 def test_real_file(shared_data):
     path = shared_data / "lensing" / "deeplense_model_sample" / "axion" / "axion.npy"
-    np.testing.assert_array_equal(safe_pickle.load(path), np.load(path, allow_pickle=False))
+    np.testing.assert_array_equal(safe_pickle.load_npy(path), np.load(path, allow_pickle=False))
 
 
 class Touch:
@@ -193,7 +193,7 @@ def test_harmful_pickles_leave_no_trace(name, tmp_path):
     copyreg._extension_cache[0xF0] = os.system
     try:
         with pytest.raises(ValueError, match=r"^not an array that can be read without running code: .") as error:
-            safe_pickle.load(npy(harmful(mark)[name]))
+            safe_pickle.load_npy(npy(harmful(mark)[name]))
     finally:
         copyreg.remove_extension("os", "system", 0xF0)
         copyreg._extension_cache.pop(0xF0, None)
@@ -215,7 +215,7 @@ def test_stated_sizes_are_not_trusted(name):
     tracemalloc.start()
     try:
         with pytest.raises(ValueError, match=r"without running code: ."):
-            safe_pickle.load(content)
+            safe_pickle.load_npy(content)
         assert tracemalloc.get_traced_memory()[1] < 2**25
     finally:
         tracemalloc.stop()
@@ -223,7 +223,7 @@ def test_stated_sizes_are_not_trusted(name):
 
 def test_one_array_in_many_places_takes_its_memory_once():
     big = np.zeros(2**17)
-    got = safe_pickle.load(saved(objects(*[big] * 5000)))
+    got = safe_pickle.load_npy(saved(objects(*[big] * 5000)))
     assert len({array.__array_interface__["data"][0] for array in got}) == 1
 
 
@@ -231,7 +231,7 @@ def test_large_file(tmp_path):
     with open(tmp_path / "large.npy", "wb") as file:
         file.truncate(safe_pickle.MAX_BYTES + 10)
     with pytest.raises(ValueError, match=f"larger than the limit of {safe_pickle.MAX_BYTES} bytes"):
-        safe_pickle.load(tmp_path / "large.npy")
+        safe_pickle.load_npy(tmp_path / "large.npy")
 
 
 def test_other_content():
@@ -245,7 +245,7 @@ def test_other_content():
         (npy(b"\x80\x04\x82\x01."), "opcode EXT1 is refused"),
     ]:
         with pytest.raises(ValueError, match=says):
-            safe_pickle.load(content)
+            safe_pickle.load_npy(content)
 
 
 def test_broken_bytes_give_the_one_error():
@@ -267,7 +267,7 @@ def test_broken_bytes_give_the_one_error():
     read = 0
     for content in damaged:
         try:
-            read += safe_pickle.load(content).dtype == object
+            read += safe_pickle.load_npy(content).dtype == object
         except ValueError as error:
             assert "\n" not in str(error)
     # A change within the numbers leaves a file that can be read.

@@ -1,30 +1,26 @@
-"""PyTorch's `.pth` files of weights, read without PyTorch and without running anything.
+"""PyTorch's `.pth` files of weights, read without PyTorch and without running code.
 
-`torch.save` pickles a dictionary, and beside the pickle lie the numbers: in a zip archive since PyTorch 1.6, one after
-the other in a single file before. The pickle can do no more here than to write down tensors, on the grounds of
-`jaxssl.safe_pickle`, for other names:
+`torch.save` pickles a dictionary and stores the numbers next to it: in a zip archive since PyTorch 1.6, in one file
+after the pickles before. The pickle is read by `jaxssl.safe_pickle.unpickle`, where it may name a function that
+rebuilds a tensor, `OrderedDict`, and the types of storages. Arrays are built from what it records; each lies within
+its storage and has no more numbers than that.
 
-- Its opcodes are listed first, which runs nothing, and all but those that `torch.save` needs are refused.
-- The names it may ask for are a function that rebuilds a tensor, `OrderedDict`, and the kinds of storage. What it gets
-  are stand-ins that keep their arguments; for a storage it is the text that names its dtype.
-- From what was written down, arrays are built here: each lies within its storage and has no more numbers than that.
-
-Arrays are views of the bytes read, so memory is bounded by the size of the file. Time is not: a file made for that can
-hold up its reader, and do nothing else.
+Arrays are views of the bytes read, so memory is bounded by the size of the file. Time is not: a malicious file can keep
+its reader busy, and nothing else.
 """
 
 import io
 import math
 import os
 import pickle
-import pickletools
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from jaxssl import safe_pickle
 
 MAX_BYTES = 2**32
 MAX_OPCODES = 200_000
@@ -62,21 +58,17 @@ def load(file: str | Path) -> dict[str, np.ndarray]:
     with open(file, "rb") as opened:
         size = os.fstat(opened.fileno()).st_size
         content = opened.read(size) if size <= MAX_BYTES else b""
-    # Both parsers raise nearly anything at broken bytes.
-    try:
+    with safe_pickle.single_error("a state dict"):
         if size > MAX_BYTES:
             raise ValueError(f"larger than the limit of {MAX_BYTES} bytes")
         stated, raw = (_archive if content.startswith(b"PK\x03\x04") else _single_file)(content)
         return _tensors(stated, raw)
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"no state dict that can be read without running code: {reason[:150]}") from error
 
 
 class _Storage(NamedTuple):
     key: str
     dtype: str
-    count: int
+    size: int
 
 
 class _Tensor(NamedTuple):
@@ -100,60 +92,29 @@ class _Dict(dict):
         pass
 
 
-class _Name:
-    """Stands in for a name: calling it writes down the arguments, and nothing can be set on it."""
-
-    __slots__ = ("_write_down",)
-
-    def __init__(self, write_down: Callable):
-        self._write_down = write_down
-
-    def __call__(self, *args: Any) -> Any:
-        return self._write_down(*args)
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("BUILD on a name is refused")
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, pickled: bytes):
-        super().__init__(io.BytesIO(pickled))
-        self.storages: dict[str, _Storage] = {}  # Those named so far, by key.
-
-    def find_class(self, module: str, name: str) -> _Name | str:
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        if (module, name) == ("collections", "OrderedDict"):
-            return _Name(_Dict)
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Name(_Tensor)
-        raise ValueError(f"the name {f'{module}.{name}'!a} is refused")
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        match pid:
-            # After the device a single file has None, or else the part of another storage that this one is.
-            case ("storage", str(dtype), str(key), str(), int(count), *part) if part in ([], [None]):
-                found = _Storage(key, dtype, count)
-                if dtype in _DTYPES and count >= 0 and self.storages.setdefault(key, found) == found:
-                    return found
-        # Which one is not said: tuples in tuples may be written long without end.
-        raise ValueError("a persistent id that is no storage of known dtype is refused")
+_NAMES: dict[tuple[str, str], safe_pickle.Name | str] = {
+    **{("torch", name): dtype for name, dtype in _STORAGES.items()},
+    ("collections", "OrderedDict"): safe_pickle.Name("OrderedDict", _Dict),
+    ("torch._utils", "_rebuild_tensor_v2"): safe_pickle.Name("_rebuild_tensor_v2", _Tensor),
+}
 
 
 def _unpickle(opened: io.BytesIO) -> tuple[Any, dict[str, _Storage]]:
-    """The next pickle of a file, and the storages that it names."""
-    start = opened.tell()
-    # genops checks each length against the bytes that are left, which the unpickler does only after taking the memory.
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(opened)):
-        if opcode.name not in _OPCODES:
-            raise ValueError(f"opcode {opcode.name} is refused")
-        # The unpickler's memo is an array as long as the highest index.
-        if count > MAX_OPCODES or (opcode.name == "LONG_BINPUT" and argument > MAX_OPCODES):
-            raise ValueError(f"more than {MAX_OPCODES} opcodes or memo entries")
-    end = opened.tell()
-    opened.seek(start)
-    unpickler = _Unpickler(opened.read(end - start))
-    return unpickler.load(), unpickler.storages
+    """Return the next pickle of a file and the storages that it names, by key."""
+    storages: dict[str, _Storage] = {}
+
+    def storage(pid: Any) -> _Storage:
+        match pid:
+            # After the device a single file has None, or the part of another storage that this one is.
+            case ("storage", str(dtype), str(key), str(), int(count), *part) if part in ([], [None]):
+                found = _Storage(key, dtype, count)
+                if dtype in _DTYPES and count >= 0 and storages.setdefault(key, found) == found:
+                    return found
+        # The id is not printed: nested tuples may be endless as text.
+        raise ValueError("a persistent id that is no storage of known dtype is refused")
+
+    read = safe_pickle.unpickle(opened, _OPCODES, _NAMES, persistent_load=storage, max_opcodes=MAX_OPCODES)
+    return read, storages
 
 
 def _archive(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
@@ -173,8 +134,8 @@ def _archive(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
         stated, storages = _unpickle(io.BytesIO(archive.read(pickles[0])))
         raw = {s.key: np.frombuffer(archive.read(f"{folder}data/{s.key}"), _DTYPES[s.dtype]) for s in storages.values()}
     for s in storages.values():
-        if len(raw[s.key]) != s.count:
-            raise ValueError(f"storage {s.key!a} has {len(raw[s.key])} numbers and states {s.count}")
+        if len(raw[s.key]) != s.size:
+            raise ValueError(f"storage {s.key!a} has {len(raw[s.key])} numbers and states {s.size}")
     return stated, raw
 
 
@@ -192,8 +153,8 @@ def _single_file(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
             raise ValueError("the order of the storages names one that no tensor has")
         s = storages[key]
         count = int.from_bytes(opened.read(8), "little")
-        if count != s.count:
-            raise ValueError(f"storage {key!a} has {count} numbers and states {s.count}")
+        if count != s.size:
+            raise ValueError(f"storage {key!a} has {count} numbers and states {s.size}")
         raw[key] = np.frombuffer(content, _DTYPES[s.dtype], count, opened.tell())
         opened.seek(raw[key].nbytes, io.SEEK_CUR)
     return stated, raw

@@ -148,7 +148,7 @@ def harmful(mark):
 @pytest.mark.parametrize("name", harmful("x"))
 def test_harmful_pickles_leave_no_trace(name, container, tmp_path):
     (tmp_path / "in").mkdir()
-    with pytest.raises(ValueError, match=r"^no state dict that can be read without running code: .") as error:
+    with pytest.raises(ValueError, match=r"^not a state dict that can be read without running code: .") as error:
         load(tmp_path / "in", container(harmful(tmp_path / "mark")[name]))
     assert "\n" not in str(error.value) and not (tmp_path / "mark").exists()
 
@@ -248,5 +248,5 @@ def test_broken_bytes_give_the_one_error_or_tensors(name, tmp_path):
         try:
             assert all(isinstance(array, np.ndarray) for array in load(tmp_path, content).values())
         except ValueError as error:
-            refused += str(error).startswith("no state dict that can be read")
+            refused += str(error).startswith("not a state dict that can be read")
     assert refused > len(damaged) / 3

@@ -208,7 +208,7 @@ def test_what_does_not_fit_is_said_in_one_line(misfit):
         ("none.safetensors", None, "none.safetensors cannot be read .*No such file"),
         ("weights.pkl", b"", "neither 'imagenet' nor a .safetensors or .pth file"),
         ("broken.safetensors", b"\x00" * 20, "broken.safetensors cannot be read: "),
-        ("broken.pth", b"\x00" * 20, "broken.pth cannot be read: no state dict that can be read without running code"),
+        ("broken.pth", b"\x00" * 20, "broken.pth cannot be read: not a state dict that can be read without running code"),
     ],
 )
 def test_what_cannot_be_read_is_said_in_one_line(name, content, says, tmp_path):

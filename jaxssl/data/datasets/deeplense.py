@@ -38,7 +38,7 @@ PARTS = {
 
 def read(example: prepared.Example) -> np.ndarray:
     """The image as [1, H, W] or [H, W] of the file's dtype, without the mass."""
-    array = safe_pickle.load(example.path)
+    array = safe_pickle.load_npy(example.path)
     if array.dtype.kind != "O":
         return array
     if array.shape != (2,) or np.ndim(array[1]):
