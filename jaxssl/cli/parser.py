@@ -89,6 +89,24 @@ def subparsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.Argumen
     return next((dict(action.choices) for action in actions), {})
 
 
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add CONFIG, which `config_name` returns, as an argument and as a flag."""
+    parser.add_argument("positional", nargs="?", metavar="CONFIG", help="Name or path of a config, as NAME[:ARGUMENT].")
+    parser.add_argument("--config", metavar="CONFIG", help="The same, as a flag.")
+
+
+def config_name(options: argparse.Namespace) -> str:
+    """Return the config that CONFIG or --config names. UserError where neither or both are given."""
+    if options.positional and options.config:
+        message = f"{options.positional!r} and --config={options.config} are both given: give the config once"
+        raise UserError(message, code="conflict", field="--config")
+    name = options.positional or options.config
+    if not name:
+        message = "the config is missing: jaxssl run byol_lenses:local, or --config=configs/byol_lenses.py"
+        raise UserError(message, code="missing", field="--config")
+    return name
+
+
 def add_workdir_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("workdir", metavar="WORKDIR", help="The workdir of a finished run.")
 

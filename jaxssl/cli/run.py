@@ -20,9 +20,11 @@ import jax
 from ml_collections import ConfigDict
 
 import jaxssl
+from jaxssl import data, models
 from jaxssl.cli import parser as parsers
-from jaxssl.config import fields as configuration
-from jaxssl.config.load import available, load_config
+from jaxssl.config import checks
+from jaxssl.config.fields import find
+from jaxssl.config.load import configs_folder, load_config
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_error
 from jaxssl.run import experiment
 from jaxssl.training import distributed, loop, runtime
@@ -31,8 +33,7 @@ TAKES_FIELDS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("positional", nargs="?", metavar="CONFIG", help="Name or path of a config, as NAME[:ARGUMENT].")
-    parser.add_argument("--config", metavar="CONFIG", help="The same, as a flag.")
+    parsers.add_config_arguments(parser)
     parser.add_argument("--workdir", metavar="DIR", help="Output directory; runs/CONFIG by default.")
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="Address of process 0, where several processes train."
@@ -41,16 +42,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--process_id", type=int, metavar="N", help="Index of this process, from 0.")
 
 
+FIELDS = """fields, set as --config.FIELD=VALUE:
+  --config.pretrain.epochs=20                     a number
+  --config.transfer.protocols=probe,knn           a list
+  --config.pretrain.augment.rotate90              true; --config.pretrain.augment.rotate90=false
+  --config.data.options.table=labels.csv          an option of the dataset
+  --config.pretrain.objective=byol --config.pretrain.options.ema=0.99"""
+
+
 def epilog() -> str:
-    """Return the lists of configs, objectives, encoders and datasets."""
+    """Return how fields are set, and the lists of configs, objectives, encoders and datasets."""
     package = Path(jaxssl.__file__).parent
-    parts = {
-        "configs": available(),
-        "objectives (--config.pretrain.objective=NAME)": parsers.summaries(package / "objectives"),
-        "encoders (--config.model.name=NAME)": parsers.summaries(package / "models"),
-        "datasets (--config.data.name=NAME)": parsers.summaries(package / "data" / "datasets"),
+    model_files = parsers.summaries(package / "models")
+    lists = {
+        "configs": parsers.summaries(configs_folder()),
+        "objectives, --config.pretrain.objective": parsers.summaries(package / "objectives"),
+        "encoders, --config.model.name": {name: model_files[file] for name, file in models.available().items()},
+        "datasets, --config.data.name": parsers.summaries(package / "data" / "datasets"),
     }
-    return "\n\n".join(parsers.table(title, rows) for title, rows in parts.items()) + "\n\n" + parsers.EXIT_CODES
+    allowed = {*lists["configs"], *models.available(), *data.names(), *find("pretrain.objective").choices}
+    tables = (
+        parsers.table(title, {name: line for name, line in rows.items() if name in allowed})
+        for title, rows in lists.items()
+    )
+    return "\n\n".join([FIELDS, *tables, parsers.EXIT_CODES])
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,29 +87,17 @@ def run(options: argparse.Namespace) -> int:
 def train(options: argparse.Namespace) -> None:
     config = load(options)
     runtime.apply()
-    configuration.check(config)
+    checks.check(config)
     if threading.current_thread() is threading.main_thread():
         for number in loop.SIGNALS:
             signal.signal(number, preempt)
     distributed.connect(options.coordinator, options.num_processes, options.process_id)
-    experiment.run(config, Path(options.workdir or default_workdir(config_name(options))).expanduser())
+    experiment.run(config, Path(options.workdir or default_workdir(parsers.config_name(options))).expanduser())
 
 
 def load(options: argparse.Namespace) -> ConfigDict:
     """Return the config that the options name, with the fields that they set."""
-    return load_config(config_name(options), options.assignments)
-
-
-def config_name(options: argparse.Namespace) -> str:
-    """Return the config that CONFIG or --config names. UserError where neither or both are given."""
-    if options.positional and options.config:
-        message = f"{options.positional!r} and --config={options.config} are both given: give the config once"
-        raise UserError(message, code="conflict", field="--config")
-    name = options.positional or options.config
-    if not name:
-        message = "the config is missing: jaxssl run byol_lenses:local, or --config=configs/byol_lenses.py"
-        raise UserError(message, code="missing", field="--config")
-    return name
+    return load_config(parsers.config_name(options), options.assignments)
 
 
 def default_workdir(config: str) -> Path:

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from jaxssl import files
 from jaxssl.errors import UserError
-from jaxssl.report import words
+from jaxssl.results import words
 
 _TAIL = 2**16  # Bytes of metrics.jsonl that are looked at; a row has less than a thousand.
 STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "broken": "bold red"}
@@ -122,13 +122,16 @@ def last_row(file: Path) -> dict[str, Any] | None:
 
 
 def score(results: dict[str, Any]) -> str:
-    scored = [e for e in results["evaluations"] if words.score(e)["value"] is not None]
-    compared = [e for e in scored if words.partner(results, e)] or scored
+    scored = [e for e in results["evaluations"] if words.get_score(e)["value"] is not None]
+    compared = [e for e in scored if words.find_random_partner(results, e)] or scored
     if not compared:
         return ""
-    best = max(compared, key=lambda e: words.score(e)["value"])
-    said, other = f"{best['protocol']} {words.number(words.score(best)['value'])}", words.partner(results, best)
-    return f"{said}, random {words.number(words.score(other)['value'])}" if other else said
+    best = max(compared, key=lambda e: words.get_score(e)["value"])
+    said, other = (
+        f"{best['protocol']} {words.format_number(words.get_score(best)['value'])}",
+        words.find_random_partner(results, best),
+    )
+    return f"{said}, random {words.format_number(words.get_score(other)['value'])}" if other else said
 
 
 def show(found: Sequence[Run], console: Console) -> None:
@@ -154,7 +157,7 @@ def show(found: Sequence[Run], console: Console) -> None:
 
 def cell(value: str) -> str:
     """In one line, without what could steer a terminal."""
-    return words.clean(" ".join(value.split()))
+    return words.clean_text(" ".join(value.split()))
 
 
 def in_words(seconds: float | None) -> str:

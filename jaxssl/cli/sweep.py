@@ -13,19 +13,18 @@ import argparse
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from jaxssl import files
-from jaxssl.cli.run import config_name
-from jaxssl.errors import UserError
+from jaxssl.cli.parser import add_config_arguments, config_name
+from jaxssl.config.load import parse_assignments
 from jaxssl.study import sweep
 
 TAKES_FIELDS = True
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("positional", nargs="?", metavar="CONFIG", help="Name or path of a config, as NAME[:ARGUMENT].")
-    parser.add_argument("--config", metavar="CONFIG", help="The same, as a flag.")
+    add_config_arguments(parser)
     parser.add_argument(
         "--workdir", required=True, type=files.expand_user, metavar="DIR", help="Output directory of all cells."
     )
@@ -38,24 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    config, fields = config_name(options), parse_fields(options.assignments)
+    config, fields = config_name(options), parse_assignments(options.assignments)
     if options.list:
         sweep.list_commands(config, options.workdir, fields)
         return 0
     with collect_signals() as signals:
         return sweep.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals)
-
-
-def parse_fields(assignments: Sequence[str]) -> dict[str, str]:
-    """Return {field: value} of arguments such as --config.data.dir=DIR. UserError where the value is missing."""
-    found = {}
-    for argument in assignments:
-        field, equals, value = argument.removeprefix("--config.").partition("=")
-        if not equals:
-            message = f"{argument} has no value: fields are set as --config.data.dir=DIR"
-            raise UserError(message, code="missing", field=field)
-        found[field] = value
-    return found
 
 
 @contextlib.contextmanager
