@@ -5,10 +5,17 @@ With `views=V` the batch is V views of each image, one after the other, and batc
 A file here offers its encoders as functions named as configs name them (`resnet18`); nothing is registered.
 """
 
+import dataclasses
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Callable
+from typing import Any
 
 from flax import linen as nn
+
+# Fields of the modules that are no options.
+_GENERAL = ("stem", "dtype", "parent", "name")
 
 
 def available() -> dict[str, str]:
@@ -20,6 +27,26 @@ def available() -> dict[str, str]:
     return found
 
 
+def load(name: str) -> Callable[..., nn.Module]:
+    """Return the function that makes the encoder called `name`. Raises KeyError for an unknown one."""
+    return getattr(importlib.import_module(f"{__name__}.{available()[name]}"), name)
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return the options of an encoder (`model.options`) with their defaults: those of its function and of its class.
+
+    >>> options("resnet18")
+    {'stages': (2, 2, 2, 2), 'width': 64}
+
+    Raises:
+      KeyError: there is no encoder of this name.
+    """
+    signature = inspect.signature(load(name), eval_str=True)
+    own = {p.name: p.default for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD}
+    fields = (f for f in dataclasses.fields(signature.return_annotation) if f.default is not dataclasses.MISSING)
+    return own | {f.name: f.default for f in fields if f.name not in {*own, *_GENERAL}}
+
+
 def make(name: str, **kw) -> nn.Module:
     """The encoder called `name`. Raises KeyError for an unknown one, TypeError for an option that it does not take."""
-    return getattr(importlib.import_module(f"{__name__}.{available()[name]}"), name)(**kw)
+    return load(name)(**kw)

@@ -1,6 +1,7 @@
 """What a network is trained for: one file an objective, each a bundle of pure functions."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -59,6 +60,16 @@ def available() -> list[str]:
 def load(name: str) -> Callable[..., Objective]:
     """The `make(encoder, *, classes, steps, **kw)` of the objective called `name`."""
     return importlib.import_module(f"{__name__}.{name}").make
+
+
+def options(name: str) -> dict[str, Any]:
+    """Return the options of an objective (`pretrain.options`) with their defaults, from the signature of its `make`.
+
+    >>> options("ntxent")
+    {'hidden': 512, 'projection': 128, 'temperature': 0.1}
+    """
+    parameters = inspect.signature(load(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is not p.empty}
 
 
 def init_network(module: nn.Module, key: jax.Array, x: jax.Array) -> tuple[Tree, Tree]:
