@@ -1,1 +1,1 @@
-"""What runs and studies leave: file formats, predictions and verdicts."""
+"""The files of a run or a study: their schema, reading them, and their results in words."""

@@ -1,0 +1,131 @@
+"""Predictions of a run, read from predictions.csv, and the paired differences from random weights."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation import scores
+from jaxssl.results import workdir as workdirs
+from jaxssl.results.schema import Estimate, Results
+from jaxssl.results.words import find_random_partner
+
+COMPARED_METRICS = ("auc_macro", "accuracy", "balanced_accuracy")
+# A bootstrap of this many images x classes x resamples takes about a second; larger test sets take fewer resamples.
+MAX_WORK = 10**9
+RESAMPLES = (200, 2000)  # Fewest and most.
+
+# {evaluation name: {metric: its difference from random weights}}
+Differences = dict[str, dict[str, Estimate]]
+
+
+class Predictions(NamedTuple):
+    """The rows of one evaluation in predictions.csv, N images and C classes."""
+
+    ids: list[str]
+    groups: np.ndarray  # [N] str
+    labels: np.ndarray  # [N] int
+    probabilities: np.ndarray  # [N, C] float64
+
+
+def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
+    """Return the predictions of each evaluation of `results` that has test images, by name.
+
+    Raises:
+      UserError: predictions.csv is missing, does not agree with `results`, or holds images outside the test split.
+    """
+    workdir = Path(workdir)
+    file = workdir / "predictions.csv"
+    if not results["evaluations"]:
+        return {}
+    found = _parse(file, results["dataset"]["classes"])
+    for e in results["evaluations"]:
+        count = len(found[e["name"]].ids) if e["name"] in found else 0
+        if count != e["images"]:
+            raise UserError(
+                f"{file} has {count} rows of {e['name']}, results.json has {e['images']}: run the command again",
+                code="damaged",
+                field=str(file),
+            )
+        if e["split"] != "test":
+            raise _outside_test(file, f"{e['name']} is of the {e['split']} split")
+    if (workdir / "splits.json").exists():
+        test = set(workdirs.read_splits(workdir).get("test", ()))
+        for name, predictions in found.items():
+            if other := set(predictions.ids) - test:
+                raise _outside_test(
+                    file, f"{name} has {len(other)} images outside the test split of splits.json, such as {min(other)}"
+                )
+    return {e["name"]: found[e["name"]] for e in results["evaluations"] if e["images"]}
+
+
+def _parse(file: Path, classes: list[str]) -> dict[str, Predictions]:
+    index = {name: i for i, name in enumerate(classes)}
+    rows: dict[str, list[list[str]]] = {}
+    try:
+        with open(file, newline="", encoding="utf-8") as stream:
+            lines = csv.reader(stream)
+            next(lines, None)
+            for row in lines:
+                rows.setdefault(row[0], []).append(row)
+        return {
+            name: Predictions(
+                [row[1] for row in of],
+                np.array([row[2] for row in of]),
+                np.array([index[row[3]] for row in of]),
+                np.array([row[5:] for row in of], np.float64).reshape(len(of), len(classes)),
+            )
+            for name, of in rows.items()
+        }
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read: {error.strerror}; run the command of the run again to write it",
+            code="missing",
+            field=str(file),
+        ) from error
+    except (KeyError, IndexError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{file} does not agree with results.json ({error}); run the command of the run again to write both",
+            code="damaged",
+            field=str(file),
+        ) from error
+
+
+def _outside_test(file: Path, fault: str) -> UserError:
+    return UserError(f"{file}: {fault}: only test images may be scored", code="leakage", field=str(file))
+
+
+def count_resamples(values: int, max_work: int = MAX_WORK) -> int:
+    """Return how many bootstrap resamples of this many probabilities take about `max_work` operations."""
+    return int(np.clip(max_work // max(1, values), *RESAMPLES))
+
+
+def compute_differences(results: Results, predictions: dict[str, Predictions]) -> Differences:
+    """Compute each evaluation's scores minus those of random weights with the same protocol.
+
+    Both are scored on the same resamples of the groups of the test images. Evaluations without a counterpart of random
+    weights on the same images are left out.
+
+    Returns:
+      {evaluation name: {metric: its difference}}, of `COMPARED_METRICS`.
+    """
+    found: Differences = {}
+    for e in results["evaluations"]:
+        partner = find_random_partner(results, e)
+        if partner is None or not {e["name"], partner["name"]} <= predictions.keys():
+            continue
+        a, b = predictions[e["name"]], predictions[partner["name"]]
+        if a.ids != b.ids:
+            continue
+        resamples = count_resamples(a.probabilities.size)
+        found[e["name"]] = {
+            metric: Estimate(
+                **scores.paired_difference(
+                    a.probabilities, b.probabilities, a.labels, a.groups, metric, seed=e["seed"], resamples=resamples
+                )
+            )
+            for metric in COMPARED_METRICS
+        }
+    return found

@@ -1,0 +1,168 @@
+"""What the results of one run show, and what they do not, as plain sentences."""
+
+import numpy as np
+
+from jaxssl.results.predictions import Differences
+from jaxssl.results.schema import Estimate, Evaluation, Results
+from jaxssl.results.words import (
+    FEW_GROUPS,
+    UNDEFINED,
+    describe_collapse,
+    describe_test_images,
+    find_random_partner,
+    format_estimate,
+    format_number,
+    format_range,
+    format_signed,
+    format_value,
+    get_score,
+    has_interval,
+    init_as_subject,
+    join_words,
+    method_name,
+    protocol_name,
+    shorten_list,
+)
+from jaxssl.training.metrics import is_far
+
+CHANCE_AUC = 0.5
+ONE_RUN = "One run with one seed: another seed may give another result, and the intervals do not cover that."
+
+
+def answer(results: Results, differences: Differences | None = None) -> str:
+    """Return the effect of pretraining on the macro AUC with each protocol, in one sentence, then its limits.
+
+    Args:
+      results: the content of results.json.
+      differences: from `predictions.compute_differences`. Without them an effect is claimed where the intervals of the
+        two scores do not overlap.
+    """
+    evaluations, pretraining = results["evaluations"], results["pretrain"]
+    if not evaluations:
+        trained = f"An encoder was pretrained by {method_name(results)}" if pretraining else "Nothing was pretrained"
+        return f"{trained} and nothing was evaluated, so nothing can be concluded about its use."
+    pairs = [(e, partner) for e in evaluations if (partner := find_random_partner(results, e))]
+    if not pairs:
+        scores = (f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}" for e in evaluations)
+        return (
+            f"This run has nothing to compare; macro AUC on {describe_test_images(results)}: {', '.join(scores)}. "
+            f"{ONE_RUN}"
+        )
+    clauses = []
+    for init in dict.fromkeys(e["init"] for e, _ in pairs):
+        protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
+        for e, partner in pairs:
+            if e["init"] == init:
+                difference = (differences or {}).get(e["name"], {}).get("auc_macro")
+                kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
+                name = protocol_name(e["protocol"])
+                protocols[kind].append(f"{name} ({numbers})" if numbers else name)
+        subject = init_as_subject(init, results)
+        starts = {
+            "raises": f"{subject} raises macro AUC with ",
+            "lowers": f"{subject} lowers macro AUC with ",
+            "none": f"no difference in macro AUC between {subject} and random weights can be concluded with ",
+            UNDEFINED: f"after {subject} macro AUC is undefined with ",
+        }
+        clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
+    return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}. {ONE_RUN}"
+
+
+def compare_scores(a: Estimate, b: Estimate, difference: Estimate | None) -> tuple[str, str]:
+    """Return "raises", "lowers", "none" or "undefined", for score `a` against score `b`, and the numbers in words."""
+    if a["value"] is None or b["value"] is None:
+        return UNDEFINED, ""
+    if difference and difference["low"] is not None and difference["high"] is not None:
+        kind = "raises" if difference["low"] > 0 else "lowers" if difference["high"] < 0 else "none"
+        values = [format_number(a["value"]), format_number(b["value"])]
+        numbers = " against ".join(values) if kind == "none" else f"from {values[1]} to {values[0]}"
+        return kind, f"{numbers}, difference {format_signed(difference['value'])} [{format_range(difference)}]"
+    if a["low"] is None or a["high"] is None or b["low"] is None or b["high"] is None:
+        return "none", f"{format_number(a['value'])} against {format_number(b['value'])}, without intervals"
+    if a["low"] > b["high"] or a["high"] < b["low"]:
+        kind = "raises" if a["low"] > b["high"] else "lowers"
+        return kind, f"from {format_estimate(b)} to {format_estimate(a)}, and the two intervals do not overlap"
+    return "none", f"{format_estimate(a)} against {format_estimate(b)}, and the two intervals overlap"
+
+
+def cautions(results: Results) -> list[str]:
+    """Return what may not be concluded from this run, one sentence each."""
+    sentences = _pretraining_cautions(results)
+    if not results["dataset"]["groups_known"]:
+        sentences.append(
+            "It is not known which images are of the same patient, object or series. Each image counts as a group of "
+            "its own, so the same patient may be in training and in test: unknown groups do not exclude leakage, "
+            "scores may be too high and intervals too narrow."
+        )
+    if copies := results["dataset"]["test_images_copied_in_train"]:
+        sentences.append(
+            f"{copies:,} of the test images are pixel for pixel among the training images: scores may be too high."
+        )
+    if results["evaluations"]:
+        sentences.append(
+            "This is one run with one seed. The intervals are 95 % bootstrap intervals over the groups of the test "
+            "images: they cover the choice of test images, not the seed of training."
+        )
+        sentences += _score_cautions(results) + _test_image_cautions(results)
+    return sentences
+
+
+def _pretraining_cautions(results: Results) -> list[str]:
+    pretraining, sentences = results["pretrain"], []
+    if not pretraining:
+        return []
+    if pretraining["supervised"]:
+        sentences.append("Pretraining used the labels of the training images: no result here is self-supervised.")
+    first, expected = pretraining["first_loss"], pretraining["expected_first_loss"]
+    if expected is not None and is_far(first, expected):
+        sentences.append(
+            f"The first loss of pretraining, {format_value(first)}, was far from the {format_value(expected)} expected "
+            "of an untrained network: check the images, the labels and the augmentation."
+        )
+    if pretraining["collapse"]["verdict"] != "healthy":
+        sentences.append(f"{describe_collapse(pretraining)} Scores of these weights say little about the method.")
+    return sentences
+
+
+def _score_cautions(results: Results) -> list[str]:
+    evaluations, sentences = results["evaluations"], []
+    at_chance = [
+        protocol_name(e["protocol"])
+        for e in evaluations
+        if (partner := find_random_partner(results, e)) and _is_near_chance(e) and _is_near_chance(partner)
+    ]
+    if at_chance:
+        sentences.append(
+            f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance (macro AUC .5)."
+        )
+    constant = [e["name"] for e in evaluations if e["constant_predictor"]]
+    if constant:
+        sentences.append(f"The same class is predicted for every image in {join_words(constant)}.")
+    return sentences
+
+
+def _test_image_cautions(results: Results) -> list[str]:
+    evaluations, dataset, sentences = results["evaluations"], results["dataset"], []
+    groups = dataset["splits"]["test"]["groups"]
+    if groups < 2:
+        sentences.append("The test images are of fewer than two groups, so there are no intervals.")
+    elif groups < FEW_GROUPS:
+        sentences.append(f"The test images are of {groups} groups: intervals from so few are rough, often too narrow.")
+    compared = sum(find_random_partner(results, e) is not None for e in evaluations)
+    if compared > 1:
+        sentences.append(
+            f"{compared} comparisons share these test images, each at its own 95 % level: the chance that at least one "
+            "of them misleads is larger than 5 %."
+        )
+    empty = np.array(evaluations[0]["confusion"]).sum(axis=1) == 0
+    if empty.any():
+        missing = [name for name, none in zip(dataset["classes"], empty, strict=True) if none]
+        sentences.append(
+            f"There is no test image of {join_words(shorten_list(missing))}: the scores say nothing about that."
+        )
+    return sentences
+
+
+def _is_near_chance(e: Evaluation) -> bool:
+    auc = get_score(e)
+    return has_interval(auc) and auc["low"] <= CHANCE_AUC <= auc["high"]

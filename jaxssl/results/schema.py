@@ -1,0 +1,226 @@
+"""Typed, versioned descriptions of the files that a run writes.
+
+Each file is a TypedDict whose fields are annotated with their meaning; `jaxssl.results.description` lists them for the
+manual and compares files with them. Numbers that are not finite are null. Increase the version of a file when a field
+changes its name, its type or its meaning.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
+
+VERSIONS = {
+    "results.json": 1,
+    "config.json": 1,
+    "splits.json": 1,
+    "audit.json": 1,
+    "compare.json": 1,
+    "sweep.json": 1,
+}
+
+Version = Annotated[int, "version of this description"]
+# Names of keys that are not fixed.
+Split = Annotated[str, "split"]
+Metric = Annotated[str, "metric"]
+Value = Annotated[str, "value"]
+Name = Annotated[str, "name"]
+
+
+def with_version(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of the file `name`, such as "results.json", with its "schema_version" first."""
+    return {"schema_version": VERSIONS[name], **content}
+
+
+# results.json
+
+
+class Estimate(TypedDict):
+    """A score, or a difference of two scores, with its 95 % confidence interval."""
+
+    value: Annotated[float | None, "null where it is undefined"]
+    low: Annotated[float | None, "lower end; null without an interval"]
+    high: Annotated[float | None, "upper end"]
+
+
+class SplitSize(TypedDict):
+    """Size of one split."""
+
+    images: Annotated[int, "number of images"]
+    groups: Annotated[int, "number of groups, such as patients"]
+
+
+class Dataset(TypedDict):
+    """The images of a run."""
+
+    name: Annotated[str, "`data.name`"]
+    classes: Annotated[list[str], "class names; empty without labels"]
+    splits: dict[Split, SplitSize]
+    groups_known: Annotated[bool, "false: each image counts as a group of its own, and leakage cannot be excluded"]
+    fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
+    test_images_copied_in_train: Annotated[int, "test images that are pixel for pixel among the training images"]
+    findings: Annotated[list[str], "problems that the audit found, in words"]
+
+
+class Collapse(TypedDict):
+    """Diagnosis of the encoder after the last epoch of pretraining."""
+
+    verdict: Annotated[Literal["healthy", "weak", "collapsed"], "representation collapse"]
+    feature_std: Annotated[float, "standard deviation of the l2-normalized features times sqrt(D), in [0, 1]"]
+    effective_rank: Annotated[float, "effective rank of the features (RankMe, arXiv:2210.02885)"]
+
+
+class Pretraining(TypedDict):
+    """What pretraining did."""
+
+    objective: Annotated[str, "`pretrain.objective`"]
+    supervised: Annotated[bool, "whether it read labels"]
+    epochs: Annotated[int, "number of epochs"]
+    final_loss: Annotated[float, "mean over the logged steps of the last epoch"]
+    first_loss: Annotated[float, "loss of the first step"]
+    expected_first_loss: Annotated[float | None, "loss that theory expects of an untrained network; null if unknown"]
+    collapse: Collapse
+    seconds: Annotated[float, "time in training steps"]
+    images: Annotated[int, "images trained on, each as often as it was seen"]
+    images_per_second: Annotated[float, "median over the logged steps"]
+
+
+class Compute(TypedDict):
+    """Cost of a transfer."""
+
+    seconds: Annotated[float, "of training, of choosing on validation and of predicting"]
+    images: Annotated[int, "images trained on, each as often as it was seen"]
+
+
+class Bin(TypedDict):
+    """One bin of the reliability diagram."""
+
+    low: Annotated[float, "lower end of the confidence"]
+    high: Annotated[float, "upper end of the confidence"]
+    images: Annotated[int, "images in the bin"]
+    confidence: Annotated[float | None, "mean confidence"]
+    accuracy: Annotated[float | None, "share of correct predictions"]
+
+
+# "class" is a keyword of Python.
+OperatingPoint = TypedDict(
+    "OperatingPoint",
+    {
+        "specificity_wanted": Annotated[float, "`transfer.specificity`, reached on validation"],
+        "class": Annotated[str, "the positive class"],
+        "threshold": Annotated[float | None, "an image is positive if its probability is above; from validation"],
+        "sensitivity": Annotated[Estimate, "on the test images"],
+        "specificity": Annotated[Estimate, "on the test images"],
+    },
+)
+
+
+class Trial(TypedDict):
+    """One learning rate that fine-tuning tried."""
+
+    phase: Annotated[str, "phase of metrics.jsonl"]
+    learning_rate: Annotated[float, "peak learning rate"]
+    validation: Annotated[float | None, "best score on validation"]
+
+
+class Evaluation(TypedDict):
+    """Test scores of one protocol and one initialization; also the content of evaluations/<name>.json."""
+
+    name: Annotated[str, "<protocol>_<init>"]
+    protocol: Annotated[str, '"probe", "knn" or "finetune"']
+    init: Annotated[str, '"random", "ssl", "supervised", the name of given weights, or "<weights>+ssl"']
+    label_fraction: Annotated[float, "share of the training labels that transfer used"]
+    fold: Annotated[int | None, "fold of the cross-validation; null without"]
+    seed: Annotated[int, "`seed`"]
+    split: Annotated[str, '"test"']
+    phase: NotRequired[Annotated[str, "fine-tuning: phase of metrics.jsonl and folder below checkpoints/"]]
+    learning_rate: NotRequired[Annotated[float, "fine-tuning: the one chosen on validation"]]
+    tried: NotRequired[Annotated[list[Trial], "fine-tuning: all learning rates"]]
+    compute: Compute
+    images: Annotated[int, "test images"]
+    metrics: Annotated[dict[Metric, Estimate], "with 95 % bootstrap intervals over groups"]
+    majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent test class"]
+    constant_predictor: Annotated[bool, "whether every image gets the same class"]
+    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]
+    temperature: Annotated[float | None, "temperature fitted on validation; null where there is none"]
+    reliability: list[Bin]
+    operating_point: Annotated[list[OperatingPoint], "of each class; of two classes, of the second"]
+
+
+class Results(TypedDict):
+    """results.json: what a run found. It is written last: a run is finished when it exists."""
+
+    schema_version: Version
+    dataset: Dataset
+    pretrain: Annotated[Pretraining | None, "null without pretraining"]
+    evaluations: list[Evaluation]
+
+
+# config.json, splits.json
+
+
+class Pixels(TypedDict):
+    """Scaling of stored pixel values: (asinh-stretched) unit range of [low, high], then mean and standard deviation."""
+
+    low: Annotated[float, "stored value that becomes 0"]
+    high: Annotated[float, "stored value that becomes 1"]
+    mean: Annotated[list[float], "mean of each channel, or of all"]
+    std: Annotated[list[float], "standard deviation of each channel, or of all"]
+    asinh: Annotated[float, "strength of the asinh stretch; 0 for none"]
+
+
+class RunConfig(TypedDict):
+    """config.json: what a run was started with."""
+
+    schema_version: Version
+    config: Annotated[dict[str, Any], "every field of the config"]
+    pixels: Pixels
+    dtype: Annotated[str, "dtype of the stored images"]
+    command: Annotated[str, "the command line"]
+    versions: Annotated[dict[Name, str], "versions of packages"]
+    git: Annotated[str | None, "git revision of the code; null if unknown"]
+    devices: Annotated[list[str], "JAX devices"]
+
+
+class Splits(TypedDict):
+    """splits.json: image ids of each split."""
+
+    schema_version: Version
+    train: Annotated[list[str], "image ids"]
+    validation: Annotated[list[str], "image ids"]
+    test: Annotated[list[str], "image ids"]
+    groups_known: Annotated[bool, "whether splits keep groups together"]
+    fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
+
+
+# metrics.jsonl, predictions.csv
+
+
+class MetricsRow(TypedDict, total=False):
+    """One line of metrics.jsonl: a training step, or a measurement after an epoch (epoch 0: before training)."""
+
+    phase: Required[Annotated[str, '"pretrain", or the name of a fine-tuning']]
+    step: Required[Annotated[int, "training steps done"]]
+    epoch: Required[Annotated[int, "epoch, from 1"]]
+    loss: Annotated[float | None, "training loss of the step"]
+    gradient_norm: Annotated[float | None, "global norm of the gradient"]
+    accuracy: Annotated[float | None, "accuracy on the training batch"]
+    online_probe_accuracy: Annotated[float | None, "accuracy of a linear probe trained alongside, without gradient"]
+    embedding_std: Annotated[float | None, "standard deviation of the l2-normalized embedding times sqrt(D)"]
+    images_per_second: Annotated[float, "speed since the last row"]
+    seconds: Annotated[float, "time in training steps since the last row"]
+    feature_std: Annotated[float | None, "after an epoch: as in results.json"]
+    effective_rank: Annotated[float | None, "after an epoch: as in results.json"]
+    validation: Annotated[float | None, "after an epoch: score on validation"]
+    validation_seconds: Annotated[float, "time of the validation"]
+
+
+PredictionRow = TypedDict(
+    "PredictionRow",
+    {
+        "evaluation": Annotated[str, "name of the evaluation in results.json"],
+        "image_id": Annotated[str, "id of a test image"],
+        "group": Annotated[str, "its group"],
+        "label": Annotated[str, "its class"],
+        "predicted": Annotated[str, "class with the highest probability"],
+        "p_<class>": Annotated[float, "probability, one column per class"],
+    },
+)

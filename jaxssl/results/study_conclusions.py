@@ -1,0 +1,188 @@
+"""What a comparison of runs shows, and what it does not, as plain sentences."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
+from jaxssl.results.words import (
+    FEW_GROUPS,
+    METRIC_NAMES,
+    format_count,
+    format_labels,
+    format_p,
+    format_range,
+    format_signed,
+    has_interval,
+    join_words,
+    protocol_name,
+    shorten,
+)
+
+TOO_FEW_SEEDS = f"fewer than {MIN_SEEDS} seeds"
+TESTED_METRICS = ("auc_macro", "accuracy")
+VERDICTS = ("higher", "lower", "these runs", "open")
+
+
+def judge_difference(d: dict[str, Any]) -> tuple[str, str]:
+    """Return the verdict on one difference of compare.json, one of `VERDICTS`, and the sentence that states it.
+
+    "higher" and "lower" hold for other seeds and for other test groups: p, the larger of both p-values, is below 5 %
+    after Holm's correction, and the interval over the test groups is on the same side of 0.
+    """
+    groups, mean, p = d["over_groups"], d["mean"], d["p_holm"]
+    where = f"in {METRIC_NAMES[d['metric']]} by {protocol_name(d['protocol'])} with {format_labels(d['labels'])}"
+    if mean is None:
+        return "open", f"{d['a']} and {d['b']} cannot be compared {where}: the difference is undefined."
+    one_sided = has_interval(groups) and (groups["low"] > 0 or groups["high"] < 0)
+    numbers = f"{format_signed(mean)} ({format_evidence(d)})"
+    if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
+        kind, comparison = ("higher", "better") if mean > 0 else ("lower", "worse")
+        return kind, f"{d['a']} is {comparison} than {d['b']} {where}: {numbers}."
+    if one_sided:
+        comparison = "higher" if groups["low"] > 0 else "lower"
+        limit = (
+            f"this says nothing about other seeds: {_why_untested(d)}"
+            if p is None
+            else "for other seeds and test groups it is open, given the number of differences tested"
+        )
+        return (
+            "these runs",
+            f"The networks trained here score {comparison} with {d['a']} than with {d['b']} {where}: {numbers}; "
+            f"{limit}.",
+        )
+    return (
+        "open",
+        f"No difference between {d['a']} and {d['b']} can be concluded {where}: {numbers}, which does not show that "
+        "they are equal.",
+    )
+
+
+def _why_untested(d: dict[str, Any]) -> str:
+    """Return why a difference has no p-value over seeds."""
+    if d["seeds"] < MIN_SEEDS:
+        return f"a p-value needs {MIN_SEEDS} seeds and there {'is' if d['seeds'] == 1 else 'are'} {d['seeds']}"
+    return "all seeds gave the same difference"
+
+
+def format_evidence(d: dict[str, Any]) -> str:
+    """Return the intervals and p-values of a difference in words."""
+    runs, groups, count = d["over_runs"], d["over_groups"], format_count(d["runs"], "run")
+    parts = [f"95 % over {count} {format_range(runs)}" if has_interval(runs) else count]
+    if has_interval(groups):
+        parts.append(f"over test groups {format_range(groups)}")
+    if d["p_holm"] is not None:
+        parts.append(f"{format_p(d['p_holm'])} after Holm's correction")
+    if d["mcnemar"] and d["mcnemar"]["p_holm"] is not None:
+        parts.append(f"McNemar's test of these networks {format_p(d['mcnemar']['p_holm'])}")
+    return "; ".join(parts)
+
+
+def sort_key(d: dict[str, Any]) -> tuple[Any, ...]:
+    """Return the key that sorts differences: the surest and largest against random weights first."""
+    certainty = max(1, VERDICTS.index(d["verdict"]))  # "higher" and "lower" are equally sure.
+    metric = TESTED_METRICS.index(d["metric"])
+    return certainty, metric, d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
+
+
+def answer(study: dict[str, Any]) -> str:
+    """Return the surest difference in macro AUC, and how many differences have each verdict."""
+    differences = [d for d in study["differences"] if d["metric"] == TESTED_METRICS[0]]
+    if not differences:
+        return "No two arms can be compared, so nothing can be concluded."
+    sure, here, undecided = (
+        sum(d["verdict"] in kinds for d in differences) for kinds in (("higher", "lower"), ("these runs",), ("open",))
+    )
+    if undecided == len(differences):
+        count = format_count(len(differences), "difference")
+        return f"None of {count} in macro AUC can be concluded: the arms may or may not be equal."
+    counts = (
+        f" Of {len(differences)} differences in macro AUC, {sure} hold for other seeds and test groups, {here} for the "
+        f"networks trained here only, and {undecided} are open."
+    )
+    return min(differences, key=sort_key)["sentence"] + (counts if len(differences) > 1 else "")
+
+
+def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
+    """Return what may not be concluded from a study, one sentence each.
+
+    Args:
+      study: the content of compare.json, without the conclusion.
+      groups: number of test groups of all runs.
+      repeated: evaluations left out because another run has the same arm, seed and fold and another result.
+      fields: config fields, other than those of the method, in which arms differ; None where no config is known.
+    """
+    sentences = _difference_cautions(study["differences"])
+    if study["split"] == "fixed":
+        sentences.append("All runs have the same test images: with another split the arms may rank differently.")
+    if study["split"] == "resplit":
+        sentences.append(
+            "The runs split the same images in different ways. Their intervals and p-values are corrected for the "
+            "training images that they share (Nadeau and Bengio), which is an approximation."
+        )
+    if not study["dataset"]["groups_known"]:
+        sentences.append(
+            "It is not known which images are of the same patient, object or series: unknown groups do not exclude "
+            "leakage, and intervals over the test groups and p-values may be too small."
+        )
+    if groups < FEW_GROUPS:
+        sentences.append(f"The test images are of {format_count(groups, 'group')}: intervals from so few are rough.")
+    if any(d["mcnemar"] and d["mcnemar"]["without"] not in (None, TOO_FEW_SEEDS) for d in study["differences"]):
+        sentences.append(
+            "Groups hold several test images, which are not independent: McNemar's test is left out, and the interval "
+            "over test groups is used instead."
+        )
+    sentences += _arm_cautions(study["arms"])
+    if study["unfinished"]:
+        is_or_are = "is" if study["unfinished"] == 1 else "are"
+        sentences.append(f"{format_count(study['unfinished'], 'run')} had not finished and {is_or_are} missing here.")
+    if repeated:
+        sentences.append(
+            f"{format_count(repeated, 'evaluation')} of an arm, seed and fold that another run has too gave another "
+            "result: the first is used, the others are left out."
+        )
+    if fields is None:
+        sentences.append("No run has its config.json: it is not known whether arms differ in epochs, batch size, ...")
+    if fields:
+        sentences.append(f"Arms also differ in {join_words(fields)}: a difference between them may come from that.")
+    return sentences
+
+
+def _difference_cautions(differences: Sequence[dict[str, Any]]) -> list[str]:
+    if not differences:
+        return ["No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared."]
+    sentences = []
+    if min(d["seeds"] for d in differences) < MIN_SEEDS:
+        sentences.append(
+            f"Where there are {TOO_FEW_SEEDS}, no p-value is given, and the interval over runs, if any, is rough: a "
+            "difference may be due to the seeds."
+        )
+    sentences.append(
+        f"{format_count(len(differences), 'difference')} were tested; p-values are corrected for that by Holm's method, "
+        "intervals are not: each has its own 95 % level."
+    )
+    return sentences
+
+
+def _arm_cautions(arms: Sequence[dict[str, Any]]) -> list[str]:
+    sentences = []
+    if constant := [arm for arm in arms if arm["constant_runs"]]:
+        names = join_words([f"{_arm_name(arm)} ({arm['constant_runs']} of {arm['runs']} runs)" for arm in constant])
+        sentences.append(f"The same class is predicted for every image by {names}.")
+    above = {_arm_name(arm): arm["metrics"]["accuracy"]["mean"] - arm["majority_accuracy"] for arm in arms}
+    if low := [name for name, margin in above.items() if margin <= 0]:
+        sentences.append(f"No more accurate than always predicting the majority class: {join_words(low)}.")
+    if any(arm["label_fraction"] < 1 for arm in arms):
+        sentences.append(
+            "A share of the labels is a share of the training images: validation, which chooses epochs, learning rates "
+            "and penalties, keeps all of its labels."
+        )
+    if len({(tuple(arm["seeds"]), tuple(arm["folds"])) for arm in arms}) > 1:
+        sentences.append(
+            "Not all arms have the same seeds and folds: means of arms are over different runs, differences only over "
+            "those that both have."
+        )
+    return sentences
+
+
+def _arm_name(arm: dict[str, Any]) -> str:
+    return f"{shorten(arm['name'])} by {protocol_name(arm['protocol'])} with {format_labels(arm['labels'])}"

@@ -1,0 +1,174 @@
+"""Names, numbers and intervals of results as plain text, for the report, the terminal and the study."""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from jaxssl.results.schema import Estimate, Evaluation, Pretraining, Results
+
+METRIC_NAMES = {
+    "auc_macro": "macro AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1_macro": "macro F1",
+}
+PROTOCOL_NAMES = {"probe": "linear probing", "knn": "nearest neighbours", "finetune": "fine-tuning"}
+UNDEFINED = "undefined"
+MAX_NAME = 48  # Characters of a class name; results.json has the rest.
+MAX_CLASSES = 12  # Classes with figures and a row of the confusion matrix of their own.
+FEW_GROUPS = 50  # Below this many test groups, intervals are called rough.
+
+
+def protocol_name(protocol: str) -> str:
+    """Return the name of a protocol in words, such as "linear probing"."""
+    return PROTOCOL_NAMES.get(protocol, protocol)
+
+
+def method_name(results: Results) -> str:
+    """Return the pretraining objective, marked as supervised where it read labels."""
+    pretraining = results["pretrain"]
+    assert pretraining
+    return (
+        f"{pretraining['objective']} with labels (supervised)"
+        if pretraining["supervised"]
+        else pretraining["objective"]
+    )
+
+
+def init_name(init: str, results: Results) -> str:
+    """Return the name of an initialization, such as "pretrained by byol" for "ssl"."""
+    by = method_name(results) if results["pretrain"] else "an earlier run"
+    first, _, last = init.rpartition("+")
+    if last not in ("ssl", "supervised"):
+        return {"imagenet": "ImageNet"}.get(init, init)
+    return f"ImageNet, then {by}" if first else f"pretrained by {by}"
+
+
+def init_as_subject(init: str, results: Results) -> str:
+    """Return what was done to the weights of an initialization, as the subject of a sentence."""
+    by = f"pretraining by {method_name(results)}" if results["pretrain"] else "pretraining"
+    if init == "imagenet":
+        return "starting from ImageNet weights"
+    return f"starting from ImageNet weights and {by}" if init.startswith("imagenet+") else by
+
+
+def describe_collapse(pretraining: Pretraining) -> str:
+    """Return the collapse verdict and its measurements in two sentences."""
+    state = pretraining["collapse"]
+    verdict = {
+        "healthy": "The encoder did not collapse.",
+        "weak": "The encoder is weak: its features, or the embedding that the loss sees, vary less than they should.",
+        "collapsed": "The encoder collapsed: it gives nearly the same features for every image.",
+    }.get(state["verdict"], f"The collapse verdict is {state['verdict']}.")
+    return (
+        f"{verdict} The standard deviation of the features is {format_number(state['feature_std'])} (0: identical for "
+        f"all images, 1: equal in all directions), their effective rank {format_value(state['effective_rank'])}."
+    )
+
+
+def describe_test_images(results: Results) -> str:
+    """Return "1,200 test images of 700 groups"."""
+    dataset = results["dataset"]
+    images, groups = results["evaluations"][0]["images"], dataset["splits"]["test"]["groups"]
+    of = f" of {groups:,} groups" if dataset["groups_known"] and groups != images else ""
+    return f"{images:,} test images{of}"
+
+
+def group_by_protocol(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Return the evaluations of each protocol; protocols and evaluations keep their order."""
+    groups: dict[str, list[Evaluation]] = {}
+    for e in evaluations:
+        groups.setdefault(e["protocol"], []).append(e)
+    return groups
+
+
+def find_random_partner(results: Results, e: Evaluation) -> Evaluation | None:
+    """Return the evaluation of random weights that `e` is compared with; None if there is none or `e` is one."""
+    if e["init"] == "random":
+        return None
+    same = ("protocol", "label_fraction", "fold", "seed", "split", "images")
+    matches = (o for o in results["evaluations"] if o["init"] == "random" and all(o[k] == e[k] for k in same))
+    return next(matches, None)
+
+
+def get_score(e: Evaluation, metric: str = "auc_macro") -> Estimate:
+    """Return the score and its interval; all None where the evaluation does not have the metric."""
+    return e["metrics"].get(metric) or {"value": None, "low": None, "high": None}
+
+
+def has_interval(estimate: Any) -> bool:
+    """Return whether both ends of the 95 % interval are defined."""
+    return estimate["low"] is not None and estimate["high"] is not None
+
+
+def format_number(value: float | None) -> str:
+    """Return ".553", "1.000" or "undefined"."""
+    if value is None:
+        return UNDEFINED
+    text = f"{value:.3f}".replace("-", "−")
+    return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
+
+
+def format_signed(value: float | None) -> str:
+    """Return "+.059", "−.010" or "undefined"."""
+    text = format_number(value)
+    return text if value is None or text.startswith("−") else f"+{text}"
+
+
+def format_value(value: float | None) -> str:
+    """Return four significant digits, or "undefined"."""
+    return UNDEFINED if value is None else f"{value:.4g}"
+
+
+def format_ends(estimate: Estimate) -> str:
+    """Return "(.528–.577)", or "" without an interval."""
+    low, high = estimate["low"], estimate["high"]
+    return f"({format_number(low)}–{format_number(high)})" if has_interval(estimate) else ""
+
+
+def format_estimate(estimate: Estimate) -> str:
+    """Return ".553 (.528–.577)"."""
+    return f"{format_number(estimate['value'])} {format_ends(estimate)}".strip()
+
+
+def format_range(ends: Any, form: Callable[[float | None], str] = format_signed) -> str:
+    """Return "+.031 to +.087" from a mapping with "low" and "high"."""
+    return f"{form(ends['low'])} to {form(ends['high'])}"
+
+
+def format_p(p: float) -> str:
+    """Return "p = .012", or "p < .001"."""
+    return "p < .001" if p < 0.001 else f"p = {format_number(p)}"
+
+
+def format_count(count: int, noun: str) -> str:
+    """Return "1 run", "2 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def format_labels(labels: str) -> str:
+    """Return "10 % of the labels" from "10 %", "labels of 5 images per class" from "5 a class"."""
+    return f"{labels} of the labels" if labels.endswith("%") else f"labels of {labels.replace(' a class', '')} a class"
+
+
+def join_words(texts: Sequence[str]) -> str:
+    """Return "a", "a and b" or "a, b and c"."""
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def shorten(name: str) -> str:
+    """Return a name of at most `MAX_NAME` characters."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def shorten_list(names: Sequence[str]) -> list[str]:
+    """Return at most `MAX_CLASSES` shortened names, then "7 more"."""
+    more = [f"{len(names) - MAX_CLASSES} more"] if len(names) > MAX_CLASSES else []
+    return [shorten(name) for name in names[:MAX_CLASSES]] + more
+
+
+def clean_text(value: Any) -> str:
+    """Return text that is valid in UTF-8 and HTML, without marks that change the direction of the text around it."""
+    text = str(value).encode("utf-8", "replace").decode()
+    text = re.sub("[\u200e\u200f\u202a-\u202e\u2066-\u2069]", "", text)
+    return re.sub("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]", "\ufffd", text)
