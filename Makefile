@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test slow lint
+.PHONY: demo test slow lint docs
 demo: .venv/installed
-	$(BIN)/python -m jaxssl.main --config=configs/simclr_lenses.py
+	$(BIN)/jaxssl run simclr_lenses
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2
@@ -15,9 +15,14 @@ slow: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/basedpyright
 
-.venv/installed: pyproject.toml constraints.txt
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build
+
+.venv/installed: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "jaxssl needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test,lint,docs]'
 	touch $@
