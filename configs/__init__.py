@@ -1,0 +1,1 @@
+"""Configs of experiments, one file each; installed as `jaxssl.configs`."""
