@@ -1,18 +1,33 @@
-"""BYOL on a folder of your own images, one sub-folder a class, or flat and without labels.
+"""BYOL on a folder of your own images: one sub-folder per class, or flat and without labels.
 
-    python -m jaxssl.main --config=configs/byol_folder.py --config.data.dir=data/mine --workdir=runs/mine
+    jaxssl run byol_folder --config.data.dir=data/mine --workdir=runs/mine
 
-ResNet-18 at 128 px, for one GPU. `--config=configs/byol_folder.py:local` is ResNet-18 with 32 channels at 64 px and few
-epochs, for two cores: about a minute an epoch for 10,000 images. Nothing here is tuned to your images: which way is up,
-whether colour matters and what may be cropped away is yours to say, in `config.pretrain.augment`.
+ResNet-18 at 128 px, for one GPU. Nothing is tuned to your images: set in `config.pretrain.augment` whether they may be
+flipped or rotated, whether colour matters, and how much may be cropped away.
+
+    jaxssl run byol_folder:local --config.data.dir=data/mine --workdir=runs/mine
+
+ResNet-18 with 32 channels at 64 px and ten epochs, for two cores: about a minute per epoch for 10,000 images.
 """
 
 from ml_collections import ConfigDict
 
-from jaxssl.config import fields
+from jaxssl.config import fields, presets
 
 
-def get_config(arg: str = "") -> ConfigDict:
+def local(c: ConfigDict) -> None:
+    c.data.image_size = 64
+    c.model.options.width = 32
+    c.pretrain.options.hidden = 1024
+    c.pretrain.epochs = 10
+    c.pretrain.batch_size = 64
+    c.pretrain.optimizer.warmup_epochs = 1
+    c.transfer.epochs = 10
+    c.transfer.batch_size = 64
+
+
+@presets.variants(local=local)
+def get_config() -> ConfigDict:
     c = fields.base()
     c.data.name = "folder"
     c.data.options.group_pattern = ""
@@ -34,15 +49,4 @@ def get_config(arg: str = "") -> ConfigDict:
     a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.2, 0.1
     a.blur_probability = (0.5, 0.1)
     c.transfer.augment.flip_horizontal = True
-    if arg == "local":
-        c.data.image_size = 64
-        c.model.options.width = 32
-        c.pretrain.options.hidden = 1024
-        c.pretrain.epochs = 10
-        c.pretrain.batch_size = 64
-        c.pretrain.optimizer.warmup_epochs = 1
-        c.transfer.epochs = 10
-        c.transfer.batch_size = 64
-    elif arg:
-        raise ValueError(f"byol_folder takes no argument but local, not {arg!r}")
     return c

@@ -1,11 +1,13 @@
-"""Masked autoencoder (arXiv:2111.06377) on gravitational lenses: is there dark substructure, and of which kind?
+"""Masked autoencoder (arXiv:2111.06377) on gravitational lenses: no substructure, subhaloes or a vortex?
 
-    python -m jaxssl.main --config=configs/mae_lenses.py --config.data.manual_dir=data/deeplense
+    jaxssl run mae_lenses --config.data.manual_dir=data/deeplense
 
-What the student projects on lenses named as future work: a vision transformer on DeepLense's common test, 30,000 images
-of 150 px in patches of 10. For one accelerator; not run to its end by us.
+What the student projects on lenses named as future work: a vision transformer on the common test of DeepLense, 30,000
+images of 150 px in patches of 10. Hardware: one accelerator; we have not run it to the end.
 
-`--config=configs/mae_lenses.py:local` simulates its images, 64 px in patches of 8, for two cores.
+    jaxssl run mae_lenses:local
+
+Simulated images of 64 px in patches of 8, for two cores.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +15,15 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, presets
 
 
-def get_config(arg: str = "") -> ConfigDict:
+def local(c: ConfigDict) -> None:
+    presets.mae_on_two_cores(c)
+    presets.simulated_lenses(c, images_per_class=1000)
+    c.model.options.patch = 8
+    c.pretrain.batch_size = 128
+
+
+@presets.variants(local=local)
+def get_config() -> ConfigDict:
     c = fields.base()
     presets.mae(c, patch=10)
     c.data.name = "deeplense"
@@ -22,11 +32,4 @@ def get_config(arg: str = "") -> ConfigDict:
     c.pretrain.batch_size = 256
     c.pretrain.augment.rotate90 = True
     c.transfer.augment.rotate90 = True
-    if arg == "local":
-        presets.mae_on_two_cores(c)
-        presets.simulated_lenses(c, images_per_class=1000)
-        c.model.options.patch = 8
-        c.pretrain.batch_size = 128
-    elif arg:
-        raise ValueError(f"mae_lenses takes no argument but local, not {arg!r}")
     return c

@@ -1,12 +1,15 @@
 """A siamese network on 3,064 slices of brain MRI of 233 patients: meningioma, glioma, pituitary tumour.
 
-    python -m jaxssl.main --config=configs/pairs_brain_tumor.py --config.data.manual_dir=data/brain_tumor
+    jaxssl run pairs_brain_tumor --config.data.manual_dir=data/brain_tumor
 
-A student project's 2,000 positive and 2,000 negative pairs (`jaxssl/config/presets.py`). It drew them once, by the true
-labels, and called that self-supervised: here a pair is two views of one image, or of two, drawn anew in each epoch.
-`--config.pretrain.options.pairs_from=labels` draws by the labels, and then every result calls itself supervised.
+After a student project with 2,000 positive and 2,000 negative pairs (`jaxssl/config/presets.py`). The project drew them
+once, by the true labels, and called that self-supervised; here a pair is two views of one image, or views of two
+images, drawn anew in each epoch. `--config.pretrain.options.pairs_from=labels` draws by the labels, and then every
+result is called supervised.
 
-`--config=configs/pairs_brain_tumor.py:local` has 64 px and half as many channels, for two cores.
+    jaxssl run pairs_brain_tumor:local --config.data.manual_dir=data/brain_tumor
+
+64 px and half the channels, for two cores.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +17,8 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, presets
 
 
-def get_config(arg: str = "") -> ConfigDict:
+@presets.variants(local=presets.brain_tumor_on_two_cores)
+def get_config() -> ConfigDict:
     c = fields.base()
     presets.brain_tumor(c)
     c.pretrain.objective = "pairs"
@@ -26,8 +30,4 @@ def get_config(arg: str = "") -> ConfigDict:
     a.flip_horizontal = True
     a.jitter_probability = 0.8
     a.brightness, a.contrast = 0.4, 0.4
-    if arg == "local":
-        presets.brain_tumor_on_two_cores(c)
-    elif arg:
-        raise ValueError(f"pairs_brain_tumor takes no argument but local, not {arg!r}")
     return c

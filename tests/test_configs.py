@@ -1,11 +1,11 @@
-"""Every file of configs/: sound, documented, and run by its `:local` for two steps of each phase on made-up images.
+"""Every config: valid, documented, and its `:local` runs two steps of each phase on made-up images.
 
-The folder is read: a new config is tested without a change here.
+A new file in configs/ is tested without a change here.
 """
 
-import importlib.util
+import ast
 import itertools
-from pathlib import Path
+import re
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,16 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import data
-from jaxssl.config import fields as config
+from jaxssl import data, files
+from jaxssl.config import checks, schedule
+from jaxssl.config.load import available, call, load_config
 from jaxssl.data import source
 from jaxssl.run import experiment
 from jaxssl.run import setup as preparation
 from jaxssl.training import metrics
+from tests.refusals import refuses
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = available()
 SIZE = 32
 BATCH = 8
 # Each encoder with as few layers as it may have, since compiling them is what takes the time.
@@ -45,24 +47,17 @@ def quickly_compiled():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-def load(file):
-    spec = importlib.util.spec_from_file_location(file.stem, file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("argument", ["", "local"])
-@pytest.mark.parametrize("file", CONFIGS, ids=lambda file: file.stem)
-def test_every_config_is_sound_and_says_how_it_is_run(file, argument):
-    module = load(file)
-    c = module.get_config(argument)
-    config.check(c)
+@pytest.mark.parametrize("argument", ["", ":local"])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_is_valid_and_documents_how_to_run_it(name, argument):
+    c = load_config(name + argument)
+    checks.check(c)
     assert c.data.name in data.names()
-    assert f"--config=configs/{file.name}" in module.__doc__
-    assert f"--config=configs/{file.name}:local" in module.__doc__ or argument == ""
-    with pytest.raises(ValueError, match="nonsense"):
-        module.get_config("nonsense")
+    doc = ast.get_docstring(ast.parse(CONFIGS[name].read_text()))
+    assert re.search(rf"jaxssl (run|sweep) {name}\b", doc)
+    assert re.search(rf"\b{name}:(\w+,)?local\b", doc)
+    with refuses("unknown-name", "--config", "nonsense"):
+        load_config(f"{name}:nonsense")
 
 
 def made_up(channels, seed=0):
@@ -75,12 +70,10 @@ def made_up(channels, seed=0):
 
 
 @pytest.mark.parametrize(
-    "file",
-    [pytest.param(file, marks=pytest.mark.slow) if file.stem in ALIKE else file for file in CONFIGS],
-    ids=lambda file: file.stem,
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in CONFIGS]
 )
-def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeypatch, quickly_compiled):
-    c = load(file).get_config("local")
+def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeypatch, quickly_compiled):
+    c = load_config(f"{name}:local").unlock()
     images = made_up(CHANNELS.get(c.data.name, 1))
     monkeypatch.setattr(data, "load", lambda name, **kw: images)
     c.data.image_size, c.data.stored_size = SIZE, 0
@@ -111,13 +104,11 @@ def test_every_local_config_runs_two_steps_of_each_phase(file, tmp_path, monkeyp
 @pytest.mark.parametrize("argument", ["ham10000", "pneumoniamnist,local", "ham10000,local"])
 def test_the_arms_of_a_study_differ_in_seed_labels_and_start_alone(argument):
     """An arm is a start, with pretraining or without, which one cell has both of: all else is the same for all."""
-    priors = load(next(file for file in CONFIGS if file.stem == "priors"))
-    resolved, names = [], []
-    for name, fields in priors.sweep(argument):
-        c = priors.get_config(argument)
-        c.update_from_flattened_dict(fields)
-        config.check(c)
-        resolved.append(config_of(c))
+    config, resolved, names = f"priors:{argument}", [], []
+    for name, values in call(config, "sweep"):
+        c = load_config(config, [f"--config.{field}={value}" for field, value in values.items()])
+        checks.check(c)
+        resolved.append(dict(files.flatten(c.to_dict())))
         names.append(name)
     assert len(set(names)) == len(names)
     free = ("seed", "init.weights", "data.label_fraction", "transfer.inits")
@@ -127,16 +118,7 @@ def test_the_arms_of_a_study_differ_in_seed_labels_and_start_alone(argument):
     fewer = [(seed, "", share, ()) for seed in range(5) for share in (0.5, 0.25, 0.1, 0.05, 0.01)]
     expected = [*itertools.chain(*both), *(fewer if "local" in argument else ())]
     assert [tuple(c[field] for field in free) for c in resolved] == expected
-    # The fine-tuning has the same number of steps whatever the share of the labels.
+    # Fine-tuning takes the same number of steps at every share of the labels.
     if "local" in argument:
-        c = priors.get_config(argument).transfer
-        assert {config.steps_per_epoch(images, c, "transfer") for images in (40, 500, 5000)} == {20}
-
-
-def config_of(c):
-    """{field: value} of a whole config."""
-    found = {}
-    for key, value in c.items():
-        of = config_of(value) if hasattr(value, "items") else {"": value}
-        found |= {f"{key}.{inner}".rstrip("."): v for inner, v in of.items()}
-    return found
+        c = load_config(config).transfer
+        assert {schedule.steps_per_epoch(images, c, "transfer") for images in (40, 500, 5000)} == {20}

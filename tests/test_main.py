@@ -1,12 +1,11 @@
 """What a user gets wrong: one line, exit code 2, and nothing compiled or left behind."""
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl import main
+from jaxssl.cli import run as run_command
+from jaxssl.cli.parser import main
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
 from jaxssl.run import setup
 
@@ -22,9 +21,7 @@ def run(tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        # config_flags looks for overrides there.
-        monkeypatch.setattr(sys, "argv", ["jaxssl", *arguments])
-        return main.main(sys.argv), capfd.readouterr().err
+        return main(["run", *arguments]), capfd.readouterr().err
 
     return call
 
@@ -32,7 +29,7 @@ def run(tmp_path, capfd, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "--config is missing"),
+        ((), "the config is missing"),
         (("--config=configs/nowhere.py",), "configs/nowhere.py"),
         ((CONFIG, "--config.pretrain.epoch=2"), "epoch"),
         ((CONFIG, "--config.nonsense=2"), "nonsense"),
@@ -61,23 +58,23 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.pretrain.augment.rotation=200.0"), "augment.rotation=200.0 lies outside [0, 180]"),
         ((CONFIG, "--config.transfer.augment.randaugment_magnitude=11.0"), "lies outside [0, 10]"),
         ((CONFIG, "--config.transfer.mixup=-1.0"), "transfer.mixup=-1.0"),
-        ((CONFIG, "--config.data.folds=3", "--config.data.fold=3"), "data.fold=3 is none of data.folds=3"),
+        ((CONFIG, "--config.data.folds=3", "--config.data.fold=3"), "data.fold=3 is not below data.folds=3"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.0,1.0)"), "crop_area"),
         ((CONFIG, "--config.pretrain.augment.crop_area=(0.5,)"), "crop_area"),
         ((CONFIG, "--config.transfer.augment.crop_ratio=(0.0,1.0)"), "crop_ratio"),
         ((CONFIG, "--config.pretrain.augment.blur_probability=()"), "blur_probability"),
         ((CONFIG, "--config.seed=-1"), "seed=-1"),
-        ((CONFIG, f"--config.seed={2**32}"), f"seed={2**32} lies outside [0, 2**32)"),
+        ((CONFIG, f"--config.seed={2**32}"), f"seed={2**32} lies outside [0, {2**32})"),
         ((CONFIG, f"--config.seed={2**64}"), f"seed={2**64}"),
-        ((CONFIG, "--config.pretrain.augment.blur_probability=abc"), "blur_probability=('abc',): 'abc' is no number"),
-        ((CONFIG, "--config.transfer.augment.crop_area=('a','b')"), "'a' is no number"),
+        ((CONFIG, "--config.pretrain.augment.blur_probability=abc"), "blur_probability='abc' must be a number"),
+        ((CONFIG, "--config.transfer.augment.crop_area=('a','b')"), "must be a number"),
         ((CONFIG, "--config.data.percentiles=(None,1)"), "data.percentiles"),
-        ((CONFIG, "--config.transfer.protocols=('probe','probe')"), "names one twice"),
-        ((CONFIG, "--config.transfer.protocols=(1,)"), "transfer.protocols=1"),
+        ((CONFIG, "--config.transfer.protocols=('probe','probe')"), "holds a value twice"),
+        ((CONFIG, "--config.transfer.protocols=(1,)"), "transfer.protocols='1'"),
         ((CONFIG, "--config.transfer.label_smoothing=2.0"), "label_smoothing"),
         ((CONFIG, "--config.pretrain.optimizer.momentum=-3.0"), "momentum"),
         ((CONFIG, "--config.pretrain.augment.jitter_probability=2.0"), "jitter_probability"),
-        ((CONFIG, "--config.data.name=folder"), "data.options.images_per_class"),
+        ((CONFIG, "--config.data.name=folder"), "data.dir"),
         ((HAM,), "10.7910/DVN/DBW86T"),
         ((HAM, "--config.data.manual_dir=nowhere"), "nowhere"),
         ((CONFIG, "--workdir=/proc/nowhere"), "--workdir=/proc/nowhere"),
@@ -143,7 +140,7 @@ def test_each_end_has_its_exit_code(run, monkeypatch, error, code):
     def ends(*_):
         raise error
 
-    monkeypatch.setattr(main.experiment, "run", ends)
+    monkeypatch.setattr(run_command.experiment, "run", ends)
     found, said = run(CONFIG)
     assert found == code and len(said.strip().splitlines()) == 1 and "Traceback" not in said
     if code != 130:
@@ -152,5 +149,5 @@ def test_each_end_has_its_exit_code(run, monkeypatch, error, code):
 
 
 def test_default_workdir_is_named_after_config_and_argument():
-    assert str(main.default_workdir("configs/byol_ham.py:local")) == "runs/byol_ham-local"
-    assert str(main.default_workdir("a/byol_ham.py")) == "runs/byol_ham"
+    assert str(run_command.default_workdir("configs/byol_ham.py:local")) == "runs/byol_ham-local"
+    assert str(run_command.default_workdir("a/byol_ham.py")) == "runs/byol_ham"

@@ -22,9 +22,9 @@ from jaxssl import data, files
 from jaxssl.config import fields
 from jaxssl.data.audit import audit
 from jaxssl.errors import UserError, did_you_mean
+from jaxssl.results import schema
 
-DEFAULTS = fields.base().data
-CACHE = DEFAULTS.cache_dir
+CACHE = fields.find("data.cache_dir").default
 # Those that are no builders: what they hold, and where it comes from.
 GENERAL = {
     "folder": ("your images in class folders, or unlabelled", "data.dir is the folder"),
@@ -106,7 +106,7 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
         size=options.size,
         on_bad_file="skip",
         nan="zero",
-        memory_mib=DEFAULTS.memory_mib,
+        memory_mib=fields.find("data.memory_mib").default,
         options=keywords(options.options),
     )
     report = audit.source(loaded)
@@ -118,7 +118,7 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
 def show_audit(console: Console, options: argparse.Namespace) -> None:
     report = audit.files(listing(options))
     with files.output_errors(options.to):
-        files.write_json(options.to, report)
+        files.write_json(options.to, schema.with_version("audit.json", report))
     for part in described(report):
         console.print(part)
     console.print(f"The whole report is in {clean(str(options.to))}.")

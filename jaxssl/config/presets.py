@@ -1,14 +1,61 @@
-"""Settings that several configs share, as changes of `config.base()`: what a project did, and what fits two cores."""
+"""Settings that several configs share, and the arguments of configs (`byol_ham:local`)."""
+
+import functools
+from collections.abc import Callable, Collection
 
 from ml_collections import ConfigDict
 
+from jaxssl.errors import UserError, did_you_mean
+
+
+def variants(
+    **changes: Callable[[ConfigDict], None],
+) -> Callable[[Callable[[], ConfigDict]], Callable[..., ConfigDict]]:
+    """Decorate a `get_config()` so that it takes the name of a variant: `get_config("local")`.
+
+    >>> @variants(local=two_cores)
+    ... def get_config() -> ConfigDict:
+    ...     return fields.base()
+
+    Args:
+      **changes: {argument: function that changes the config in place}.
+    """
+
+    def decorate(make: Callable[[], ConfigDict]) -> Callable[..., ConfigDict]:
+        @functools.wraps(make)
+        def get_config(arg: str = "") -> ConfigDict:
+            check_argument(arg, ("", *changes))
+            c = make()
+            if arg:
+                changes[arg](c)
+            return c
+
+        return get_config
+
+    return decorate
+
+
+def check_argument(arg: str, allowed: Collection[str]) -> None:
+    """Check the argument of a config.
+
+    Raises:
+      UserError: it is not one of the allowed ones.
+    """
+    if arg not in allowed:
+        names = [name for name in allowed if name]
+        raise UserError(
+            f"--config: unknown argument {arg!r}: {did_you_mean(arg, names)}valid after the colon: {', '.join(names)}",
+            code="unknown-name",
+            field="--config",
+        )
+
 
 def simclr(c: ConfigDict) -> None:
-    """A student project's SimCLR for accelerators: ResNet-50 at 224 px, Adam 1e-3, 200 epochs; for all its datasets.
+    """SimCLR as a student project used it on all its datasets: ResNet-50 at 224 px, Adam 1e-3, 200 epochs.
 
-    What was wrong there is mended: all arms share split, batches, epochs and augmentation; the epoch of the fine-tuning
-    is chosen on validation; its rate is 1e-4, not 1e-5, for the sake of the random arm; and batch norm is not fixed in
-    it, since random weights have no statistics worth keeping.
+    Differences from the project: all arms share the split, batch size, epochs and augmentation; the fine-tuning epoch
+    is selected on validation; the fine-tuning learning rate is 1e-4 instead of 1e-5, which suits random weights better;
+    and batch norm is not frozen in fine-tuning, because random weights have no useful statistics.
     """
     c.data.image_size = 224
     c.data.stored_size = 256
@@ -41,7 +88,7 @@ def simclr(c: ConfigDict) -> None:
 
 
 def simclr_on_two_cores(c: ConfigDict) -> None:
-    """After `simclr`: small images, network and batches; colour, which tells tissues apart, is changed little."""
+    """Reduce `simclr` to two cores: smaller images, network and batches, and weak colour jitter."""
     two_cores(c)
     c.pretrain.options.hidden = 512
     c.pretrain.options.temperature = 0.2
@@ -51,10 +98,10 @@ def simclr_on_two_cores(c: ConfigDict) -> None:
 
 
 def byol(c: ConfigDict) -> None:
-    """A student project's BYOL, which it trained for 50 epochs in batches of 64 with Adam 3e-4.
+    """BYOL as a student project used it: 50 epochs in batches of 64 with Adam 3e-4.
 
-    There the moving average was never updated, and an untrained head was scored: here it moves, its share from 0.99 to
-    1, and the arms are scored by a probe, by neighbours and by fine-tuning.
+    The project never updated the target network and scored an untrained head. Here the moving average rises from 0.99
+    to 1, and each arm is evaluated by linear probe, kNN and fine-tuning.
     """
     c.data.image_size = 224
     c.data.stored_size = 256
@@ -86,7 +133,7 @@ def byol(c: ConfigDict) -> None:
 
 
 def byol_on_two_cores(c: ConfigDict) -> None:
-    """After `byol`: small images and network, and LARS, with which a few epochs go furthest."""
+    """Reduce `byol` to two cores: smaller images and network, and LARS, the best optimizer for few epochs."""
     two_cores(c)
     c.pretrain.options.hidden = 512
     c.pretrain.options.projection = 128
@@ -100,7 +147,7 @@ def byol_on_two_cores(c: ConfigDict) -> None:
 
 
 def two_cores(c: ConfigDict) -> None:
-    """ResNet-18 of 16 channels at 64 px, and no more than 7,000 images in each of ten epochs."""
+    """Train a ResNet-18 with 16 channels at 64 px for ten epochs of at most 7,000 images."""
     c.data.image_size = 64
     c.data.stored_size = 0
     c.model.name = "resnet18"
@@ -123,16 +170,16 @@ def two_cores(c: ConfigDict) -> None:
 
 
 def one_channel(c: ConfigDict) -> None:
-    """Without changes of colour, of which one channel has none."""
+    """Switch off colour augmentation, for images with one channel."""
     a = c.pretrain.augment
     a.saturation = a.hue = a.grey_probability = 0.0
 
 
 def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
-    """Gravitational lenses of 64 px in three classes of dark substructure, made in seconds.
+    """Simulated gravitational lenses of 64 px in three classes of dark substructure.
 
-    Substructure holds 20 % of the lens' mass, far more than nature gives it, so that a small network can learn it in
-    minutes; with 2 % it stays at chance.
+    Substructure has 20 % of the lens mass, far more than in nature, so that a small network learns it in minutes; with
+    2 % it stays at chance.
     """
     c.data.name = "lenses"
     c.data.image_size = 64
@@ -140,10 +187,10 @@ def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
 
 
 def brain_tumor(c: ConfigDict) -> None:
-    """A student project's slices of brain MRI at 96 px, convolutional autoencoder, Adam 1e-3, batches of 32, 20 epochs.
+    """Brain MRI slices at 96 px, convolutional autoencoder, Adam 1e-3, batches of 32, 20 epochs: a student project.
 
-    Its splits by slice had patients on both sides: they are by patient here. A frozen encoder below a small head is the
-    probe; fine-tuning is added.
+    The project split by slice, which put patients on both sides; here the split is by patient. Its small head on a
+    frozen encoder is the linear probe; fine-tuning is added.
     """
     c.data.name = "brain_tumor"
     c.data.image_size = 96
@@ -161,15 +208,15 @@ def brain_tumor(c: ConfigDict) -> None:
 
 
 def brain_tumor_on_two_cores(c: ConfigDict) -> None:
-    """After `brain_tumor`: 64 px, and half as many channels."""
+    """Reduce `brain_tumor` to two cores: 64 px and half the channels."""
     c.data.image_size = 64
     c.model.options.widths = (16, 32, 64, 64)
 
 
 def lens_views(c: ConfigDict, dataset: str) -> None:
-    """Student projects on gravitational lenses, which contrast an image with one changed version of itself.
+    """Student projects on gravitational lenses: contrast an image with one transformed version of itself.
 
-    Batches of 64; scored on images that neither pretraining nor the classifier has seen, which it was not there.
+    Batches of 64. Unlike there, results are for images that neither pretraining nor the classifier has seen.
     """
     c.data.name = dataset
     c.data.image_size = 150
@@ -186,7 +233,7 @@ def lens_views(c: ConfigDict, dataset: str) -> None:
 
 
 def lens_views_on_two_cores(c: ConfigDict) -> None:
-    """After `lens_views`: simulated lenses, which need no download, in a ResNet-18 of 16 channels, six epochs."""
+    """Reduce `lens_views` to two cores: simulated lenses (no download), ResNet-18 with 16 channels, six epochs."""
     simulated_lenses(c, images_per_class=1000)
     c.model.options.width = 16
     c.pretrain.epochs = 6
@@ -195,7 +242,7 @@ def lens_views_on_two_cores(c: ConfigDict) -> None:
 
 
 def mae(c: ConfigDict, patch: int) -> None:
-    """MAE's settings for a ViT-Ti: AdamW 6e-4 with a decay of 0.05, 20 epochs of warm-up, 5 in the fine-tuning."""
+    """MAE with a ViT-Ti: AdamW 6e-4, weight decay 0.05, 20 epochs of warm-up (5 in fine-tuning)."""
     c.model.name = "vit_tiny"
     c.model.options.patch = patch
     c.pretrain.objective = "mae"
@@ -211,7 +258,7 @@ def mae(c: ConfigDict, patch: int) -> None:
 
 
 def mae_on_two_cores(c: ConfigDict) -> None:
-    """After `mae`: fewer epochs."""
+    """Reduce `mae` to two cores: fewer epochs."""
     c.pretrain.epochs = 20
     c.pretrain.optimizer.warmup_epochs = 2
     c.transfer.epochs = 6
@@ -219,7 +266,7 @@ def mae_on_two_cores(c: ConfigDict) -> None:
 
 
 def cifar(c: ConfigDict) -> None:
-    """What two libraries are compared on: CIFAR-10 images, a ResNet-18 of 16 channels, four epochs of Adam 1e-3."""
+    """Comparison with lightly: CIFAR-10 images, a ResNet-18 with 16 channels, four epochs of Adam 1e-3."""
     c.data.name = "folder"
     c.data.dir = "data/cifar10"
     c.data.image_size = 32

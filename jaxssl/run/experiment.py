@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import files
 from jaxssl.augment import views
-from jaxssl.config import fields as configuration
+from jaxssl.config import schedule
 from jaxssl.data import pipeline
 from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import TrainingFailedError, UserError
@@ -178,8 +178,8 @@ def fit(
       measure: (epochs done, state) -> what to write beside; asked before the first epoch and after each.
       freeze_epochs: how long the encoder stays as it is.
     """
-    per_epoch = configuration.steps_per_epoch(len(rows), c, phase)
-    options = configuration.optimizer_options(c.optimizer, c.epochs, per_epoch, c.batch_size)
+    per_epoch = schedule.steps_per_epoch(len(rows), c, phase)
+    options = schedule.optimizer_options(c.optimizer, c.epochs, per_epoch, c.batch_size)
     tx = optimizers.make(**options, frozen_steps=freeze_epochs * per_epoch)
     objective = objective_of(0)
     view = views.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
@@ -417,7 +417,7 @@ def finetune(setup: Setup, name: str, variables: Tree) -> TransferResult:
     since = time.perf_counter()
     found = {split: probabilities(network, split) for split in SCORED}
     seconds = time.perf_counter() - since + sum(seconds_of(setup.workdir, phase) for phase in phases)
-    steps = c.epochs * configuration.steps_per_epoch(len(setup.labelled), c, "transfer")
+    steps = c.epochs * schedule.steps_per_epoch(len(setup.labelled), c, "transfer")
     return TransferResult(found, seconds, len(rates) * steps * c.batch_size, chosen | {"tried": tried})
 
 

@@ -32,7 +32,6 @@ from threadpoolctl import threadpool_limits
 
 from jaxssl import files, objectives
 from jaxssl.augment import views as augment
-from jaxssl.config import fields as configuration
 from jaxssl.inference import trained
 from jaxssl.models.heads import Linear
 from jaxssl.objectives import inpaint, mae, rotation
@@ -196,7 +195,7 @@ def pretext_pictures(setup: Setup, state: dict[str, Tree]) -> dict[str, np.ndarr
             "turned_said": np.asarray(said),
         }
     rows = spread(setup, rows)
-    options = configuration.defaults(objectives.load(name), ("classes", "steps")) | dict(kw)
+    options = objectives.options(name) | dict(kw)
     fill = functools.partial((mae if name == "mae" else inpaint).reconstruct, setup.encoder, **options)
     image = plain(setup, rows)
     made = jax.jit(fill)(params, of, image, key)

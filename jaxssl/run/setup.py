@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import data, files, objectives
 from jaxssl.augment import views
-from jaxssl.config import fields as configuration
+from jaxssl.config import checks, fields, schedule
 from jaxssl.data import splits
 from jaxssl.data.audit import audit
 from jaxssl.data.source import UNLABELLED, Source
@@ -34,16 +34,6 @@ Tree = Any
 log = logging.getLogger(__name__)
 MEASURED = 2000  # Images from which the scaling of the stored values is found, at most,
 MEASURED_VALUES = 25_000_000  # and so many values of them, which take 200 MB.
-ELSEWHERE = (
-    "logger",
-    "mesh.data",
-    "mesh.fsdp",
-    "data.dir",
-    "data.manual_dir",
-    "data.cache_dir",
-    "data.memory_mib",
-    "data.workers",
-)
 PACKAGES = ("jaxssl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
 
 
@@ -66,11 +56,11 @@ class Setup(NamedTuple):
 
 def prepare(config: ConfigDict, workdir: Path) -> Setup:
     """Loads the data, splits it, and makes sure that the config fits them; writes nothing."""
-    configuration.check(config)
+    checks.check(config)
     refuse_other_config(config, workdir)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
     encoder = make_encoder(config)
-    for phase in configuration.trainings(config):
+    for phase in schedule.trained_phases(config):
         sharding.check_batch(f"{phase}.batch_size", config[phase].batch_size, mesh)
     supervised = False
     if config.pretrain.epochs:
@@ -192,7 +182,7 @@ def make_pretext(
         seen = labelled
     elif c.on == "train" and known.any():
         seen = seen[known]
-    steps = c.epochs * configuration.steps_per_epoch(len(seen), c, "pretrain")
+    steps = c.epochs * schedule.steps_per_epoch(len(seen), c, "pretrain")
     return make_objective(config, encoder, max(1, len(source.classes)), steps), seen
 
 
@@ -210,8 +200,8 @@ def check_against_data(setup: Setup) -> None:
                     f"no image of the {side} split has a label: data.use_official_split=False splits those that have one, and "
                     "transfer.protocols=() leaves the evaluation out"
                 )
-    if source.classes and "transfer" in configuration.trainings(c):
-        configuration.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
+    if source.classes and "transfer" in schedule.trained_phases(c):
+        schedule.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
     if c.init.weights:
         refuse_weights_that_know_the_test(setup)
     if "teacher" in c.pretrain.options and c.pretrain.epochs:
@@ -288,7 +278,7 @@ def differences(theirs: dict, mine: dict, path: str = "") -> Iterator[str]:
         name, a, b = f"{path}{key}", theirs.get(key), mine.get(key)
         if isinstance(a, dict) and isinstance(b, dict):
             yield from differences(a, b, f"{name}.")
-        elif a != b and name not in ELSEWHERE:
+        elif a != b and not fields.has_role(name, "place"):
             yield f"{name} is {a!r} there and {b!r} here"
 
 

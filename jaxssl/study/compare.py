@@ -51,13 +51,12 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files
-from jaxssl.config.fields import INITS
+from jaxssl.config import fields as config_fields
 from jaxssl.errors import TrainingFailedError, UserError, did_you_mean
 from jaxssl.evaluation import scores, significance
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.report import page, words
 from jaxssl.report.study import MOST_SENTENCES, TOO_FEW, cautions, document, importance, verdict
-from jaxssl.run import setup
 
 METRICS = page.COMPARED
 TESTED = ("auc_macro", "accuracy")
@@ -65,11 +64,7 @@ TESTED = ("auc_macro", "accuracy")
 SIMULATED = ("lenses",)
 OWN = ("ssl", "supervised")  # How the last step of an initialisation by the run's own pretraining is called.
 # Fields of a config that make no other arm: what a run is of its arm, what the arm says itself, where and how it ran.
-REPEATS = ("seed", "data.fold", "data.label_fraction", "data.labels_per_class", "pretrain.objective")
-ELSEWHERE = (*setup.ELSEWHERE, "on_collapse")
-KEEPING = ("log_every", "save_every", "protocols", "inits", "specificity")
-# Fields in which methods may differ without being unfair to one another.
-METHOD = ("pretrain.options.", "init.")
+NOT_OF_ARM = {*config_fields.with_role("repeat", "place", "record"), "pretrain.objective"}
 # Resamples of the groups cost so many images x classes x resamples; larger studies take fewer.
 MOST_WORK = 4 * page.MOST_WORK
 COMPUTE = ("pretrain_seconds", "transfer_seconds", "trained_images")
@@ -214,10 +209,10 @@ def arm_of(run: Run, e: dict[str, Any]) -> Arm:
         name = "+".join([*init.split("+")[:-1], method + supervised])
     per_class = run.settings.get("data.labels_per_class")
     labels = f"{per_class} a class" if per_class else f"{100 * e['label_fraction']:.3g} %"
-    ignored = [*REPEATS, *ELSEWHERE, *(f"{phase}.{field}" for phase in ("pretrain", "transfer") for field in KEEPING)]
+    ignored = set(NOT_OF_ARM)
     if init == "random" and run.settings.get("init.mean"):
         # Given weights change random ones by their scaling of the images alone, which is the same here.
-        ignored.append("init.weights")
+        ignored.add("init.weights")
     beside = () if own else ("pretrain.",)
     beside += () if e["protocol"] == "finetune" else ("transfer.",)
     chosen = {"transfer.select"} if e["protocol"] == "probe" else set()
@@ -289,7 +284,8 @@ def named(arms: dict[Arm, dict[Unit, Cell]]) -> dict[Arm, dict[Unit, Cell]]:
 def order_of(arm: Arm, cells: dict[Unit, Cell]) -> tuple:
     protocols, share = list(words.PROTOCOLS), fraction(cells)
     place = protocols.index(arm.protocol) if arm.protocol in protocols else len(protocols)
-    init = INITS.index(arm.init) if arm.init in INITS else len(INITS)
+    inits = config_fields.find("transfer.inits").choices
+    init = inits.index(arm.init) if arm.init in inits else len(inits)
     return place, arm.protocol, -share, arm.labels, init, arm.name
 
 
@@ -313,7 +309,8 @@ def unfair(arms: dict[Arm, dict[Unit, Cell]]) -> list[str]:
         mine, theirs = dict(one.settings), dict(other.settings)
         if one.protocol == other.protocol:
             shared = mine.keys() & theirs.keys()
-            found |= {field for field in shared if mine[field] != theirs[field] and not field.startswith(METHOD)}
+            differing = {field for field in shared if mine[field] != theirs[field]}
+            found |= {field for field in differing if not config_fields.has_role(field, "method")}
     return sorted(found)
 
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from jaxssl.augment import views
-from jaxssl.config import fields
+from jaxssl.config import fields, schedule
 from jaxssl.errors import UserError
 from jaxssl.training import optimizers
 
@@ -13,19 +13,19 @@ from jaxssl.training import optimizers
 def test_steps_are_whole_batches():
     c = fields.base().pretrain
     c.batch_size = 256
-    assert fields.steps_per_epoch(1000, c, "pretrain") == 3
-    assert fields.steps_per_epoch(256, c, "pretrain") == 1
+    assert schedule.steps_per_epoch(1000, c, "pretrain") == 3
+    assert schedule.steps_per_epoch(256, c, "pretrain") == 1
     with pytest.raises(UserError, match=r"pretrain.batch_size=256 is larger than the 255 images"):
-        fields.steps_per_epoch(255, c, "pretrain")
+        schedule.steps_per_epoch(255, c, "pretrain")
     c.images_per_epoch = 600
-    assert fields.steps_per_epoch(1000, c, "pretrain") == 2
-    assert fields.steps_per_epoch(300, c, "pretrain") == 1
+    assert schedule.steps_per_epoch(1000, c, "pretrain") == 2
+    assert schedule.steps_per_epoch(300, c, "pretrain") == 1
 
 
 def test_the_optimizer_is_given_steps_and_the_scaled_rate():
     c = fields.base().pretrain.optimizer
     c.learning_rate, c.scale_learning_rate, c.warmup_epochs = 0.2, True, 10
-    options = fields.optimizer_options(c, epochs=100, steps_per_epoch=7, batch_size=1024)
+    options = schedule.optimizer_options(c, epochs=100, steps_per_epoch=7, batch_size=1024)
     assert options["learning_rate"] == pytest.approx(0.8)
     assert options["steps"] == 700 and options["warmup_steps"] == 70
     assert set(options) <= set(inspect.signature(optimizers.make).parameters)

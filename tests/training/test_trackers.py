@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from jaxssl.config import fields as config
+from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.training import metrics, trackers
 from tests import tiny_config
@@ -149,4 +149,4 @@ def test_a_logger_that_is_not_there_is_refused_before_an_image_is_read(monkeypat
     c = tiny_config.get_config()
     c.logger = logger
     with pytest.raises(UserError, match=says):
-        config.check(c)
+        checks.check(c)

@@ -1,0 +1,284 @@
+"""Validation of a config before any data is read: against the declarations, then what several fields must agree on."""
+
+import logging
+import math
+from collections.abc import Collection
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl.config import fields, schedule
+from jaxssl.config.fields import Field
+from jaxssl.errors import UserError, did_you_mean
+from jaxssl.training import trackers
+
+log = logging.getLogger(__name__)
+
+# Names under which people know a name that is allowed.
+ALIASES = {
+    "simclr": "ntxent",
+    "simsiam": "byol",
+    "infonce": "ntxent",
+    "siamese": "pairs",
+    "rotnet": "rotation",
+    "distillation": "distill",
+    "masked_autoencoder": "mae",
+    "vit": "vit_small",
+    "resnet": "resnet18",
+    "ham": "ham10000",
+    "linear": "probe",
+    "linear_probe": "probe",
+    "fine-tune": "finetune",
+    "finetuning": "finetune",
+    "fine-tuning": "finetune",
+    "bf16": "bfloat16",
+}
+
+
+def check(c: ConfigDict) -> None:
+    """Validate a config.
+
+    Raises:
+      UserError: at the first value that cannot work. Its `field` is the path of the field.
+    """
+    for field in fields.FIELDS:
+        value = _value(c, field.path)
+        if not isinstance(field.default, ConfigDict):
+            check_field(field, value)
+    for name_path in fields.OPTIONS_OF:
+        check_options(fields.options_path(name_path), _value(c, fields.options_path(name_path)), name_path, c)
+    trackers.package(c.logger)
+    check_init(c)
+    check_split(c)
+    for phase in fields.PHASES:
+        check_training(phase, c[phase])
+    check_rotation(c)
+    check_phases(c)
+
+
+def _value(c: ConfigDict, path: str) -> Any:
+    for part in path.split("."):
+        c = c[part]
+    return c
+
+
+def check_field(field: Field, value: Any) -> None:
+    """Check one value against its declaration: type, length, choices, range."""
+    check_type(field.path, value, field.default)
+    items = value if isinstance(field.default, tuple) else (value,)
+    if isinstance(field.default, tuple):
+        check_items(field, value)
+    for item in items:
+        if field.choices is not None:
+            check_choice(field.path, item, field.choices)
+        elif field.range:
+            check_range(field.path, item, field.range, value)
+        elif isinstance(item, float):
+            check_range(field.path, item, "(-inf, inf)", value)
+
+
+def check_items(field: Field, value: tuple[Any, ...]) -> None:
+    """Check the length and the types of the items of a tuple, and that a pair is (smallest, largest)."""
+    low, high = field.lengths or (0, math.inf)
+    if not low <= len(value) <= high:
+        wanted = f"{low}" if low == high else f"{low} or more"
+        raise UserError(
+            f"{field.path}={value} has {len(value)} values: give {wanted}", code="out-of-range", field=field.path
+        )
+    for item in value:
+        if field.item is float and (isinstance(item, bool) or not isinstance(item, int | float)):
+            raise UserError(f"{field.path}={value}: {item!r} is not a number", code="out-of-range", field=field.path)
+    if field.lengths == (2, 2) and value[0] > value[1]:
+        raise UserError(f"{field.path}={value}: give the smaller value first", code="out-of-range", field=field.path)
+    if field.distinct and len(set(value)) < len(value):
+        raise UserError(f"{field.path}={value} holds a value twice: remove one", code="conflict", field=field.path)
+
+
+TYPE_NAMES = {bool: "True or False", int: "an integer", float: "a number", str: "a string", tuple: "a tuple"}
+
+
+def check_type(path: str, value: Any, default: Any) -> None:
+    """Check that a value has the type of the default; an integer is a float, too, and None allows any type."""
+    wanted = type(default)
+    accepted = {float: (int, float), tuple: (tuple, list)}.get(wanted, wanted)
+    if wanted not in TYPE_NAMES or (isinstance(value, accepted) and (wanted is bool or not isinstance(value, bool))):
+        return
+    raise UserError(f"{path}={value!r} must be {TYPE_NAMES[wanted]}", code="out-of-range", field=path)
+
+
+def check_choice(path: str, value: Any, allowed: Collection[str]) -> None:
+    """Check that a value is one of the allowed names."""
+    if value not in allowed:
+        raise UserError(
+            f"{path}={value!r} is unknown: {suggest(str(value), allowed)}valid: {', '.join(map(repr, allowed))}",
+            code="unknown-name",
+            field=path,
+        )
+
+
+def suggest(name: str, allowed: Collection[str]) -> str:
+    """Return "did you mean 'ntxent'? " for "simclr" or "ntxnet", "" if nothing is close."""
+    alias = ALIASES.get(name.lower().replace(" ", "_"))
+    return f"did you mean '{alias}'? " if alias in allowed else did_you_mean(name, allowed)
+
+
+def check_range(path: str, value: float, interval: str, whole: Any = None) -> None:
+    """Check that a number lies in an interval such as "(0, 1]"; NaN and values outside are errors.
+
+    Args:
+      path: of the field.
+      value: the number.
+      interval: square brackets include the bound, round ones exclude it; "inf" is no bound.
+      whole: the value of the field, where `value` is one item of it.
+    """
+    low, high = map(float, interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if not (above and below):
+        shown = value if whole is None else whole
+        raise UserError(
+            f"{path}={shown} lies outside {interval}: choose a value within it", code="out-of-range", field=path
+        )
+
+
+def check_minimum(path: str, value: float, minimum: float) -> None:
+    """Check that a number is finite and at least `minimum`."""
+    check_range(path, value, f"[{minimum:g}, inf)")
+
+
+def check_options(path: str, options: ConfigDict, name_path: str, c: ConfigDict) -> None:
+    """Check that the dataset, encoder or objective takes these options, and that they have the type of the default."""
+    name = _value(c, name_path)
+    known = fields.options(name_path, name)
+    for option, value in options.items():
+        if option not in known:
+            raise unknown_option(f"{path}.{option}", name, known)
+        if value is not None or known[option] is not None:
+            check_type(f"{path}.{option}", value, known[option])
+
+
+def unknown_option(path: str, name: str, known: dict[str, Any]) -> UserError:
+    """Return the error for an option that a dataset, encoder or objective does not take."""
+    section, _, option = path.rpartition(".")
+    valid = ", ".join(f"{section}.{k}={v!r}" for k, v in known.items()) or "none"
+    return UserError(
+        f"{path} is not an option of '{name}': {did_you_mean(option, known)}valid (with defaults): {valid}",
+        code="unknown-name",
+        field=path,
+    )
+
+
+def check_init(c: ConfigDict) -> None:
+    if len(c.init.mean) != len(c.init.std):
+        raise UserError(
+            f"init.mean={c.init.mean} and init.std={c.init.std} differ in length: give both by channel, or neither",
+            code="conflict",
+            field="init.mean",
+        )
+
+
+def check_split(c: ConfigDict) -> None:
+    """Check that validation, test, folds and labels leave images to train on."""
+    d = c.data
+    if d.validation + d.test >= 1:
+        raise UserError(
+            f"data.validation={d.validation} and data.test={d.test} leave nothing to train on: reduce one",
+            code="conflict",
+            field="data.validation",
+        )
+    if d.folds == 1:
+        raise UserError(
+            "data.folds=1: set it to 2 or more, or to 0 for one split", code="out-of-range", field="data.folds"
+        )
+    if d.fold >= max(1, d.folds):
+        raise UserError(
+            f"data.fold={d.fold} is not below data.folds={d.folds}: folds count from 0",
+            code="out-of-range",
+            field="data.fold",
+        )
+    if d.folds and d.validation >= 1 - 1 / d.folds:
+        raise UserError(
+            f"data.validation={d.validation} leaves nothing of data.folds={d.folds} to train on: reduce it",
+            code="conflict",
+            field="data.validation",
+        )
+    if d.labels_per_class and d.label_fraction < 1:
+        raise UserError(
+            f"data.labels_per_class={d.labels_per_class} and data.label_fraction={d.label_fraction} are both set: "
+            "choose one",
+            code="conflict",
+            field="data.labels_per_class",
+        )
+    if d.percentiles[0] == d.percentiles[1]:
+        raise UserError(
+            f"data.percentiles={d.percentiles} are equal: the first becomes 0 and the second 1",
+            code="out-of-range",
+            field="data.percentiles",
+        )
+    if c.mesh.data < 1 and c.mesh.data != -1:
+        raise UserError(
+            f"mesh.data={c.mesh.data}: set it to 1 or more, or to -1 for all devices",
+            code="out-of-range",
+            field="mesh.data",
+        )
+
+
+def check_training(phase: str, c: ConfigDict) -> None:
+    """Check the batch and the warm-up of one phase."""
+    if c.batch_size % c.gradient_accumulation:
+        raise UserError(
+            f"{phase}.batch_size={c.batch_size} is not divisible by {phase}.gradient_accumulation="
+            f"{c.gradient_accumulation}",
+            code="conflict",
+            field=f"{phase}.gradient_accumulation",
+        )
+    if 0 < c.epochs <= c.optimizer.warmup_epochs:
+        log.warning(
+            "%s.optimizer.warmup_epochs=%d takes all of %s.epochs=%d: the learning rate never reaches its peak",
+            *(phase, c.optimizer.warmup_epochs, phase, c.epochs),
+        )
+
+
+def check_rotation(c: ConfigDict) -> None:
+    """Check that augmentation does not rotate images whose rotation is to be predicted."""
+    if c.pretrain.objective != "rotation":
+        return
+    for name in ("rotate90", "flip_vertical", "rotation"):
+        value = c.pretrain.augment[name]
+        if value:
+            path = f"pretrain.augment.{name}"
+            raise UserError(
+                f"{path}={value} turns the images whose rotation is predicted: set it to {type(value)(0)}",
+                code="conflict",
+                field=path,
+            )
+
+
+def check_phases(c: ConfigDict) -> None:
+    """Check that there is something to do, and that each phase trains what it says it trains."""
+    if c.pretrain.epochs == 0 and not c.transfer.protocols:
+        raise UserError(
+            "pretrain.epochs=0 and transfer.protocols=() leave nothing to do: set one",
+            code="conflict",
+            field="pretrain.epochs",
+        )
+    for phase in schedule.trained_phases(c):
+        rates = c.transfer.learning_rates if phase == "transfer" else ()
+        if not rates and c[phase].optimizer.learning_rate == 0:
+            path = f"{phase}.optimizer.learning_rate"
+            raise UserError(f"{path}=0 leaves the network untrained: set it above 0", code="out-of-range", field=path)
+    if "finetune" not in c.transfer.protocols:
+        return
+    if c.transfer.epochs == 0:
+        raise UserError(
+            "transfer.epochs=0 leaves no fine-tuning: increase it, or remove 'finetune' from transfer.protocols",
+            code="conflict",
+            field="transfer.epochs",
+        )
+    if c.transfer.freeze_epochs >= c.transfer.epochs:
+        raise UserError(
+            f"transfer.freeze_epochs={c.transfer.freeze_epochs} keeps the encoder frozen in all of transfer.epochs="
+            f"{c.transfer.epochs}: reduce it, or use transfer.protocols=probe",
+            code="conflict",
+            field="transfer.freeze_epochs",
+        )

@@ -1,0 +1,55 @@
+"""From epochs to steps: steps per epoch, and the arguments of the optimizer."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl.config.fields import Phase
+from jaxssl.errors import UserError
+
+
+def trained_phases(c: ConfigDict) -> list[Phase]:
+    """Return those of "pretrain" and "transfer" that train a network."""
+    phases: list[Phase] = []
+    if c.pretrain.epochs:
+        phases.append("pretrain")
+    if "finetune" in c.transfer.protocols:
+        phases.append("transfer")
+    return phases
+
+
+def steps_per_epoch(images: int, c: ConfigDict, phase: str) -> int:
+    """Return the number of whole batches in an epoch.
+
+    Args:
+      images: number of training images.
+      c: config of the phase, `config.pretrain` or `config.transfer`.
+      phase: its name, for the error.
+
+    Raises:
+      UserError: there are fewer images than one batch takes.
+    """
+    used = min(images, c.images_per_epoch or images)
+    if c.min_steps_per_epoch:
+        return max(used // c.batch_size, c.min_steps_per_epoch)
+    if c.batch_size > used:
+        raise UserError(
+            f"{phase}.batch_size={c.batch_size} is larger than the {used} images to train on: reduce it",
+            code="too-few",
+            field=f"{phase}.batch_size",
+        )
+    return used // c.batch_size
+
+
+def optimizer_options(c: ConfigDict, epochs: int, steps_per_epoch: int, batch_size: int) -> dict[str, Any]:
+    """Return the arguments of `optimizers.make`, in steps, for `config.pretrain.optimizer` or that of `transfer`."""
+    scale = batch_size / 256 if c.scale_learning_rate else 1.0
+    return {
+        "name": c.name,
+        "learning_rate": c.learning_rate * scale,
+        "steps": epochs * steps_per_epoch,
+        "warmup_steps": c.warmup_epochs * steps_per_epoch,
+        "decay": c.decay,
+        "weight_decay": c.weight_decay,
+        "momentum": c.momentum,
+    }
