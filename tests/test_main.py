@@ -7,7 +7,7 @@ from PIL import Image
 from jaxssl.cli import run as run_command
 from jaxssl.cli.parser import main
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
-from jaxssl.run import setup
+from jaxssl.run import workdir
 
 ROOT = __file__.rsplit("/", 2)[0]
 CONFIG = f"--config={ROOT}/configs/byol_lenses.py:local"
@@ -124,7 +124,7 @@ def test_a_workdir_of_something_else_is_refused(run, tmp_path):
 
 def test_without_git_the_revision_is_unknown(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert setup.git_revision() is None
+    assert workdir.find_git_revision() is None
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxssl import files
-from jaxssl.study import compare
+from jaxssl.study import analysis, output, tables
+from jaxssl.study.runs import find_runs
+
+GROUP = "results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    runs, unfinished = compare.find(options.folders)
-    study = compare.study(runs, unfinished, options.against)
-    written = compare.write(options.to or options.folders[0], study, runs)
+    runs, unfinished = find_runs(options.folders)
+    study = analysis.analyze(runs, unfinished, options.against)
+    written = output.write(options.to or options.folders[0], study, runs)
     console = Console(markup=False, emoji=False, highlight=False)
-    for table in (compare.shown(study), compare.shown_labels(study), compare.shown_compute(study)):
+    for table in (tables.score_table(study), tables.label_table(study), tables.compute_table(study)):
         if table is not None:
             console.print(table)
     for title, key in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))
-        console.print(compare.listed(study["conclusion"][key]))
+        console.print(tables.list_sentences(study["conclusion"][key]))
     for file in written:
         console.print(Text(str(file), overflow="fold", style="dim"))
     return 0

@@ -24,6 +24,7 @@ from jaxssl.data.audit import audit
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.results import schema
 
+GROUP = "datasets"
 CACHE = fields.find("data.cache_dir").default
 # Those that are no builders: what they hold, and where it comes from.
 GENERAL = {

@@ -18,6 +18,8 @@ from jaxssl.cli.parser import add_image_arguments
 from jaxssl.inference import embed
 from jaxssl.training import runtime
 
+GROUP = "trained networks"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_arguments(parser, ".parquet, .csv or .npz")
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    runtime.apply()
+    runtime.configure()
     o = options
     print(embed.run(o.workdir, o.images, o.to, o.features, o.group_pattern, o.evaluation))
     return 0

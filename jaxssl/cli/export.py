@@ -12,6 +12,8 @@ from jaxssl.cli.parser import add_workdir_argument
 from jaxssl.inference import export
 from jaxssl.training import runtime
 
+GROUP = "trained networks"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workdir_argument(parser)
@@ -26,6 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    runtime.apply()
+    runtime.configure()
     print(export.run(options.workdir, options.to, options.evaluation))
     return 0

@@ -1,15 +1,16 @@
 """The parser that all commands share, and the way from arguments to an exit code.
 
-Each other module of `jaxssl.cli` is a command. Its docstring is its help; it defines `add_arguments(parser)` and
-`run(options)`, which returns the exit code, and may define `epilog()`, printed below its help. A command that sets
-`TAKES_FIELDS = True` accepts `--config.FIELD=VALUE` and finds these arguments in `options.assignments`. Only the
-module of the command in use is imported, so that help and mistakes are answered without loading JAX.
+A command is a module of `jaxssl.cli` with a constant `GROUP`, one of `GROUPS`. Its docstring is its help. It defines
+`add_arguments(parser)` and `run(options)`, which returns the exit code, and may define `epilog()`, printed below its
+help. A command that sets `TAKES_FIELDS = True` accepts `--config.FIELD=VALUE` and finds these arguments in
+`options.assignments`. Only the module of the command in use is imported, so that help and mistakes are answered without
+loading JAX.
 """
 
 import argparse
 import ast
 import importlib
-import logging
+import itertools
 import os
 import re
 import sys
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import NoReturn
 
 import jaxssl
+from jaxssl.cli import messages
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, did_you_mean, print_error
 from jaxssl.training import runtime
 
+GROUPS = ("experiments", "results", "trained networks", "datasets")  # Of the commands, in the order of the help.
 INTERRUPTED = 130  # Exit code after Ctrl-C, as shells have it: 128 + SIGINT.
 EXIT_CODES = """exit codes:
   0    done
@@ -48,14 +51,30 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         missing = re.match("the following arguments are required: (.*)", message)
         invalid = re.match("argument ([^:]*):", message)
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice and invalid:
+            allowed = re.findall(r"[\w.+-]+", choice[2])
+            hint = did_you_mean(choice[1], allowed)
+            message = f"{invalid[1]}: {choice[1]!r} is unknown: {hint}Valid values: {', '.join(allowed)}"
         field = missing[1] if missing else invalid[1] if invalid else ""
-        code = "missing" if missing else "unknown-name" if "invalid choice" in message else "out-of-range"
+        code = "missing" if missing else "unknown-name" if choice else "out-of-range"
         raise UserError(f"{message}. See {self.prog} --help", code=code, field=field)
 
 
-def commands() -> dict[str, str]:
-    """Return the name and the one-line description of every command."""
-    return {name: line for name, line in summaries(Path(__file__).parent).items() if name != "parser"}
+def commands() -> dict[str, list[str]]:
+    """Return the names of the commands by group, in the order of the help."""
+    groups: dict[str, list[str]] = {group: [] for group in GROUPS}
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        match = re.search(r'^GROUP = "(.*)"', file.read_text(encoding="utf-8"), re.MULTILINE)
+        if match:
+            groups[match[1]].append(file.stem)
+    return groups
+
+
+def command_table() -> str:
+    """Return the commands by group with their descriptions, for the help."""
+    lines = summaries(Path(__file__).parent)
+    return "\n\n".join(table(group, {name: lines[name] for name in names}) for group, names in commands().items())
 
 
 def summaries(folder: Path) -> dict[str, str]:
@@ -67,11 +86,12 @@ def summaries(folder: Path) -> dict[str, str]:
 
 def make_parser(command: str = "") -> Parser:
     """Return the parser of all commands, in which `command` has its arguments."""
-    top = Parser("jaxssl", description=f"{jaxssl.__doc__.partition(chr(10))[0]}", epilog=EXIT_CODES)
+    top = Parser("jaxssl", usage="jaxssl COMMAND ...", description=(jaxssl.__doc__ or "").partition("\n")[0])
+    top.make_epilog = lambda: f"{command_table()}\n\njaxssl COMMAND --help explains a command.\n\n{EXIT_CODES}"
     top.add_argument("--version", action="version", version=f"jaxssl {jaxssl.__version__}")
-    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", parser_class=Parser)
-    for name, summary in commands().items():
-        parser = subparsers.add_parser(name, help=summary)
+    subparsers = top.add_subparsers(dest="command", help=argparse.SUPPRESS, prog="jaxssl", parser_class=Parser)
+    for name in itertools.chain(*commands().values()):
+        parser = subparsers.add_parser(name)
         if name == command:
             module = importlib.import_module(f"jaxssl.cli.{name}")
             parser.description = module.__doc__
@@ -147,7 +167,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
       SystemExit: with code 0, after the help or the version was printed.
     """
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
-    known = commands()
+    known = [*itertools.chain(*commands().values())]
     if command and command not in known:
         message = f"{command!r} is not a command: {did_you_mean(command, known)}Valid commands: {', '.join(known)}"
         raise UserError(message, code="unknown-name", field="COMMAND")
@@ -207,7 +227,7 @@ def console(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["run"]:
         runtime.restart()
-    logging.basicConfig(level=logging.WARNING, format="jaxssl: %(message)s")
+    messages.configure()
     code = main(arguments)
     sys.stdout.flush()
     sys.stderr.flush()

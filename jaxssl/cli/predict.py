@@ -14,6 +14,8 @@ from jaxssl.cli.parser import add_image_arguments
 from jaxssl.inference import predict
 from jaxssl.training import runtime
 
+GROUP = "trained networks"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_image_arguments(parser, ".csv")
@@ -21,6 +23,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    runtime.apply()
+    runtime.configure()
     print(predict.run(options.workdir, options.images, options.to, options.evaluation))
     return 0

@@ -13,7 +13,10 @@ from pathlib import Path
 from jaxssl import files
 from jaxssl.errors import UserError, print_error
 from jaxssl.report import page, study
-from jaxssl.study import compare
+from jaxssl.study import analysis
+from jaxssl.study.runs import find_runs
+
+GROUP = "results"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +49,16 @@ def write(folders: list[Path], to: Path | None) -> Path:
         if to is None and ((place / "results.json").exists() or not any(place.rglob("results.json"))):
             return page.write(place)
         if (place / "results.json").exists():
-            raise UserError(f"--to={place} is the workdir of a run, whose own report stands there: name another folder")
-        runs, unfinished = compare.find(folders)
-        text = study.document(compare.study(runs, unfinished), place, [(run.folder, run.results) for run in runs])
+            message = f"--to={place} is the workdir of a run and keeps the report of that run: give another folder"
+            raise UserError(message, code="conflict", field="--to")
+        runs, unfinished = find_runs(folders)
+        text = study.make_page(analysis.analyze(runs, unfinished), place, [(run.folder, run.results) for run in runs])
         files.write_text(place / "report.html", text)
     except OSError as error:
-        raise UserError(f"{place / 'report.html'} cannot be written: {error.strerror}") from error
+        file = place / "report.html"
+        message = f"{file} cannot be written: {error.strerror}"
+        raise UserError(message, code="not-writable", field=str(file)) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: its files are not of one jaxssl run, or damaged: {error!r}") from error
+        message = f"{place}: its files are not of one jaxssl run, or damaged: {error!r}"
+        raise UserError(message, code="damaged", field=str(place)) from error
     return place / "report.html"

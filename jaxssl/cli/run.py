@@ -29,6 +29,7 @@ from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_
 from jaxssl.run import experiment
 from jaxssl.training import distributed, loop, runtime
 
+GROUP = "experiments"
 TAKES_FIELDS = True
 
 
@@ -80,13 +81,13 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("jaxssl: stopped; run the same command again to resume from the last checkpoint", file=sys.stderr)
         code = parsers.INTERRUPTED
-    distributed.end(code)
+    distributed.end_all(code)
     return code
 
 
 def train(options: argparse.Namespace) -> None:
     config = load(options)
-    runtime.apply()
+    runtime.configure()
     checks.check(config)
     if threading.current_thread() is threading.main_thread():
         for number in loop.SIGNALS:
@@ -113,5 +114,5 @@ def preempt(number: int, frame: FrameType | None) -> None:
     """
     message = "jaxssl: stopped between two phases, all before is saved; run the same command again to resume\n"
     os.write(2, message.encode())
-    distributed.end(PreemptedError.exit_code)
+    distributed.end_all(PreemptedError.exit_code)
     os._exit(PreemptedError.exit_code)

@@ -24,6 +24,7 @@ from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.results import words
 
+GROUP = "results"
 _TAIL = 2**16  # Bytes of metrics.jsonl that are looked at; a row has less than a thousand.
 STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "broken": "bold red"}
 

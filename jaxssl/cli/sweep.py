@@ -18,8 +18,9 @@ from collections.abc import Iterator
 from jaxssl import files
 from jaxssl.cli.parser import add_config_arguments, config_name
 from jaxssl.config.load import parse_assignments
-from jaxssl.study import sweep
+from jaxssl.study.sweep import cells, local, runner
 
+GROUP = "experiments"
 TAKES_FIELDS = True
 
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", required=True, type=files.expand_user, metavar="DIR", help="Output directory of all cells."
     )
-    jobs = f"Cells at a time; {sweep.default_jobs()} by default here, one for {sweep.CORES} cores; no limit on Slurm."
+    jobs = f"Cells at a time; here {local.default_jobs()}, one for {local.CORES_PER_CELL} cores; no limit on Slurm."
     parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
     parser.add_argument(
         "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."
@@ -39,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     config, fields = config_name(options), parse_assignments(options.assignments)
     if options.list:
-        sweep.list_commands(config, options.workdir, fields)
+        print(*cells.list_commands(config, options.workdir, fields), sep="\n")
         return 0
     with collect_signals() as signals:
-        return sweep.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals)
+        return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals)
 
 
 @contextlib.contextmanager

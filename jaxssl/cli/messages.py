@@ -1,0 +1,38 @@
+"""Messages on stderr: warnings of jaxssl once each, in one form; those of libraries only where they are errors."""
+
+import logging
+import os
+import sys
+import warnings
+
+NAME = "jaxssl"
+# GPUs that JAX cannot use: whoever has one wants to know.
+KEPT = "GPU may be present"
+
+
+class Selection(logging.Filter):
+    """Passes each warning of jaxssl once, and errors of other libraries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        if record.name.partition(".")[0] != NAME and record.levelno < logging.ERROR and KEPT not in message:
+            return False
+        is_new = message not in self.seen
+        self.seen.add(message)
+        return is_new
+
+
+def configure() -> None:
+    """Set up the messages of this process. Python's own warnings stay out, unless they are asked for (`python -W`)."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("jaxssl: %(message)s"))
+    handler.addFilter(Selection())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    # Logs of the C++ code of XLA and TensorFlow: errors only.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
