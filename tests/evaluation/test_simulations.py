@@ -10,8 +10,8 @@ from scipy import stats
 
 from jaxssl.evaluation import scores, significance
 from jaxssl.evaluation.significance import RunPredictions
-from jaxssl.report import study
-from jaxssl.study import compare as command
+from jaxssl.results.study_conclusions import judge_difference
+from jaxssl.study import analysis
 
 TRIALS = 2000
 METRICS = ("accuracy", "auc_macro")
@@ -145,16 +145,16 @@ def test_familywise_error_of_a_study_of_equal_arms():
         of = np.array([d["auc_macro"] for d in drawn]).reshape(arms, seeds, -1)
         found = []
         for d in of[1:] - of[0]:
-            d = command.summary(d, [(seed, None) for seed in range(seeds)], 0.0)
+            d = analysis.summarize(d, [(seed, None) for seed in range(seeds)], 0.0)
             found.append(d | {"a": "a", "b": "b", "metric": "auc_macro", "protocol": "probe", "labels": "100 %"})
             found[-1] |= {"mcnemar": None, "runs": seeds, "seeds": seeds}
         for d, values in zip(found, of[1:] - of[0], strict=True):
-            command.test(d, values)
+            analysis.add_p_values(d, values)
         old = significance.holm([d["over_runs"]["p"] for d in found])
         sided = [d["over_groups"]["low"] > 0 or d["over_groups"]["high"] < 0 for d in found]
         seeds_alone += any(s and p < 0.05 for s, p in zip(sided, old, strict=True))
-        command.correct(found)
-        wrong += any(study.verdict(d)[0] in ("higher", "lower") for d in found)
+        analysis.adjust_p_values(found)
+        wrong += any(judge_difference(d)[0] in ("higher", "lower") for d in found)
     print(f"wrong verdicts in {wrong / trials:.3f} of the studies; by p over seeds alone in {seeds_alone / trials:.3f}")
     assert wrong / trials <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / trials)
     assert seeds_alone / trials > 0.15

@@ -3,8 +3,9 @@
 import re
 
 from jaxssl.cli.parser import main
-from jaxssl.report import study, words
-from jaxssl.study import compare
+from jaxssl.results import study_conclusions, words
+from jaxssl.study import analysis
+from jaxssl.study.runs import find_runs
 from tests.report.test_report import HOSTILE, Page, check, make
 from tests.study.test_compare import LIFT
 from tests.study.test_compare import run as make_run
@@ -27,11 +28,11 @@ def test_page_of_a_comparison_says_all_and_links_each_run(tmp_path, capsys):
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
     assert [a["href"] for a in found.all("a")] == ["0%20%231.0/report.html"]
-    result = compare.study(*compare.find([tmp_path]))
+    result = analysis.analyze(*find_runs([tmp_path]))
     for arm in result["arms"]:
-        assert words.number(arm["metrics"]["auc_macro"]["mean"]) in found.words
+        assert words.format_number(arm["metrics"]["auc_macro"]["mean"]) in found.words
     for d in result["differences"]:
-        assert words.signed(d["mean"]) in found.words
+        assert words.format_signed(d["mean"]) in found.words
     # Differences: 2 shares x 2 scores; label efficiency: 2 scores.
     assert len(found.all("svg")) == 4 + 2
     assert main(["report", str(tmp_path)]) == 0  # Again, from the runs.
@@ -55,11 +56,13 @@ def test_the_answer_is_the_surest_difference_from_random_weights():
         difference("higher", mean=0.25, share=0.1),
         difference("higher", mean=0.9, metric="accuracy"),
     ]
-    said = study.answer({"differences": found})
+    said = study_conclusions.answer({"differences": found})
     assert said.startswith("byol and random: lower -0.2 1.0")
     assert "Of 5 differences in macro AUC, 3 hold" in said and "1 for the networks" in said and "1 are open" in said
-    assert study.answer({"differences": found[:1]}).startswith("None of 1 difference in macro AUC can be concluded")
-    assert "nothing can be concluded" in study.answer({"differences": []})
+    assert study_conclusions.answer({"differences": found[:1]}).startswith(
+        "None of 1 difference in macro AUC can be concluded"
+    )
+    assert "nothing can be concluded" in study_conclusions.answer({"differences": []})
 
 
 def test_names_stay_text_and_a_long_list_is_folded(tmp_path, capsys):

@@ -12,7 +12,10 @@ from scipy import stats
 from jaxssl.cli.parser import main
 from jaxssl.errors import UserError
 from jaxssl.evaluation import scores
-from jaxssl.study import compare
+from jaxssl.results import schema
+from jaxssl.results.workdir import write
+from jaxssl.study import analysis, output, tables
+from jaxssl.study.runs import find_runs
 
 CLASSES = ("benign", "malign")
 LIFT = {"random": 0.8, "byol": 2.0, "mae": 0.8}
@@ -76,18 +79,18 @@ def run(
         "evaluations": evaluations,
     }
     folder.mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps(results))
+    write(folder / "results.json", results)
     with open(folder / "predictions.csv", "w", newline="") as file:
         csv.writer(file).writerows(
             [["evaluation", "image_id", "group", "label", "predicted", "p_benign", "p_malign"], *lines]
         )
     if config is not None:
-        (folder / "config.json").write_text(json.dumps({"config": config}))
+        write(folder / "config.json", {"config": config})
     return folder
 
 
 def study(*folders, against=None):
-    return compare.study(*compare.find(folders), against)
+    return analysis.analyze(*find_runs(folders), against)
 
 
 def of(found, a="byol", b="random", metric="auc_macro", **more):
@@ -217,7 +220,7 @@ def test_equal_arms_are_open_and_not_called_alike(tmp_path):
         run(tmp_path / f"run{seed}", seed, "mae")
     d = of(study(tmp_path), "mae")
     assert d["verdict"] == "open"
-    assert d["sentence"].endswith("which does not say that they are alike.")
+    assert d["sentence"].endswith("which does not show that they are equal.")
     assert d["sentence"] in study(tmp_path)["conclusion"]["may_not"]
 
 
@@ -243,15 +246,15 @@ def test_random_weights_beside_several_methods_count_once(tmp_path):
 def test_the_order_of_runs_and_folders_does_not_matter(tmp_path):
     for seed in range(3):
         run(tmp_path / "ab"[seed % 2] / str(seed), seed)
-    runs, _ = compare.find([tmp_path])
-    assert compare.study(runs) == compare.study(runs[::-1]) == study(tmp_path / "b", tmp_path / "a")
+    runs, _ = find_runs([tmp_path])
+    assert analysis.analyze(runs) == analysis.analyze(runs[::-1]) == study(tmp_path / "b", tmp_path / "a")
     assert study(tmp_path, tmp_path / "a") == study(tmp_path)
 
 
 def test_arms_of_one_method_are_told_apart_by_their_config(tmp_path):
     for ema in (0.9, 0.99):
         for seed in range(2):
-            pretrain = {"objective": "byol", "kw": {"ema": ema}, "log_every": seed + 1}
+            pretrain = {"objective": "byol", "options": {"ema": ema}, "log_every": seed + 1}
             config = {"seed": seed, "pretrain": pretrain, "transfer": {"epochs": 3, "select": "accuracy"}}
             run(tmp_path / f"{ema}-{seed}", seed, config=config, lift=LIFT | {"byol": 3 * ema})
     found = study(tmp_path)
@@ -261,13 +264,13 @@ def test_arms_of_one_method_are_told_apart_by_their_config(tmp_path):
         "byol, pretrain.options.ema=0.99",
     ]
     assert found["arms"][1]["settings"] == {"pretrain.options.ema": 0.9}
-    assert not any("too: a difference" in text for text in found["conclusion"]["may_not"])
+    assert not any("Arms also differ" in text for text in found["conclusion"]["may_not"])
 
 
 def test_what_else_differs_between_arms_is_said(tmp_path):
     for objective, epochs in (("byol", 50), ("mae", 100)):
         run(tmp_path / objective, objective=objective, config={"pretrain": {"objective": objective, "epochs": epochs}})
-    assert any("Arms differ in pretrain.epochs too" in text for text in study(tmp_path)["conclusion"]["may_not"])
+    assert any("Arms also differ in pretrain.epochs" in text for text in study(tmp_path)["conclusion"]["may_not"])
 
 
 def test_four_starting_points(tmp_path):
@@ -313,11 +316,11 @@ def test_arms_that_predict_one_class_or_no_better_than_that_are_said(tmp_path, c
     ]
     said = "\n".join(found["conclusion"]["may_not"])
     assert "for every image by byol by fine-tuning with 100 % of the labels (1 of 2 runs)." in said
-    assert "commonest class: byol by fine-tuning with 100 % of the labels." in said
+    assert "majority class: byol by fine-tuning with 100 % of the labels." in said
     assert main(["compare", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"byol\* +2 ", printed) and "* predicts one class" in printed
-    assert re.search(r"the commonest class +\.500", printed)
+    assert re.search(r"majority class +\.500", printed)
 
 
 def test_without_any_config_what_arms_differ_in_is_not_known(tmp_path):
@@ -339,7 +342,7 @@ def test_label_efficiency(tmp_path):
     assert [point["label_fraction"] for point in curve["points"]] == [0.1, 0.5, 1.0]
     by_share = {arm["label_fraction"]: arm for arm in found["arms"] if arm["name"] == "byol"}
     assert curve["points"][0]["mean"] == by_share[0.1]["metrics"]["auc_macro"]["mean"]
-    assert any("those of validation" in text for text in found["conclusion"]["may_not"])
+    assert any("validation, which chooses" in text for text in found["conclusion"]["may_not"])
 
 
 def test_simulated_images_differ_from_seed_to_seed(tmp_path):
@@ -362,7 +365,7 @@ def test_what_was_not_run_is_said(tmp_path):
     found = study(tmp_path)
     assert found["unfinished"] == 1
     assert of(found, "mae")["runs"] == 1
-    assert any("1 run had not ended and is missing" in text for text in found["conclusion"]["may_not"])
+    assert any("1 run had not finished and is missing" in text for text in found["conclusion"]["may_not"])
     assert any("Not all arms have the same seeds" in text for text in found["conclusion"]["may_not"])
 
 
@@ -373,7 +376,7 @@ def test_runs_without_labels_leave_nothing_to_compare(tmp_path):
     found = study(tmp_path)
     assert (found["arms"], found["differences"], found["conclusion"]["may"]) == ([], [], [])
     assert any("nothing was compared" in text for text in found["conclusion"]["may_not"])
-    assert len(compare.write(tmp_path / "to", found, [])) == 5
+    assert len(output.write(tmp_path / "to", found, [])) == 4
 
 
 def damaged(folder, file, change):
@@ -389,16 +392,16 @@ def damaged(folder, file, change):
             r"run and .*other are of different data \(fingerprint 'abc' and 'xyz'\)",
         ),
         (lambda f: run(f / "other", 1, name="chest"), "different data"),
-        (lambda f: run(f / "other", 0, "mae", images=60), "other test images"),
+        (lambda f: run(f / "other", 0, "mae", images=60), "different test images"),
         (lambda f: (f / "run" / "predictions.csv").unlink(), r"run/predictions\.csv cannot be read"),
         (lambda f: damaged(f / "run", "predictions.csv", lambda t: t[: len(t) // 2]), r"run/predictions\.csv"),
         (lambda f: damaged(f / "run", "predictions.csv", lambda t: t.replace(",0.", ",1.")), "sum to 1"),
         (lambda f: damaged(f / "run", "predictions.csv", lambda t: re.sub(r",0\.\d+", ",nan", t)), "not finite"),
         (lambda f: damaged(f / "run", "predictions.csv", lambda t: t.replace(",i1,", ",i0,")), "twice"),
-        (lambda f: damaged(f / "run", "results.json", lambda t: t[:-9]), r"run/results\.json is not JSON"),
-        (lambda f: damaged(f / "run", "results.json", lambda t: "[]"), r"run/results\.json is not of a jaxssl run"),
+        (lambda f: damaged(f / "run", "results.json", lambda t: t[:-9]), r"run/results\.json is not valid JSON"),
+        (lambda f: damaged(f / "run", "results.json", lambda t: "[]"), r"run/results\.json has no schema_version"),
         (lambda f: damaged(f / "run", "results.json", lambda t: t.replace('"seed"', '"sead"')), "'seed'"),
-        (lambda f: shutil.rmtree(f / "run"), "holds no run that ended"),
+        (lambda f: shutil.rmtree(f / "run"), "holds no finished run"),
         (lambda f: shutil.rmtree(f), "is not a folder"),
         (lambda f: run(f / "other", 1, config={"seed": 1}), r"run has no config\.json"),
     ],
@@ -433,7 +436,7 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
         raise AssertionError(f"{constant} is not JSON")
 
     found = json.loads((tmp_path / "to" / "compare.json").read_text(), parse_constant=refuse)
-    assert found == json.loads(json.dumps(study(tmp_path / "s")))
+    assert found == schema.with_version("compare.json", json.loads(json.dumps(study(tmp_path / "s"))))
     arms = list(csv.DictReader((tmp_path / "to" / "compare_arms.csv").read_text().splitlines()))
     assert len(arms) == 3 * len(found["arms"])
     assert float(arms[0]["mean"]) == found["arms"][0]["metrics"]["auc_macro"]["mean"]
@@ -457,7 +460,7 @@ def test_compute_is_the_mean_over_runs_of_pretraining_and_transfer(tmp_path, cap
         for e in results["evaluations"]:
             e["compute"] = {"seconds": 3.0 + seed, "images": 50}
         file.write_text(json.dumps(results))
-    took = [[arm[field] for field in compare.COMPUTE] for arm in study(tmp_path / "s")["arms"]]
+    took = [[arm[field] for field in tables.COMPUTE] for arm in study(tmp_path / "s")["arms"]]
     assert took == [[0.0, 3.5, 50.0], [10.5, 3.5, 1150.0]]
     assert main(["compare", str(tmp_path / "s")]) == 0
     assert "1,150" in capsys.readouterr().out

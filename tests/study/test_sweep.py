@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from jaxssl import files
 from jaxssl.cli import parser
 from jaxssl.cli import run as run_command
 from jaxssl.cli.parser import main
-from jaxssl.run import setup
-from jaxssl.study import sweep
+from jaxssl.results.workdir import write
+from jaxssl.run.workdir import config_to_json
+from jaxssl.study.sweep import cells as sweep_cells
+from jaxssl.study.sweep import local, runner
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +46,8 @@ if pretrained:
     rows = [{"phase": phase, "step": 1} for phase in ("pretrain", "finetune_ssl")]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 (folder / "config.json").write_text("{}")
-(folder / "results.json").write_text(json.dumps({"pretrain": {"supervised": kind == "supervised"}}))
+pretrain = {"supervised": kind == "supervised"}
+(folder / "results.json").write_text(json.dumps({"schema_version": 1, "pretrain": pretrain}))
 with open(folder.parent / "events.txt", "a") as events:
     events.write(f"{folder.name} ends {time.monotonic()}\\n")
 """
@@ -54,10 +56,10 @@ with open(folder.parent / "events.txt", "a") as events:
 @pytest.fixture
 def go(tmp_path, monkeypatch, capsys):
     """(cells, flags) -> exit code, record of sweep.json, what was printed."""
-    monkeypatch.setattr(sweep, "WAIT", 0.02)
-    monkeypatch.setattr(sweep, "refuse_other_settings", lambda config, listed: None)
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(runner, "check_settings", lambda config, cells: None)
     monkeypatch.setattr(
-        sweep,
+        local,
         "command",
         lambda config, cell: [sys.executable, "-c", FAKE, str(cell.folder), cell.fields.get("transfer.kind", "good")],
     )
@@ -146,7 +148,7 @@ def test_a_cell_that_a_lost_sweep_left_at_work_is_waited_for(tmp_path, go):
     cells = [("orphan", {}), ("heir", {"data.label_fraction": 0.5}), ("other", {"seed": 1})]
     code, record, printed = go(cells, "--jobs=3")
     assert code == 0 and record["orphan"]["tries"] == 1
-    assert "orphan: at work since" in printed.out
+    assert "orphan: still running from an earlier sweep" in printed.out
     when = events(tmp_path)
     # Nor does another cell pretrain beside it what it pretrains.
     assert when["other", "begins"] < released[0] < min(when["orphan", "begins"], when["heir", "begins"])
@@ -158,9 +160,9 @@ def test_cells_that_began_with_other_settings_are_refused(tmp_path, capsys):
     sweep_of = [f"--config={config}", f"--workdir={tmp_path / 'S'}"]
     for epochs, name in ((2, "config.json"), (1, "results.json")):
         arguments = [f"--config={config}", f"--config.pretrain.epochs={epochs}"]
-        ran = setup.plain(run_command.load(parser.parse(["run", *arguments])))
-        files.write_json(folder / "config.json", {"config": ran})
-        files.write_json(folder / name, {"config": ran})
+        ran = config_to_json(run_command.load(parser.parse(["run", *arguments])))
+        write(folder / "config.json", {"config": ran})
+        write(folder / name, {"config": ran})
         assert main(["sweep", *sweep_of, "--config.pretrain.epochs=3"]) == 2
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 and f"pretrain.epochs is {epochs} there and 3 here" in said
@@ -171,7 +173,7 @@ def test_a_cell_that_is_preempted_stops_all(tmp_path, go):
     cells = [("slow", {"seed": 0, "transfer.kind": "slow"}), ("out", {"seed": 1, "transfer.kind": "preempted"})]
     began = time.monotonic()
     code, record, printed = go([*cells, ("later", {"seed": 2})], "--jobs=2")
-    assert code == 75 and "out was told to stop" in printed.err
+    assert code == 75 and "out was asked to stop" in printed.err
     assert {name: of["state"] for name, of in record.items()} == {
         "slow": "stopped",
         "out": "stopped",
@@ -190,7 +192,9 @@ def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
         "import os, pathlib, sys, time\n"
         "pathlib.Path(sys.argv[2].partition('=')[2], 'pid').write_text(str(os.getpid()))\ntime.sleep(60)\n"
     )
-    package.joinpath("__init__.py").write_text(f"__path__.append({str(ROOT / 'jaxssl')!r})\n")
+    package.joinpath("__init__.py").write_text(
+        f"'A stand-in.'\n__version__ = '0'\n__path__.append({str(ROOT / 'jaxssl')!r})\n"
+    )
     command = [sys.executable, str(ROOT / "launch" / "sweep.py"), f"--config={config}", f"--workdir={tmp_path / 'S'}"]
     env = os.environ | {"PYTHONPATH": str(tmp_path / "fake")}
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
@@ -201,7 +205,7 @@ def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 75, said
-    assert "the same command goes on" in said
+    assert "run the same command again to resume" in said
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
     assert json.loads((tmp_path / "S" / "sweep.json").read_text())["cells"]["cell"]["state"] == "stopped"
@@ -211,7 +215,7 @@ def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
     ("text", "said"),
     [
         (None, "there is no file"),
-        ("def get_config(arg=''): pass", "describes no sweep"),
+        ("def get_config(arg=''): pass", "has no function sweep()"),
         ("def sweep(): return [('a', {}), ('a', {})]", "two cells are called 'a'"),
         ("def sweep(): return [('a/b', {})]", "without a slash"),
         ("def sweep(): return []", "has no cells"),
@@ -246,11 +250,11 @@ def test_a_cell_is_the_ordinary_command_with_fields_changed(tmp_path, capsys):
     config = f"{tiny(tmp_path)}:pairs"
     assert main(["sweep", f"--config={config}", f"--workdir={tmp_path / 'S'}", "--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
-    cell = sweep.cells(config, tmp_path / "S")[1]
+    cell = sweep_cells.list_cells(config, tmp_path / "S", {})[1]
     assert cell.name == "pairs0.5"
     cell.fields["pretrain.augment.crop_area"] = (0.25, 1.0)
     cell.fields["pretrain.options.hidden"] = 32
-    command = sweep.command(config, cell)
+    command = sweep_cells.command(config, cell)
     assert command[1:3] == ["-m", "jaxssl.main"]
     parsed = run_command.load(parser.parse(["run", *command[3:]]))
     assert parsed.data.label_fraction == 0.5
@@ -266,7 +270,7 @@ def test_a_field_can_be_set_for_all_cells(tmp_path, capsys):
     assert len(lines) == 2
     assert all("'--config.data.dir=some where'" in line and "label_fraction=0.2" in line for line in lines)
     assert main(["sweep", *flags, "--config.data.dir"]) == 2
-    assert "fields are set as" in capsys.readouterr().err
+    assert "sets no field" in capsys.readouterr().err
     assert main(["sweep", *flags, "--seeds=3"]) == 2
 
 
@@ -277,7 +281,7 @@ def test_a_real_sweep_pretrains_once_and_can_be_compared(tmp_path):
         [*command, f"--workdir={tmp_path / 'S'}", "--jobs=2"], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert re.search(r"0\.5: begins, pretrained by 1\.0", ended.stdout)
+    assert re.search(r"0\.5: started, pretrained by 1\.0", ended.stdout)
     one, half = (json.loads((tmp_path / "S" / share / "results.json").read_text()) for share in ("1.0", "0.5"))
     assert one["pretrain"] == half["pretrain"]
     compared = subprocess.run(

@@ -1,0 +1,289 @@
+"""The content of compare.json: scores of all arms, their paired differences, and what these allow to conclude."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from jaxssl import files
+from jaxssl.errors import UserError, did_you_mean
+from jaxssl.evaluation import significance
+from jaxssl.evaluation.significance import MIN_SEEDS
+from jaxssl.results.predictions import COMPARED_METRICS, MAX_WORK, count_resamples
+from jaxssl.results.study_conclusions import TESTED_METRICS, TOO_FEW_SEEDS, cautions, judge_difference, sort_key
+from jaxssl.results.study_schema import Study
+from jaxssl.study.arms import (
+    Arm,
+    Arms,
+    Cell,
+    Images,
+    Unit,
+    check_same_images,
+    collect_arms,
+    confounded_fields,
+    mean_label_fraction,
+)
+from jaxssl.study.runs import Run
+
+STUDY_WORK = 4 * MAX_WORK  # As MAX_WORK, for all runs of a study together.
+
+# {(arm, unit): {metric: [1 + R] the score and the score in each resample}}
+Resampled = dict[tuple[Arm, Unit], dict[str, np.ndarray]]
+
+
+def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None) -> Study:
+    """Return the content of compare.json, which does not depend on the order of the runs.
+
+    Args:
+      runs: from `runs.find_runs`.
+      unfinished: how many more have not finished.
+      against: name of an arm; all others are compared with it only.
+
+    Raises:
+      UserError: runs of the same seed and fold have different test images; no arm is called `against`.
+    """
+    arms, images, repeated = collect_arms(sorted(runs, key=lambda run: run.folder))
+    if against is not None and against not in (names := {arm.name for arm in arms}):
+        valid = f"{did_you_mean(against, names)}Valid names: {', '.join(sorted(names))}"
+        raise UserError(f"--against={against!r} is not an arm: {valid}", code="unknown-name", field="--against")
+    drawn, resamples = resample(arms, images)
+    described = [describe_arm(arm, cells, drawn, images) for arm, cells in arms.items()]
+    differences = [
+        compare_arms(a, b, metric, arms, drawn, images)
+        for a, b in pair_arms(arms, against)
+        if arms[a].keys() & arms[b].keys()
+        for metric in TESTED_METRICS
+    ]
+    tests = adjust_p_values(differences)
+    for d in differences:
+        d["verdict"], d["sentence"] = judge_difference(d)
+    result = {
+        "dataset": describe_dataset(runs),
+        "runs": len(runs),
+        "unfinished": unfinished,
+        "split": split_kind([cell for cells in arms.values() for cell in cells.values()]),
+        "resamples": resamples,
+        "tests": tests,
+        "arms": described,
+        "differences": differences,
+        "curves": label_efficiency(described),
+    }
+    confounded = confounded_fields(arms) if not runs or any(run.settings for run in runs) else None
+    limits = cautions(result, len(np.unique(images.groups)), repeated, confounded)
+    ordered = sorted(differences, key=sort_key)
+    may = [d["sentence"] for d in ordered if d["verdict"] != "open"]
+    may_not = limits + [d["sentence"] for d in ordered if d["verdict"] == "open"]
+    return cast(Study, result | {"conclusion": {"may": may, "may_not": may_not}})
+
+
+def resample(arms: Arms, images: Images) -> tuple[Resampled, int]:
+    """Score all runs on the same cluster-bootstrap resamples; return also the number of resamples."""
+    cells = {(arm, unit): cell for arm, of in arms.items() for unit, cell in of.items()}
+    resamples = count_resamples(sum(cell.predictions.probabilities.size for cell in cells.values()), STUDY_WORK)
+    predictions = [cell.predictions for cell in cells.values()]
+    drawn = significance.bootstrap_scores(
+        predictions, images.labels, images.groups, COMPARED_METRICS, seed=0, resamples=resamples
+    )
+    return dict(zip(cells, drawn, strict=True)), resamples
+
+
+def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the "dataset" of compare.json."""
+    datasets = [run.results["dataset"] for run in runs]
+    return {
+        "name": datasets[0]["name"],
+        "classes": datasets[0]["classes"],
+        "fingerprints": sorted({dataset["fingerprint"] for dataset in datasets}),
+        "groups_known": all(dataset["groups_known"] for dataset in datasets),
+    }
+
+
+def split_kind(cells: Sequence[Cell]) -> str:
+    """Return how the test images of the runs are related: the "split" of compare.json."""
+    units = {(cell.seed, cell.fold): cell for cell in cells}
+    if len(units) < 2:
+        return "one run"
+    first = cells[0]
+    if first.run.simulated and len({cell.seed for cell in cells}) == len(units):
+        return "simulated"
+    same = all(np.array_equal(first.predictions.rows, cell.predictions.rows) for cell in units.values())
+    return "fixed" if same else "resplit"
+
+
+def test_to_train_ratio(cells: Sequence[Cell]) -> float:
+    """Return n_test/n_train if the runs share training images and have different test images, else 0."""
+    if split_kind(cells) != "resplit":
+        return 0.0
+    sizes = [cell.run.results["dataset"]["splits"] for cell in cells]
+    return float(np.mean([size["test"]["images"] / max(1, size["train"]["images"]) for size in sizes]))
+
+
+def describe_arm(arm: Arm, cells: dict[Unit, Cell], drawn: Resampled, images: Images) -> dict[str, Any]:
+    """Return one of the "arms" of compare.json."""
+    tested = np.unique(np.concatenate([cell.predictions.rows for cell in cells.values()]))
+    ratio = test_to_train_ratio(list(cells.values()))
+    metrics = {}
+    for metric in COMPARED_METRICS:
+        summary = summarize(np.array([drawn[arm, unit][metric] for unit in cells]), list(cells), ratio)
+        low, high = (summary["over_runs"][end] for end in ("low", "high"))
+        clipped = [None if end is None else min(1.0, max(0.0, end)) for end in (low, high)]
+        metrics[metric] = summary | {"over_runs": dict(zip(("low", "high"), clipped, strict=True))}
+    return {
+        "name": arm.name,
+        "method": arm.method,
+        "init": arm.init,
+        "protocol": arm.protocol,
+        "labels": arm.labels,
+        "label_fraction": mean_label_fraction(cells),
+        "settings": {field: json.loads(value) for field, value in arm.settings},
+        "runs": len(cells),
+        "seeds": sorted({seed for seed, _ in cells}),
+        "folds": sorted({fold for _, fold in cells if fold is not None}),
+        "images": len(tested),
+        "groups": len(np.unique(images.groups[tested])),
+        "majority_accuracy": float(
+            np.mean([_majority_share(images.labels[cell.predictions.rows]) for cell in cells.values()])
+        ),
+        "constant_runs": sum(len(set(cell.predictions.probabilities.argmax(axis=1))) == 1 for cell in cells.values()),
+        **mean_compute(arm, list(cells.values())),
+        "metrics": metrics,
+    }
+
+
+def _majority_share(labels: np.ndarray) -> float:
+    return float(np.bincount(labels).max() / len(labels))
+
+
+def mean_compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
+    """Return the cost of an arm as means over its runs; None where a run does not report it."""
+    none = {"seconds": 0.0, "images": 0}
+    pretraining = [none if arm.method is None else dict(cell.run.results["pretrain"] or {}) for cell in cells]
+    transfer = [cell.compute for cell in cells]
+
+    def mean(*parts: Sequence[dict[str, Any]], field: str) -> float | None:
+        values = [of.get(field) for part in parts for of in part]
+        return None if None in values else sum(v for v in values if v is not None) / len(cells)
+
+    return {
+        "pretrain_seconds": mean(pretraining, field="seconds"),
+        "transfer_seconds": mean(transfer, field="seconds"),
+        "trained_images": mean(pretraining, transfer, field="images"),
+    }
+
+
+def summarize(drawn: np.ndarray, units: Sequence[Unit], ratio: float) -> dict[str, Any]:
+    """Return mean and intervals over runs and over groups of K scores or differences.
+
+    Args:
+      drawn: [K, 1 + R] float, from `significance.bootstrap_scores`; runs in which it is undefined do not count.
+      units: seed and fold of each run.
+      ratio: from `test_to_train_ratio`.
+    """
+    defined = ~np.isnan(drawn[:, 0])
+    seeds = len({seed for (seed, _), known in zip(units, defined, strict=True) if known})
+    runs = significance.corrected_t_test(drawn[defined, 0], seeds=seeds, test_to_train=ratio)
+    groups = significance.group_interval(drawn[defined])
+    return {
+        "mean": runs["mean"],
+        "std": runs["std"],
+        "over_runs": {end: runs[end] for end in ("low", "high", "p")},
+        "over_groups": {end: groups[end] for end in ("low", "high")},
+        "values": files.nan_to_null(drawn[:, 0].tolist()),
+    }
+
+
+def pair_arms(arms: Arms, against: str | None) -> list[tuple[Arm, Arm]]:
+    """Return the pairs (a, b) of one protocol and share of the labels, b before a in the order of the arms.
+
+    With `against`, only the pairs in which b has this name.
+    """
+    pairs = []
+    for b, a in itertools.combinations(arms, 2):
+        if (a.protocol, a.labels) == (b.protocol, b.labels):
+            pairs.append((b, a) if a.name == against else (a, b))
+    return [(a, b) for a, b in pairs if against in (None, b.name)]
+
+
+def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, drawn: Resampled, images: Images) -> dict[str, Any]:
+    """Return `a - b` over the runs whose seed and fold both have; without verdict and adjusted p-value."""
+    units = [unit for unit in arms[a] if unit in arms[b]]
+    for unit in units:
+        check_same_images(arms[a][unit], arms[b][unit])
+    ratio = test_to_train_ratio([arms[a][unit] for unit in units])
+    differences = np.array([drawn[a, unit][metric] - drawn[b, unit][metric] for unit in units])
+    summary = summarize(differences, units, ratio)
+    add_p_values(summary, differences)
+    return {
+        "a": a.name,
+        "b": b.name,
+        "protocol": a.protocol,
+        "labels": a.labels,
+        "label_fraction": mean_label_fraction(arms[a]),
+        "metric": metric,
+        "runs": len(units),
+        "seeds": len({seed for seed, _ in units}),
+        "test_to_train": ratio,
+        **summary,
+        "mcnemar": mcnemar_test(arms[a], arms[b], units, images) if metric == "accuracy" else None,
+    }
+
+
+def add_p_values(summary: dict[str, Any], drawn: np.ndarray) -> None:
+    """Add the p-value over test groups, and that of the intersection-union test with the p-value over runs.
+
+    Args:
+      summary: from `summarize`; changed in place.
+      drawn: [K, 1 + R] float, the differences that it summarizes.
+    """
+    seeds = summary["over_runs"]["p"]
+    groups = None if seeds is None else significance.group_p_value(drawn[~np.isnan(drawn[:, 0])])
+    summary["over_groups"]["p"] = groups
+    summary["p"] = significance.intersection_union_p(seeds, groups)
+
+
+def mcnemar_test(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], images: Images) -> dict[str, Any]:
+    """Return McNemar's test of each seed, its folds together, combined into one p-value."""
+    counts: dict[int, np.ndarray] = {}
+    clustered = False
+    for unit in units:
+        rows = a[unit].predictions.rows
+        right = (of[unit].predictions.probabilities.argmax(axis=1) == images.labels[rows] for of in (a, b))
+        counts[unit[0]] = counts.get(unit[0], np.zeros(2, int)) + np.array(significance.count_discordant(*right))
+        clustered |= len(np.unique(images.groups[rows])) < len(rows)
+    only_a, only_b = np.sum(list(counts.values()), axis=0).tolist()
+    without = "groups of several images" if clustered else TOO_FEW_SEEDS if len(counts) < MIN_SEEDS else None
+    p = None
+    if not without:
+        p = significance.combine_p_values([significance.mcnemar_p(*of.tolist()) for of in counts.values()])
+    return {"only_a": only_a, "only_b": only_b, "p": p, "without": without}
+
+
+def adjust_p_values(differences: list[dict[str, Any]]) -> int:
+    """Add `p_holm` to every difference, and return how many have a p-value.
+
+    Verdicts rest on the p-values of the differences; McNemar's tests are a family of their own.
+    """
+    for tests in (differences, [d["mcnemar"] for d in differences if d["mcnemar"]]):
+        for test, adjusted in zip(tests, significance.holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = adjusted
+    return sum(d["p"] is not None for d in differences)
+
+
+def label_efficiency(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the "curves" of compare.json: scores by share of the labels, for arms with several shares."""
+    by_name: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for arm in arms:
+        by_name.setdefault((arm["name"], arm["protocol"]), []).append(arm)
+    curves = []
+    for (name, protocol), of in by_name.items():
+        ordered = sorted(of, key=lambda arm: arm["label_fraction"])
+        for metric in TESTED_METRICS if len(ordered) > 1 else ():
+            points = [
+                {field: arm[field] for field in ("label_fraction", "labels")}
+                | {field: arm["metrics"][metric][field] for field in ("mean", "over_runs", "over_groups")}
+                for arm in ordered
+            ]
+            curves.append({"name": name, "protocol": protocol, "metric": metric, "points": points})
+    return curves

@@ -1,0 +1,144 @@
+"""Finds and reads the runs of a study."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxssl import files
+from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.evaluation import scores
+from jaxssl.results.predictions import Predictions, read_predictions
+from jaxssl.results.schema import Evaluation, Results
+from jaxssl.results.workdir import read_config, read_results
+
+# Datasets whose images are a function of the seed.
+SIMULATED = ("lenses",)
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    Attributes:
+      folder: its workdir.
+      results: the content of results.json.
+      settings: {config field: value}; empty without config.json.
+      predictions: test predictions by evaluation.
+    """
+
+    folder: Path
+    results: Results
+    settings: dict[str, Any]
+    predictions: dict[str, Predictions]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether each seed has images of its own."""
+        return self.results["dataset"]["name"] in SIMULATED
+
+
+def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
+    """Return the finished runs below these folders in the order of their paths, and the number of unfinished ones.
+
+    Raises:
+      UserError: a folder without a run, a missing or damaged file, runs on different data.
+    """
+    finished: set[Path] = set()
+    started: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is not a folder: give one that holds runs", code="missing", field=str(folder))
+        found = {file.parent.resolve() for file in folder.rglob("results.json")}
+        if not found:
+            message = f"{folder} holds no finished run: there is no results.json below it"
+            raise UserError(message, code="missing", field=str(folder))
+        finished |= found
+        started |= {file.parent.resolve() for file in folder.rglob("config.json")}
+    runs = [read_run(folder) for folder in sorted(finished)]
+    bare = [run.folder for run in runs if not run.settings]
+    if 0 < len(bare) < len(runs):
+        raise UserError(
+            f"{bare[0]} has no config.json and other runs have one: without it arms cannot be told apart",
+            code="missing",
+            field=str(bare[0] / "config.json"),
+        )
+    check_same_data(runs)
+    return runs, len(started - finished)
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run from its files. UserError where one is missing or damaged."""
+    results = read_results(folder)
+    try:
+        _check_results(results)
+        predictions = read_predictions(folder, results)
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(folder / "results.json", error) from error
+    for name, of in predictions.items():
+        _check_predictions(folder / "predictions.csv", name, of)
+    if not (folder / "config.json").exists():
+        return Run(folder, results, {}, predictions)
+    try:
+        settings = dict(files.flatten(read_config(folder)["config"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _damaged(folder / "config.json", error) from error
+    return Run(folder, results, settings, predictions)
+
+
+def has_own_pretraining(init: str) -> bool:
+    """Return whether an initialization comes from the run's own pretraining, such as "ssl" or "imagenet+ssl"."""
+    return init.rpartition("+")[2] in ("ssl", "supervised")
+
+
+def check_same_data(runs: Sequence[Run]) -> None:
+    """Raise UserError if two runs have different images. Simulated images need to agree for equal seeds only."""
+    first: dict[Any, Run] = {}
+    for run in runs:
+        mine = run.results["dataset"]
+        for e in run.results["evaluations"]:
+            other = first.setdefault(e["seed"] if run.simulated else None, run)
+            theirs = other.results["dataset"]
+            for name in ("name", "classes", "fingerprint"):
+                if mine[name] != theirs[name]:
+                    raise UserError(
+                        f"{run.folder} and {other.folder} are of different data ({name} {mine[name]!r} and "
+                        f"{theirs[name]!r}): compare runs on the same images",
+                        code="mismatch",
+                        field=name,
+                    )
+    names = sorted({run.results["dataset"]["name"] for run in runs})
+    if len(names) > 1:
+        message = f"the runs are of several datasets ({', '.join(names)}): compare those of one"
+        raise UserError(message, code="mismatch", field="name")
+
+
+def _check_results(results: Results) -> None:
+    """Read every field that a comparison needs, so that a damaged file is reported as such."""
+    dataset = results["dataset"]
+    _ = dataset["name"], dataset["fingerprint"], dataset["groups_known"], dataset["classes"]
+    _ = [dataset["splits"][split]["images"] / 1 for split in ("train", "test")]
+    for e in results["evaluations"]:
+        _check_evaluation(e)
+        if has_own_pretraining(e["init"]):
+            pretraining = results["pretrain"]
+            if pretraining is None:
+                raise ValueError("an evaluation of pretraining without pretraining")
+            _ = pretraining["objective"], pretraining["supervised"]
+
+
+def _check_evaluation(e: Evaluation) -> None:
+    _ = "".join((e["name"], e["protocol"], e["init"]))
+    _ = float(e["label_fraction"]), int(e["seed"]), int(e["fold"] or 0)
+
+
+def _check_predictions(file: Path, name: str, predictions: Predictions) -> None:
+    try:
+        scores.accuracy(predictions.probabilities, predictions.labels)
+    except (ValueError, TrainingFailedError) as error:
+        raise UserError(f"{file}: {name}: {error}", code="damaged", field=str(file)) from error
+    if len(set(predictions.ids)) < len(predictions.ids):
+        raise UserError(f"{file}: {name} has an image twice", code="damaged", field=str(file))
+
+
+def _damaged(file: Path, error: Exception) -> UserError:
+    message = f"{file} is not of a jaxssl run, or damaged: {error!r}; run the experiment again to write it"
+    return UserError(message, code="damaged", field=str(file))

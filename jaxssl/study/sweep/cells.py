@@ -1,0 +1,111 @@
+"""The cells of a sweep: which there are, the command of each, and copies of pretrained encoders between them."""
+
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxssl import files
+from jaxssl.config.fields import changes_pretraining
+from jaxssl.config.load import call, find_config, load_config
+from jaxssl.errors import UserError
+from jaxssl.results.workdir import read_results
+from jaxssl.run.workdir import check_config
+
+
+class Cell(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+      name: its name, and that of its folder.
+      folder: its workdir.
+      fields: {config field: value} set on the command line.
+    """
+
+    name: str
+    folder: Path
+    fields: dict[str, Any]
+
+    @property
+    def pretraining(self) -> str:
+        """A key that is equal for cells that may share their pretraining."""
+        return json.dumps({k: repr(v) for k, v in sorted(self.fields.items()) if changes_pretraining(k)})
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "results.json").exists()
+
+
+def list_cells(config: str, workdir: Path, fields: dict[str, str]) -> list[Cell]:
+    """Return the cells that `sweep()` of a config file describes, in its order.
+
+    Args:
+      config: name or path of a config and, after a colon, the argument for `sweep`.
+      workdir: of the whole sweep.
+      fields: {config field: value} set in every cell.
+
+    Raises:
+      UserError: the file is missing or fails; it defines no sweep; two cells have one name, or a name is not one of a
+        folder.
+    """
+    path, _ = find_config(config)
+    try:
+        cells = [Cell(name, workdir / name, {**values, **fields}) for name, values in call(config, "sweep")]
+    except (TypeError, ValueError) as error:
+        message = f"{path}: sweep() must return a list of (name, {{field: value}}): {error}"
+        raise UserError(message, code="unsupported", field=str(path)) from error
+    names = [cell.name for cell in cells]
+    for name in names:
+        if name in ("", ".", "..") or Path(name).name != name:
+            message = f"{path}: cell {name!r} cannot be a folder: use a name without a slash"
+            raise UserError(message, code="unsupported", field=str(path))
+        if names.count(name) > 1:
+            raise UserError(f"{path}: two cells are called {name!r}", code="conflict", field=str(path))
+    if not cells:
+        raise UserError(f"{path}: sweep() has no cells", code="too-few", field=str(path))
+    return cells
+
+
+def command(config: str, cell: Cell) -> list[str]:
+    """Return the command line that runs a cell."""
+    return [sys.executable, "-m", "jaxssl.main", f"--config={config}", f"--workdir={cell.folder}", *assignments(cell)]
+
+
+def assignments(cell: Cell) -> list[str]:
+    """Return the fields of a cell as on the command line."""
+    return [f"--config.{field}={value}" for field, value in cell.fields.items()]
+
+
+def list_commands(config: str, workdir: Path, fields: dict[str, str]) -> list[str]:
+    """Return the commands of the cells that are not done; arguments as of `list_cells`."""
+    return [shlex.join(command(config, cell)) for cell in list_cells(config, workdir, fields) if not cell.done]
+
+
+def check_settings(config: str, cells: Sequence[Cell]) -> None:
+    """Raise UserError if a cell was started with other settings: it would count as done, and lend its encoder."""
+    for cell in cells:
+        if (cell.folder / "config.json").exists():
+            check_config(load_config(config, assignments(cell)), cell.folder)
+
+
+def share_pretraining(cell: Cell, donor: Cell) -> bool:
+    """Copy the pretrained encoder of a finished cell into one that has not started. Return whether it was copied."""
+    encoder = Path("checkpoints") / "encoder"
+    if (cell.folder / "config.json").exists() or not (donor.folder / encoder).is_dir():
+        return False
+    pretraining = read_results(donor.folder)["pretrain"]
+    if not pretraining or pretraining["supervised"]:
+        return False
+    lines = (donor.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    pretrain_lines = [line for line in lines if json.loads(line)["phase"] == "pretrain"]
+    files.write_text(cell.folder / "metrics.jsonl", "".join(pretrain_lines))
+    part = cell.folder / ".encoder.part"
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.rmtree(cell.folder / encoder, ignore_errors=True)
+    shutil.copytree(donor.folder / encoder, part)
+    (cell.folder / encoder).parent.mkdir(exist_ok=True)
+    part.rename(cell.folder / encoder)
+    return True

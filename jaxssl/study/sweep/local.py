@@ -1,0 +1,109 @@
+"""Runs the cells of a sweep on this machine, each in a process of its own."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import Progress
+
+from jaxssl import files
+from jaxssl.errors import PreemptedError
+from jaxssl.study.sweep.cells import Cell, command
+from jaxssl.study.sweep.state import STOPPED, State, load_state, mark_ended, mark_started, next_cell, prepare_folder
+
+POLL_SECONDS = 0.5
+CORES_PER_CELL = 4  # More cores hardly make a cell faster.
+
+
+class Running(NamedTuple):
+    """A cell that is running."""
+
+    cell: Cell
+    process: subprocess.Popen
+    since: float  # time.monotonic() at its start.
+
+
+def default_jobs() -> int:
+    """Return how many cells run at a time by default."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // CORES_PER_CELL)
+
+
+def run_local(
+    config: str, cells: Sequence[Cell], workdir: Path, jobs: int, progress: Progress, signals: Sequence[int] = ()
+) -> State:
+    """Run the cells that are not done, `jobs` at a time, and return the state of the sweep.
+
+    Args:
+      config: name or path of the config, with its argument.
+      cells: from `cells.list_cells`.
+      workdir: of the whole sweep.
+      jobs: cells at a time.
+      progress: progress display.
+      signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
+
+    Raises:
+      PreemptedError: this process or one of the cells was asked to stop; the others were too, and have saved.
+    """
+    state = load_state(config, cells, workdir, jobs, progress)
+    running: list[Running] = []
+    bar = progress.add_task("cells", total=len(cells), completed=sum(cell.done for cell in cells), running="")
+    # Cells of an earlier sweep whose process was killed.
+    orphans = [cell for cell in state.waiting if files.is_locked(cell.folder)]
+    for cell in orphans:
+        state.print(f"{cell.name}: still running from an earlier sweep; waiting for it")
+    try:
+        while state.waiting or running:
+            if signals:
+                raise PreemptedError(STOPPED)
+            orphans = [cell for cell in orphans if files.is_locked(cell.folder)]
+            _start_cells(state, running, orphans, jobs)
+            progress.update(bar, running=", ".join(one.cell.name for one in running))
+            time.sleep(POLL_SECONDS)
+            for ended in [one for one in running if one.process.poll() is not None]:
+                running.remove(ended)
+                result = mark_ended(state, ended.cell, ended.process.returncode, time.monotonic() - ended.since)
+                if result == "stopped":
+                    message = f"{ended.cell.name} was asked to stop: run the same command again to resume"
+                    raise PreemptedError(message)
+                progress.advance(bar, int(result == "done"))
+                state.save()
+    finally:
+        stop_all(state, running)
+        state.save()
+    return state
+
+
+def _start_cells(state: State, running: list[Running], orphans: Sequence[Cell], jobs: int) -> None:
+    """Start cells until `jobs` are running or none can start."""
+    while len(running) < jobs:
+        free = [cell for cell in state.waiting if cell not in orphans]
+        cell = next_cell(state, free, [*orphans, *(one.cell for one in running)])
+        if cell is None:
+            return
+        state.waiting.remove(cell)
+        running.append(start_cell(state, cell))
+
+
+def start_cell(state: State, cell: Cell) -> Running:
+    """Start the process of a cell."""
+    prepare_folder(state, cell)
+    mark_started(state, cell)
+    with open(cell.folder / "log.txt", "a", encoding="utf-8") as log:
+        # In a session of its own: Ctrl-C in the terminal reaches it through this process only.
+        process = subprocess.Popen(
+            command(state.config, cell), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    return Running(cell, process, time.monotonic())
+
+
+def stop_all(state: State, running: Sequence[Running]) -> None:
+    """Ask all running cells to save and end, and wait for them."""
+    for one in running:
+        one.process.send_signal(signal.SIGTERM)
+    for one in running:
+        state.record[one.cell.name] |= {"state": "stopped", "exit_code": one.process.wait()}

@@ -1,0 +1,56 @@
+"""Runs a sweep from beginning to end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from jaxssl.errors import UserError
+from jaxssl.study.sweep.cells import check_settings, list_cells
+from jaxssl.study.sweep.local import default_jobs, run_local
+from jaxssl.study.sweep.slurm import run_on_slurm
+from jaxssl.study.sweep.state import summarize
+
+
+def run_sweep(
+    config: str,
+    workdir: Path,
+    fields: dict[str, str],
+    jobs: int | None = None,
+    slurm_options: str | None = None,
+    signals: Sequence[int] = (),
+) -> int:
+    """Run the cells of a sweep that are not done, print how they ended, and return the exit code.
+
+    Args:
+      config: as of `cells.list_cells`.
+      workdir: of the whole sweep; each cell has a folder of its name there.
+      fields: {config field: value} set in every cell.
+      jobs: cells at a time; None: one for `local.CORES_PER_CELL` cores, or as many as Slurm runs.
+      slurm_options: options of sbatch; None: the cells run on this machine.
+      signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
+
+    Raises:
+      UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written.
+      PreemptedError: the sweep was stopped, and what ran has saved.
+    """
+    if jobs is not None and jobs < 1:
+        raise UserError(f"--jobs={jobs}: set it to 1 or more", code="out-of-range", field="--jobs")
+    cells = list_cells(config, workdir, fields)
+    check_settings(config, cells)
+    console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+    columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns += (TextColumn("{task.fields[running]}", markup=False),)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+            jobs = jobs or (default_jobs() if slurm_options is None else len(cells))
+            if slurm_options is None:
+                state = run_local(config, cells, workdir, jobs, progress, signals)
+            else:
+                state = run_on_slurm(config, cells, workdir, jobs, progress, slurm_options, signals)
+    except OSError as error:
+        raise UserError(f"--workdir={workdir}: {error}", code="not-writable", field="--workdir") from error
+    console.print(summarize(state))
+    return 0 if all(entry["state"] == "done" for entry in state.record.values()) else 1
