@@ -26,7 +26,7 @@ from jaxssl.results import schema
 
 GROUP = "datasets"
 CACHE = fields.find("data.cache_dir").default
-# Those that are no builders: what they hold, and where it comes from.
+# Datasets without a download: what they hold, and where it comes from.
 GENERAL = {
     "folder": ("your images in class folders, or unlabelled", "data.dir is the folder"),
     "npz": ("arrays in one archive, such as those of MedMNIST", "data.dir is the archive"),
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     # Names of classes and files are not markup.
     console = Console(markup=False, emoji=False, highlight=False)
     if options.action == "list":
-        console.print(listed())
+        console.print(dataset_table())
     elif options.action == "prepare":
         show_prepared(console, options)
     else:
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def listed() -> Table:
-    """All datasets that `jaxssl.data.load` knows, for a terminal of 80 columns or more."""
+def dataset_table() -> Table:
+    """Return a table of all datasets, for a terminal of 80 columns or more."""
     table = Table("name", "what it is, and where to download it", box=box.SIMPLE_HEAD)
     table.columns[0].no_wrap = True
     table.columns[1].overflow = "fold"
@@ -94,10 +94,11 @@ def listed() -> Table:
 
 def show_prepared(console: Console, options: argparse.Namespace) -> None:
     if options.name in GENERAL:
-        raise UserError(f"{options.name} needs no preparation: name it as data.name in a config")
+        message = f"{options.name} needs no preparation: set data.name={options.name} in a config"
+        raise UserError(message, code="unsupported", field="NAME")
     if options.size < 1:
-        raise UserError(f"--size={options.size}: set it to at least 1")
-    # Bad files and holes are for the experiment that loads the dataset: here they only count.
+        raise UserError(f"--size={options.size} is too small: give at least 1", code="out-of-range", field="--size")
+    # What to do with unreadable images is up to the experiment that loads the dataset; here they are only counted.
     loaded = data.load(
         options.name,
         seed=0,
@@ -108,95 +109,108 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
         on_bad_file="skip",
         nan="zero",
         memory_mib=fields.find("data.memory_mib").default,
-        options=keywords(options.options),
+        options=parse_options(options.options),
     )
     report = audit.source(loaded)
     groups = f" in {report['groups']['count']:,} groups" if loaded.groups_known else ""
     console.print(f"{options.name}: {report['images']:,} images{groups}, prepared in {options.cache_dir}")
-    console.print(counts(report))
+    console.print(class_table(report))
 
 
 def show_audit(console: Console, options: argparse.Namespace) -> None:
-    report = audit.files(listing(options))
+    report = audit.files(find_images(options))
     with files.output_errors(options.to):
         files.write_json(options.to, schema.with_version("audit.json", report))
-    for part in described(report):
+    for part in audit_tables(report):
         console.print(part)
     console.print(f"The whole report is in {clean(str(options.to))}.")
 
 
-def listing(options: argparse.Namespace) -> audit.Listing:
-    """The images that the arguments name.
+def find_images(options: argparse.Namespace) -> audit.Listing:
+    """List the images that the arguments name.
 
     Raises:
       UserError: no such dataset, folder or archive, or a flag that it does not take.
     """
-    name, place = options.name, Path(options.name).expanduser()
-    if name in ("folder", "npz"):
-        if not options.dir:
-            raise UserError(f"audit {name} needs --dir: the {'folder' if name == 'folder' else 'archive'} to look at")
-        place = Path(options.dir).expanduser()
-        if not place.exists():
-            raise UserError(f"--dir={options.dir} is not there: name the {'folder' if name == 'folder' else 'archive'}")
-    elif options.dir:
-        raise UserError(f"--dir={options.dir} is for the names folder and npz, not for {name}")
-    elif name == "lenses":
-        raise UserError("lenses are simulated: there is no file to audit")
-    elif name in data.names():
+    name = options.name
+    if name == "lenses":
+        message = "lenses are simulated: there is no file to audit"
+        raise UserError(message, code="unsupported", field="NAME_OR_FOLDER")
+    if options.dir and name not in ("folder", "npz"):
+        message = f"--dir={options.dir} is for the names folder and npz, not for {name}: leave it out"
+        raise UserError(message, code="conflict", field="--dir")
+    if name in data.names() and name not in GENERAL:
         if not options.manual_dir:
-            raise UserError(f"audit {name} needs --manual_dir: the folder that its download was unpacked into")
-        return audit.download(name, str(Path(options.manual_dir).expanduser()), **keywords(options.options))
+            message = f"audit {name} needs --manual_dir: the folder of its unpacked download"
+            raise UserError(message, code="missing", field="--manual_dir")
+        return audit.download(name, str(Path(options.manual_dir).expanduser()), **parse_options(options.options))
     if options.manual_dir:
-        raise UserError(f"--manual_dir={options.manual_dir} is for the datasets of the list, not for {name}")
-    if place.is_dir():
-        kw = pairs(options.options)
-        free = list(inspect.signature(audit.folder).parameters)[1:]
-        for key in kw:
-            if key not in free:
-                raise UserError(f"--options={key}: {did_you_mean(key, free)}a folder takes {', '.join(free)}")
-        return audit.folder(str(place), **kw)
-    if place.is_file():
-        if options.options:
-            raise UserError(f"--options={options.options[0]}: an archive takes no keywords here")
-        return audit.archive(str(place))
-    known = data.names()
-    raise UserError(f"{name} is no folder, archive or dataset: {did_you_mean(name, known)}known are {', '.join(known)}")
+        message = f"--manual_dir={options.manual_dir} is for the datasets of `jaxssl data list`, not for {name}"
+        raise UserError(message, code="conflict", field="--manual_dir")
+    return find_own_images(named_place(options), parse_pairs(options.options))
 
 
-def pairs(given: Iterable[str]) -> dict[str, str]:
-    """{"bands": "3"} of ["bands=3"]."""
+def named_place(options: argparse.Namespace) -> Path:
+    """Return the folder or archive of NAME_OR_FOLDER or --dir. UserError if there is none."""
+    name, place = options.name, Path(options.dir or options.name).expanduser()
+    what = "archive" if name == "npz" else "folder"
+    if name in ("folder", "npz") and not options.dir:
+        raise UserError(f"audit {name} needs --dir: the {what} to read", code="missing", field="--dir")
+    if options.dir and not place.exists():
+        message = f"--dir={options.dir} does not exist: give the path of the {what}"
+        raise UserError(message, code="missing", field="--dir")
+    if not place.exists():
+        hint = did_you_mean(name, data.names())
+        message = f"{name} is not a folder, an archive or a dataset: {hint}Known datasets: {', '.join(data.names())}"
+        raise UserError(message, code="missing", field="NAME_OR_FOLDER")
+    return place
+
+
+def find_own_images(place: Path, options: Mapping[str, str]) -> audit.Listing:
+    """List the images of a folder or an archive. UserError if it does not take one of the options."""
+    known = list(inspect.signature(audit.folder).parameters)[1:] if place.is_dir() else []
+    for key in options:
+        if key not in known:
+            valid = f"{did_you_mean(key, known)}Valid: {', '.join(known)}" if known else "an archive has no options"
+            raise UserError(f"--options={key} is not an option: {valid}", code="unknown-name", field="--options")
+    return audit.folder(str(place), **options) if place.is_dir() else audit.archive(str(place))
+
+
+def parse_pairs(arguments: Iterable[str]) -> dict[str, str]:
+    """Return {"bands": "3"} for ["bands=3"]. UserError if one is not KEY=VALUE."""
     found = {}
-    for one in given:
-        key, equals, value = one.partition("=")
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
         if not equals or not key.isidentifier():
-            raise UserError(f"--options={one} is not KEY=VALUE")
+            message = f"--options={argument} is not KEY=VALUE: write --options=bands=3"
+            raise UserError(message, code="out-of-range", field="--options")
         found[key] = value
     return found
 
 
-def keywords(given: Iterable[str]) -> dict[str, Any]:
-    """{"bands": 3} of ["bands=3"]; what is no Python value is a string."""
-    found: dict[str, Any] = pairs(given)
+def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
+    """Return {"bands": 3} for ["bands=3"]; a value that is not a Python literal is a string."""
+    found: dict[str, Any] = parse_pairs(arguments)
     for key, value in found.items():
         with suppress(ValueError, SyntaxError):
             found[key] = ast.literal_eval(value)
     return found
 
 
-# The report for a person
+# The report in the terminal
 
 
-def described(report: Mapping[str, Any]) -> list[str | Table]:
-    """What is to be printed of a report of `audit.files`, the findings last, where they are seen."""
+def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
+    """Return what the terminal shows of a report of `audit.files`: the findings come last, where they are seen."""
     size = f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB"
     parts = [
         f"{clean(report['name'])}: {size}, in {clean(report['place'])}",
-        counts(report),
-        facts(report),
+        class_table(report),
+        fact_table(report),
     ]
     for key, title in (("exact", "The same image"), ("near", "Nearly the same image")):
         if report[key]["clusters"]:
-            parts.append(copies(report[key], title))
+            parts.append(duplicate_table(report[key], title))
     found = Table("", "findings, the most serious first" if report["findings"] else "no findings", box=box.SIMPLE_HEAD)
     found.columns[1].overflow = "fold"
     for number, line in enumerate(report["findings"], 1):
@@ -204,8 +218,8 @@ def described(report: Mapping[str, Any]) -> list[str | Table]:
     return [*parts, found]
 
 
-def counts(report: Mapping[str, Any]) -> Table:
-    """Images by class and split, and what always naming the most frequent class scores."""
+def class_table(report: Mapping[str, Any]) -> Table:
+    """Return images by class and split, and the accuracy of always predicting the most frequent class."""
     by_split = report["counts"]
     table = Table("class", *by_split, box=box.SIMPLE_HEAD)
     for column in table.columns[1:]:
@@ -222,19 +236,19 @@ def counts(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def facts(report: Mapping[str, Any]) -> Table:
-    """Sizes, kinds and values, a line each."""
+def fact_table(report: Mapping[str, Any]) -> Table:
+    """Return sizes, formats and values, a line each."""
     sizes, groups = report["sizes"], report["groups"]
     rows = {
         "groups": f"{groups['count']:,}" if groups["known"] else "unknown",
         "sizes": "",
-        "formats": among(report["formats"]),
-        "modes": among(report["modes"]),
-        "channels": among(report["channels"]),
+        "formats": list_counts(report["formats"]),
+        "modes": list_counts(report["modes"]),
+        "channels": list_counts(report["channels"]),
         "values": ", ".join(f"{low:g} to {high:g} ({kind})" for kind, (low, high) in report["values"].items()),
-        "turned by EXIF": among({k: n for k, n in report["orientations"].items() if k not in ("none", "1")}),
+        "turned by EXIF": list_counts({k: n for k, n in report["orientations"].items() if k not in ("none", "1")}),
         "unused": f"{report['unused']:,} that the builder or the table leaves out" if report["unused"] else "",
-        "other files": among(report["ignored"]),
+        "other files": list_counts(report["ignored"]),
     }
     if sizes["distinct"]:
         ends = [f"{width} x {height}" for width, height in (sizes["smallest"], sizes["largest"])]
@@ -246,9 +260,9 @@ def facts(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def copies(found: Mapping[str, Any], title: str) -> Table:
-    """The first clusters, and how many there are."""
-    clusters = found["clusters"]
+def duplicate_table(duplicates: Mapping[str, Any], title: str) -> Table:
+    """Return the first clusters of duplicates, and how many there are."""
+    clusters = duplicates["clusters"]
     shown = f", the first {_ROWS}" if len(clusters) > _ROWS else ""
     near = "distance" in clusters[0]
     alike = ("bits", "alike") if near else ()
@@ -265,11 +279,11 @@ def copies(found: Mapping[str, Any], title: str) -> Table:
     return table
 
 
-def among(of: Mapping[str, int]) -> str:
+def list_counts(of: Mapping[str, int]) -> str:
     """ "JPEG" of one kind, "RGB (188), RGBA (12)" of several."""
     return next(iter(of)) if len(of) == 1 else ", ".join(f"{name} ({n:,})" for name, n in of.items())
 
 
 def clean(text: str) -> str:
-    """Without what could steer a terminal or cannot be encoded: names of files hold nearly anything."""
+    """Replace control characters, which could steer a terminal, and what cannot be encoded, in names of files."""
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -20,10 +20,9 @@ import jax
 from ml_collections import ConfigDict
 
 import jaxssl
-from jaxssl import data, models
+from jaxssl import data, models, objectives
 from jaxssl.cli import parser as parsers
 from jaxssl.config import checks
-from jaxssl.config.fields import find
 from jaxssl.config.load import configs_folder, load_config
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_error
 from jaxssl.run import experiment
@@ -61,7 +60,7 @@ def epilog() -> str:
         "encoders, --config.model.name": {name: model_files[file] for name, file in models.available().items()},
         "datasets, --config.data.name": parsers.summaries(package / "data" / "datasets"),
     }
-    allowed = {*lists["configs"], *models.available(), *data.names(), *find("pretrain.objective").choices}
+    allowed = {*lists["configs"], *models.available(), *data.names(), *objectives.available()}
     tables = (
         parsers.table(title, {name: line for name, line in rows.items() if name in allowed})
         for title, rows in lists.items()

@@ -23,22 +23,23 @@ from rich.text import Text
 from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.results import words
+from jaxssl.results.schema import Results
 
 GROUP = "results"
-_TAIL = 2**16  # Bytes of metrics.jsonl that are looked at; a row has less than a thousand.
+_TAIL = 2**16  # Bytes of metrics.jsonl that are read; a row has less than a thousand.
 STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "broken": "bold red"}
 
 
 class Run(NamedTuple):
-    """What one row says.
+    """One row of the list.
 
     Attributes:
-      folder: of the run, relative to where was looked.
+      folder: of the run, relative to the folder that was searched.
       state: "done", "running", "stopped" or "broken".
-      at: the phase and its epoch where it has not ended; what is wrong where it is broken.
-      score: "finetune .971, random .979", or nothing.
-      age: seconds since it last wrote anything; None where that is not known.
-      command: by which it was begun and goes on.
+      at: the phase and its epoch if the run has not ended; the problem if it is broken.
+      score: such as "finetune .971, random .979"; "" if there is none.
+      age: seconds since the run last wrote a file; None if unknown.
+      command: the command line that started the run and resumes it.
     """
 
     folder: str
@@ -54,23 +55,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    show(listed(options.root), Console(markup=False, emoji=False, highlight=False))
+    show(list_runs(options.root), Console(markup=False, emoji=False, highlight=False))
     return 0
 
 
-def listed(root: str | Path) -> list[Run]:
-    """The runs below `root` in the order of their folders. UserError where there are none."""
+def list_runs(root: str | Path) -> list[Run]:
+    """Return the runs below `root`, in the order of their folders. UserError if there are none."""
     root = Path(root).expanduser()
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: name one that holds runs")
-    found = [read(folder, folder.relative_to(root).as_posix()) for folder in sorted(find(root))]
-    if not found:
-        raise UserError(f"{root} holds no run: there is no splits.json or results.json below it")
-    return found
+        raise UserError(f"{root} is not a folder: give one that holds runs", code="missing", field="FOLDER")
+    runs = [read_run(folder, folder.relative_to(root).as_posix()) for folder in sorted(find_folders(root))]
+    if not runs:
+        message = f"{root} holds no run: there is no splits.json or results.json below it"
+        raise UserError(message, code="missing", field="FOLDER")
+    return runs
 
 
-def find(root: Path) -> Iterator[Path]:
-    """Folders of runs; what lies within a run is not looked at."""
+def find_folders(root: Path) -> Iterator[Path]:
+    """Yield the workdirs of runs below `root`, without looking inside them."""
     for folder, inner, names in os.walk(root):
         if {"splits.json", "results.json"} & set(names):
             inner.clear()
@@ -78,37 +80,40 @@ def find(root: Path) -> Iterator[Path]:
         inner[:] = [name for name in inner if not name.startswith(".")]
 
 
-def read(folder: Path, name: str) -> Run:
-    """A row, whatever the folder holds."""
+def read_run(folder: Path, name: str) -> Run:
+    """Return the row of a run; a run that cannot be read is "broken"."""
     # One run must not hide the others: anything may be wrong with its files.
     try:
         config = json.loads((folder / "config.json").read_text())
-        run = Run(name, "done", age=age(folder), command=str(config["command"]))
+        run = Run(name, "done", age=find_age(folder), command=str(config["command"]))
         if (folder / "results.json").exists():
-            return run._replace(score=score(json.loads((folder / "results.json").read_text())))
+            return run._replace(score=describe_score(json.loads((folder / "results.json").read_text())))
         state = "running" if files.is_locked(folder) else "stopped"
-        return run._replace(state=state, at=reached(folder, config["config"]))
+        return run._replace(state=state, at=describe_progress(folder, config["config"]))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Run(name, "broken", at=f"{Path(error.filename).name}: {reason}" if error.filename else reason)
     except Exception as error:
-        said = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
-        at = f"{Path(error.filename).name}: {said}" if isinstance(error, OSError) and error.filename else said
-        return Run(name, "broken", at=at)
+        return Run(name, "broken", at=f"{type(error).__name__}: {error}")
 
 
-def age(folder: Path) -> float:
+def find_age(folder: Path) -> float:
+    """Return the seconds since the run in this folder last wrote a file."""
     written = (folder / name for name in ("config.json", "metrics.jsonl", "results.json"))
     return time.time() - max(file.stat().st_mtime for file in written if file.exists())
 
 
-def reached(folder: Path, settings: dict[str, Any]) -> str:
-    """ "pretrain, epoch 3 of 10", from the last whole row of metrics.jsonl."""
+def describe_progress(folder: Path, config: dict[str, Any]) -> str:
+    """Return "pretrain, epoch 3 of 10", from the last complete row of metrics.jsonl."""
     row = last_row(folder / "metrics.jsonl")
     if row is None:
         return "at its start"
     part = "pretrain" if row["phase"] == "pretrain" else "transfer"
-    return f"{row['phase']}, epoch {row['epoch']} of {settings[part]['epochs']}"
+    return f"{row['phase']}, epoch {row['epoch']} of {config[part]['epochs']}"
 
 
 def last_row(file: Path) -> dict[str, Any] | None:
+    """Return the last complete row of a file of JSON lines, or None."""
     if not file.exists():
         return None
     with open(file, "rb") as opened:
@@ -118,51 +123,52 @@ def last_row(file: Path) -> dict[str, Any] | None:
         try:
             return json.loads(line)
         except ValueError:
-            continue  # A crash cut it off.
+            continue  # Truncated by a crash.
     return None
 
 
-def score(results: dict[str, Any]) -> str:
+def describe_score(results: Results) -> str:
+    """Return "finetune .971, random .979": the best evaluation, and that of random weights in the same protocol."""
     scored = [e for e in results["evaluations"] if words.get_score(e)["value"] is not None]
     compared = [e for e in scored if words.find_random_partner(results, e)] or scored
     if not compared:
         return ""
-    best = max(compared, key=lambda e: words.get_score(e)["value"])
-    said, other = (
-        f"{best['protocol']} {words.format_number(words.get_score(best)['value'])}",
-        words.find_random_partner(results, best),
-    )
-    return f"{said}, random {words.format_number(words.get_score(other)['value'])}" if other else said
+    best = max(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
+    partner = words.find_random_partner(results, best)
+    text = f"{best['protocol']} {words.format_number(words.get_score(best)['value'])}"
+    return f"{text}, random {words.format_number(words.get_score(partner)['value'])}" if partner else text
 
 
-def show(found: Sequence[Run], console: Console) -> None:
+def show(runs: Sequence[Run], console: Console) -> None:
+    """Print the table, or tab-separated values if the output is not a terminal."""
     if not console.is_terminal:
         print(*Run._fields, sep="\t")
-        for run in found:
-            print(*(cell(value) for value in run._replace(age=in_words(run.age))), sep="\t")
+        for run in runs:
+            cells = (run.folder, run.state, run.at, run.score, format_age(run.age), run.command)
+            print(*map(clean_cell, cells), sep="\t")
         return
-    table = Table("run", "state", "macro AUC, or how far", "age", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("run", "state", "macro AUC, or progress", "age", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in (table.columns[0], table.columns[2]):
         column.overflow = "fold"
     table.columns[3].justify = "right"
-    for run in found:
+    for run in runs:
         state = Text(run.state, style=STYLES[run.state])
-        table.add_row(cell(run.folder), state, cell(run.at or run.score), in_words(run.age))
+        table.add_row(clean_cell(run.folder), state, clean_cell(run.at or run.score), format_age(run.age))
     console.print(table)
-    for run in found:
+    for run in runs:
         if run.state == "stopped":
-            console.print(f"{cell(run.folder)} goes on with", style="dim")
+            console.print(f"{clean_cell(run.folder)} resumes with", style="dim")
             # One line, so that it can be copied.
-            console.print(f"  {cell(run.command)}", soft_wrap=True)
+            console.print(f"  {clean_cell(run.command)}", soft_wrap=True)
 
 
-def cell(value: str) -> str:
-    """In one line, without what could steer a terminal."""
-    return words.clean_text(" ".join(value.split()))
+def clean_cell(value: object) -> str:
+    """Return text in one line, without what could steer a terminal."""
+    return words.clean_text(" ".join(str(value).split()))
 
 
-def in_words(seconds: float | None) -> str:
-    """ "40 s", "12 min", "3 h", "5 d"."""
+def format_age(seconds: float | None) -> str:
+    """Return "40 s", "12 min", "3 h", "5 d", or "" if unknown."""
     if seconds is None:
         return ""
     for unit, length, limit in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 48)):

@@ -180,7 +180,7 @@ def test_what_the_user_can_mend_is_one_line_and_code_2(place, capsys, arguments,
 
 
 def test_keywords_are_python_values_or_strings():
-    assert verbs.keywords(["bands=3", "part=model_i", "x="]) == {"bands": 3, "part": "model_i", "x": ""}
+    assert verbs.parse_options(["bands=3", "part=model_i", "x="]) == {"bands": 3, "part": "model_i", "x": ""}
 
 
 def test_as_a_module(place):

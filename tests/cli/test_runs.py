@@ -11,7 +11,7 @@ from rich.console import Console
 from jaxssl import files
 from jaxssl.cli import runs
 from jaxssl.cli.parser import main
-from jaxssl.run import experiment
+from jaxssl.run.workdir import open_workdir
 
 
 def make(folder, results=None, rows="", command="python -m jaxssl.main --config=c.py --workdir=w", lock=True):
@@ -51,7 +51,7 @@ def root(tmp_path):
 
 
 def states(root):
-    return {run.folder: (run.state, run.at or run.score) for run in runs.listed(root)}
+    return {run.folder: (run.state, run.at or run.score) for run in runs.list_runs(root)}
 
 
 def test_a_run_is_done_running_or_stopped(root):
@@ -62,7 +62,7 @@ def test_a_run_is_done_running_or_stopped(root):
     make(root / "running", rows=ROW)
     (root / "other").mkdir()
     (root / "other" / "config.json").write_text("{}")
-    with experiment.alone_in(root / "running"):
+    with open_workdir(root / "running"):
         found = states(root)
     assert found == {
         "begun": ("stopped", "at its start"),
@@ -77,7 +77,7 @@ def test_a_run_is_done_running_or_stopped(root):
 def test_to_look_does_not_keep_a_run_from_starting(root):
     folder = make(root / "a")
     assert not files.is_locked(folder)
-    with experiment.alone_in(folder):
+    with open_workdir(folder):
         assert files.is_locked(folder) and files.is_locked(folder)
 
 
@@ -92,7 +92,7 @@ def test_to_look_does_not_keep_a_run_from_starting(root):
     ],
 )
 def test_the_score_is_the_best_that_can_be_compared(results, says):
-    assert runs.score({"evaluations": results}) == says
+    assert runs.describe_score({"evaluations": results}) == says
 
 
 def spoil(name, content):
@@ -142,7 +142,7 @@ def test_in_a_terminal_a_stopped_run_shows_its_command_in_one_line(root, capsys)
     make(root / "a", command=command, rows=ROW)
     make(root / "b", results=SCORED, command="not shown")
     make(root / "[red]c\x1b[2J", results=[])
-    runs.show(runs.listed(root), Console(force_terminal=True, width=80, markup=False, emoji=False, highlight=False))
+    runs.show(runs.list_runs(root), Console(force_terminal=True, width=80, markup=False, emoji=False, highlight=False))
     out = capsys.readouterr().out
     assert f"  {command.strip()}\n" in out and "not shown" not in out
     assert "[red]c" in out and "\x1b[2J" not in out
@@ -154,7 +154,7 @@ def test_in_a_terminal_a_stopped_run_shows_its_command_in_one_line(root, capsys)
     [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (7199, "1 h"), (172799, "47 h"), (172800, "2 d"), (-1, "0 s")],
 )
 def test_ages_in_words(seconds, says):
-    assert runs.in_words(seconds) == says
+    assert runs.format_age(seconds) == says
 
 
 def test_an_age_is_that_of_the_last_writing(root):
@@ -162,7 +162,7 @@ def test_an_age_is_that_of_the_last_writing(root):
     now = time.time()
     os.utime(folder / "config.json", (now - 9000, now - 9000))
     os.utime(folder / "metrics.jsonl", (now - 3700, now - 3700))
-    assert runs.in_words(runs.listed(root)[0].age) == "1 h"
+    assert runs.format_age(runs.list_runs(root)[0].age) == "1 h"
 
 
 def test_hundreds_of_runs_take_a_second(root):
@@ -175,7 +175,7 @@ def test_hundreds_of_runs_take_a_second(root):
         (root / str(i) / "results.json").unlink()
     # Of this process alone, as the machine may have other work.
     before = time.process_time()
-    found = runs.listed(root)
+    found = runs.list_runs(root)
     assert len(found) == 300 and time.process_time() - before < 1
 
 
