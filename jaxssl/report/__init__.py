@@ -1,1 +1,1 @@
-"""What a run found, as a page and as a table in the terminal: `python -m jaxssl.report WORKDIR...`."""
+"""Shows results: `page` is the report of a run, `study` that of a study, `table` what the terminal prints."""

@@ -1,7 +1,7 @@
-"""Figures of the report: plain arrays in, inline SVG out.
+"""Figures of the reports: plain arrays in, inline SVG out.
 
-No text of the user's enters a figure: names stand in the HTML around it. Colours are variables of the page's style
-sheet, so that one figure serves on light and dark. Each figure is drawn at the size at which a phone shows it.
+Figures hold no text of the user's: names are in the HTML around them. Colors are variables of report.css, so that the
+same figure serves on light and dark. Each is drawn at the size at which a phone shows it.
 """
 
 import html
@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# matplotlib takes colours, the page wants variables: each of these stands for one.
+# matplotlib needs colors, the page needs variables: each color stands for a variable.
 VARIABLES = {
     "#000001": "var(--ink)",
     "#000002": "var(--muted)",
@@ -30,8 +31,8 @@ VARIABLES = {
     **{f"#00002{i}": f"var(--kind{i})" for i in range(8)},
 }
 INK, MUTED, RULE, PAGE, SSL, RANDOM, IMAGENET, BOTH, *KINDS = VARIABLES
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # Beside the colours of the kinds.
-# Each initialisation has a colour and a stroke, so that no one needs to see the colour.
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")  # Of the kinds, with their colors.
+# Each initialization has a color and a stroke, so that they differ without color too.
 STYLES = {
     "ssl": (SSL, "solid"),
     "supervised": (SSL, "solid"),
@@ -40,7 +41,7 @@ STYLES = {
     "imagenet+ssl": (BOTH, (0, (6, 2, 1, 2))),
     "imagenet+supervised": (BOTH, (0, (6, 2, 1, 2))),
 }
-MOST_POINTS = 200
+MAX_POINTS = 200
 RC = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxssl",
@@ -61,28 +62,28 @@ RC = {
 class Line(NamedTuple):
     """One curve of a panel."""
 
-    init: str  # Gives colour and stroke.
+    init: str  # Its color and stroke are those of this initialization.
     x: np.ndarray
     y: np.ndarray
-    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # Its own x, then low and high.
+    band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # x, low, high.
 
 
 @mpl.rc_context(RC)
-def curves(
+def draw_curves(
     name: str,
     label: str,
     lines: Sequence[Line],
     *,
     expected: float | None = None,
     best: Sequence[tuple[float, float]] = (),
-) -> str:
-    """Learning curves over epochs; a thin line where `expected` says that the first point should lie."""
+) -> Markup:
+    """Draw a quantity over epochs, a thin line at its expected first value, and circles at the `best` points."""
     figure, axes = _panel(320, 200)
     for line in lines:
-        colour, stroke = _style(line.init)
+        color, stroke = _style(line.init)
         x, y = thin(line.x, line.y)
         few = len(x) <= 20
-        axes.plot(x, y, color=colour, linestyle=stroke, linewidth=1.6, marker="o" if few else "", markersize=3.5)
+        axes.plot(x, y, color=color, linestyle=stroke, linewidth=1.6, marker="o" if few else "", markersize=3.5)
     if best:
         axes.plot(*zip(*best, strict=True), "o", markersize=8, markerfacecolor="none", markeredgecolor=INK, color=INK)
     if expected is not None:
@@ -97,52 +98,52 @@ def curves(
 
 
 @mpl.rc_context(RC)
-def roc(name: str, label: str, lines: Sequence[Line]) -> str:
-    """True against false positive rate."""
+def draw_roc(name: str, label: str, lines: Sequence[Line]) -> Markup:
+    """Draw true against false positive rates."""
     figure, axes = _panel(220, 220)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
-    _banded(axes, lines)
+    _draw_bands(axes, lines)
     _unit_square(axes, "false positives", "true positives")
     return svg(figure, name, label)
 
 
 @mpl.rc_context(RC)
-def precision_recall(name: str, label: str, lines: Sequence[Line], share: float) -> str:
-    """Precision against recall, and a thin line at the `share` of the class, which guessing has."""
+def draw_precision_recall(name: str, label: str, lines: Sequence[Line], share: float) -> Markup:
+    """Draw precision against recall, and a thin line at the share of the class, which is the precision of chance."""
     figure, axes = _panel(220, 220)
     axes.axhline(share, color=MUTED, linewidth=0.8)
-    _banded(axes, lines)
+    _draw_bands(axes, lines)
     _unit_square(axes, "recall", "precision")
     return svg(figure, name, label)
 
 
-def _banded(axes: Axes, lines: Sequence[Line]) -> None:
+def _draw_bands(axes: Axes, lines: Sequence[Line]) -> None:
     for line in lines:
-        colour, stroke = _style(line.init)
+        color, stroke = _style(line.init)
         if line.band is not None and not np.isnan(line.band[1]).any():
-            axes.fill_between(*line.band, color=colour, alpha=0.14, linewidth=0)
-        at = np.unique(np.linspace(0, len(line.x) - 1, MOST_POINTS).round().astype(int))
-        axes.plot(line.x[at], line.y[at], color=colour, linestyle=stroke, linewidth=1.6)
+            axes.fill_between(*line.band, color=color, alpha=0.14, linewidth=0)
+        at = np.unique(np.linspace(0, len(line.x) - 1, MAX_POINTS).round().astype(int))
+        axes.plot(line.x[at], line.y[at], color=color, linestyle=stroke, linewidth=1.6)
 
 
 @mpl.rc_context(RC)
-def reliability(name: str, label: str, lines: Sequence[Line], counts: Sequence[np.ndarray]) -> str:
-    """Accuracy against confidence; the area of a point is the number of its images."""
+def draw_reliability(name: str, label: str, lines: Sequence[Line], counts: Sequence[np.ndarray]) -> Markup:
+    """Draw accuracy against confidence; the area of a point grows with the number of its images."""
     figure, axes = _panel(220, 220)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     for line, count in zip(lines, counts, strict=True):
-        colour, stroke = _style(line.init)
-        axes.plot(line.x, line.y, color=colour, linestyle=stroke, linewidth=1, alpha=0.5)
-        axes.scatter(line.x, line.y, s=160 * count / max(1, count.sum()) + 5, color=colour, linewidths=0, alpha=0.8)
+        color, stroke = _style(line.init)
+        axes.plot(line.x, line.y, color=color, linestyle=stroke, linewidth=1, alpha=0.5)
+        axes.scatter(line.x, line.y, s=160 * count / max(1, count.sum()) + 5, color=color, linewidths=0, alpha=0.8)
     _unit_square(axes, "confidence", "accuracy")
     return svg(figure, name, label)
 
 
 @mpl.rc_context(RC)
-def intervals(
+def draw_intervals(
     name: str, label: str, rows: Sequence[tuple[str, str, float, float | None, float | None]], zero: str
-) -> str:
-    """A dot and its interval for each (text, initialisation, value, low, high), about a line at 0 that says `zero`."""
+) -> Markup:
+    """Draw each (name, init, value, low, high) as a dot and an interval, and a line at 0 that is called `zero`."""
     width, height, above, below = 320, 64 + 38 * len(rows), 24, 30
     figure = Figure(figsize=(width / 72, height / 72))
     axes = figure.add_axes((0.04, below / height, 0.92, 1 - (above + below) / height))
@@ -154,10 +155,10 @@ def intervals(
     )
     ground = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}  # Keeps lines from running through a text.
     for y, (text, init, value, low, high) in enumerate(rows):
-        colour, _ = _style(init)
+        color, _ = _style(init)
         if low is not None and high is not None:
-            axes.plot([low, high], [y, y], color=colour, linewidth=2.4, solid_capstyle="butt")
-        axes.plot([value], [y], "o", color=colour, markersize=8, markeredgecolor=PAGE, markeredgewidth=1.4)
+            axes.plot([low, high], [y, y], color=color, linewidth=2.4, solid_capstyle="butt")
+        axes.plot([value], [y], "o", color=color, markersize=8, markeredgecolor=PAGE, markeredgewidth=1.4)
         axes.annotate(text, (value, y), xytext=(0, 8), textcoords="offset points", ha="center", color=INK, bbox=ground)
     # Room at the sides for the texts, which stand above their dots.
     ends = [0.0, *(end for row in rows for end in row[2:] if end is not None)]
@@ -171,14 +172,14 @@ def intervals(
 
 
 @mpl.rc_context(RC)
-def efficiency(name: str, label: str, lines: Sequence[tuple[int, Line]], ticks: dict[float, str]) -> str:
-    """Scores over the share of the labels, each line of a kind; `ticks` says what the shares are called."""
+def draw_label_efficiency(name: str, label: str, lines: Sequence[tuple[int, Line]], ticks: dict[float, str]) -> Markup:
+    """Draw scores by share of the labels; each line has a kind, and `ticks` names the shares."""
     figure, axes = _panel(320, 240)
     for kind, line in lines:
-        colour, marker = kind_style(kind)
+        color, marker = kind_style(kind)
         if line.band is not None:
-            axes.fill_between(*line.band, color=colour, alpha=0.14, linewidth=0)
-        axes.plot(line.x, line.y, color=colour, linewidth=1.6, marker=marker, markersize=5)
+            axes.fill_between(*line.band, color=color, alpha=0.14, linewidth=0)
+        axes.plot(line.x, line.y, color=color, linewidth=1.6, marker=marker, markersize=5)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks(list(ticks), list(ticks.values()))
@@ -188,11 +189,11 @@ def efficiency(name: str, label: str, lines: Sequence[tuple[int, Line]], ticks: 
     return svg(figure, name, label)
 
 
-def interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> str:
-    """A dot on a line from -reach to reach with a mark at 0, and two intervals about it; ends may be None."""
+def draw_interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> Markup:
+    """Draw a dot and two intervals on an axis from -reach to reach with a mark at 0; ends may be None."""
     width, height = 150, 18
 
-    def at(x: float) -> str:
+    def at(x: float) -> Markup:
         return f"{width / 2 + (width / 2 - 6) * np.clip(x / reach, -1, 1):.1f}"
 
     drawn = [f'<path d="M{at(0)} 0V{height}" stroke="var(--muted)"/>']
@@ -203,34 +204,34 @@ def interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) 
             drawn.append(f'<path d="{path}" stroke="var(--ssl)" stroke-width="{stroke}"{opacity}/>')
     drawn.append(f'<circle cx="{at(value)}" cy="{height / 2}" r="4" fill="var(--ssl)"/>')
     head = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    return f'<svg class="interval" role="img" aria-label="{html.escape(label)}" {head}>{"".join(drawn)}</svg>'
+    return Markup(f'<svg class="interval" role="img" aria-label="{html.escape(label)}" {head}>{"".join(drawn)}</svg>')
 
 
 @mpl.rc_context(RC)
-def scatter(name: str, label: str, points: np.ndarray, kinds: np.ndarray, aspect: float) -> str:
-    """Points [N, 2] in percent from the upper left corner, each of a kind [N]; -1 is none, and lies below.
+def draw_scatter(name: str, label: str, points: np.ndarray, kinds: np.ndarray, aspect: float) -> Markup:
+    """Draw points [N, 2], in percent from the upper left corner, by kind [N]; those of kind -1 are below the others.
 
-    `aspect` is the height of the figure over its width.
+    `aspect` is the height of the figure divided by its width.
     """
     figure = Figure(figsize=(240 / 72, 240 * aspect / 72))
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 100), ylim=(100, 0))
     axes.set_axis_off()
     area = float(np.clip(5000 / len(points), 16, 40))
     for kind in np.unique(kinds).tolist():
-        colour, marker = kind_style(kind) if kind >= 0 else (MUTED, "o")
+        color, marker = kind_style(kind) if kind >= 0 else (MUTED, "o")
         look = {"s": area, "alpha": 0.85} if kind >= 0 else {"s": area / 2, "alpha": 0.5}
-        axes.scatter(*points[kinds == kind].T, color=colour, marker=marker, linewidths=0, clip_on=False, **look)
+        axes.scatter(*points[kinds == kind].T, color=color, marker=marker, linewidths=0, clip_on=False, **look)
     return svg(figure, name, label)
 
 
 def kind_style(kind: int) -> tuple[str, str]:
-    """Colour and marker of one of several kinds, which the page's legend has too."""
+    """Return the color and the marker of a kind, for figures and legends."""
     return KINDS[kind % len(KINDS)], MARKERS[(kind + kind // len(KINDS)) % len(MARKERS)]
 
 
 def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At most MOST_POINTS points, each the mean of as many neighbours; a last short lot is left to itself."""
-    lot = -(-len(x) // MOST_POINTS)
+    """Return at most MAX_POINTS points, each the mean of equally many neighbors; the last may be of fewer."""
+    lot = -(-len(x) // MAX_POINTS)
     if lot <= 1:
         return np.asarray(x), np.asarray(y)
     starts = np.arange(0, len(x), lot)
@@ -238,8 +239,8 @@ def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(x, starts) / size, np.add.reduceat(y, starts) / size
 
 
-def svg(figure: Figure, name: str, label: str) -> str:
-    """The figure as an <svg> element, under RC: ids begin with `name`, and a screen reader reads `label`."""
+def svg(figure: Figure, name: str, label: str) -> Markup:
+    """Return a figure drawn under RC as an <svg> element; `name` starts its ids, screen readers read `label`."""
     FigureCanvasSVG(figure)
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -251,14 +252,14 @@ def svg(figure: Figure, name: str, label: str) -> str:
     body = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", body)
     body = re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{name}-", body)
     body = re.sub(r' d="[^"]*"', lambda m: re.sub(r"\d+\.\d+", lambda n: f"{float(n[0]):.2f}", m[0]), body)
-    for colour, variable in VARIABLES.items():
-        body = body.replace(colour, variable)
+    for color, variable in VARIABLES.items():
+        body = body.replace(color, variable)
     width, height = (round(72 * side) for side in figure.get_size_inches())
     body = re.sub(r"\s*\n\s*", "\n", body).strip()
     head = (
         f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" xmlns:xlink="http://www.w3.org/1999/xlink"'
     )
-    return f'<svg role="img" aria-label="{html.escape(label)}" {head}>\n{body}'
+    return Markup(f'<svg role="img" aria-label="{html.escape(label)}" {head}>\n{body}')
 
 
 def _style(init: str) -> tuple[str, object]:
@@ -266,7 +267,7 @@ def _style(init: str) -> tuple[str, object]:
 
 
 def _panel(width: int, height: int) -> tuple[Figure, Axes]:
-    """A figure of this many points with one pair of axes, placed without regard to the fonts of this machine."""
+    """Return a figure of this size in points with one pair of axes, placed independently of fonts."""
     figure = Figure(figsize=(width / 72, height / 72))
     left, right, bottom, top = 42, 8, 38, 22
     place = (left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + top) / height)

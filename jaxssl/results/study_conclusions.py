@@ -157,8 +157,8 @@ def _difference_cautions(differences: Sequence[dict[str, Any]]) -> list[str]:
             "difference may be due to the seeds."
         )
     sentences.append(
-        f"{format_count(len(differences), 'difference')} were tested; p-values are corrected for that by Holm's method, "
-        "intervals are not: each has its own 95 % level."
+        f"{format_count(len(differences), 'difference')} were tested; p-values are corrected for that by Holm's "
+        "method, intervals are not: each has its own 95 % level."
     )
     return sentences
 

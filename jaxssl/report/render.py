@@ -1,0 +1,74 @@
+"""Renders a page to one HTML file that needs no network: templates, report.css and report.js of this package."""
+
+import functools
+import re
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from jaxssl.report import figures
+from jaxssl.report.blocks import Block, Section
+from jaxssl.results.words import clean_text
+
+INTERVAL = r"\[?[+−][\d.]+ to [+−][\d.]+\]?"
+GLYPHS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖⬟", strict=True))
+
+
+def render(template: str, title: str, sections: Sequence[Section | None], **header: Any) -> str:
+    """Return the HTML of a page.
+
+    Args:
+      template: file in templates/ that extends page.html.j2.
+      title: of the browser's tab.
+      sections: in order; None where a section has nothing to show.
+      **header: what the template shows above the sections.
+    """
+    return _environment().get_template(template).render(title=title, sections=[s for s in sections if s], **header)
+
+
+def load_asset(name: str) -> str:
+    """Return the text of report.css or report.js."""
+    return resources.files("jaxssl.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def render_block(block: Block) -> Markup:
+    """Return the HTML of one block."""
+    name = type(block).__name__.lower()
+    return Markup(_environment().get_template(f"blocks/{name}.html.j2").render(block=block).strip())
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jaxssl.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else clean_text(value),
+    )
+    environment.filters |= {
+        "block": render_block,
+        "keep_intervals": keep_intervals,
+        "swatch": swatch_class,
+        "glyph": GLYPHS.__getitem__,
+    }
+    environment.globals |= {
+        "css": Markup(load_asset("report.css")),
+        "js": Markup(load_asset("report.js")),
+        "kind_style": lambda kind: (figures.VARIABLES[figures.kind_style(kind)[0]], figures.kind_style(kind)[1]),
+    }
+    return environment
+
+
+def keep_intervals(text: str) -> Markup:
+    """Return text in which no line breaks within an interval."""
+    return Markup(re.sub(INTERVAL, r"<span>\g<0></span>", str(escape(clean_text(text)))))
+
+
+def swatch_class(init: str) -> str:
+    """Return the class of a swatch in the color and the stroke of an initialization."""
+    return re.sub("[^a-z]", "-", init) if init in figures.STYLES else "other"

@@ -1,0 +1,79 @@
+"""ROC and precision-recall curves of each class."""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from jaxssl.evaluation import curves
+from jaxssl.report import figures
+from jaxssl.report.blocks import Grid, Heading, Panel, Section, Text
+from jaxssl.report.figures import Line
+from jaxssl.report.run_data import RunData
+from jaxssl.report.sections.common import find_commonest, init_legend, iter_predictions, limit_note, speak_values
+from jaxssl.results.predictions import Predictions
+from jaxssl.results.words import clean_text, format_number, protocol_name, shorten
+
+BANDS = "Bands hold 95 % of the curves of resampled test groups."
+ROC_TEXT = f"Each class against all others; the diagonal is chance. {BANDS}"
+PRECISION_TEXT = (
+    "Precision is the share of the images predicted as a class at some threshold that belong to it, recall the share "
+    f"of the class that is predicted as it; the thin line is chance. {BANDS}"
+)
+Draw = Callable[[str, int, str, dict[str, Predictions]], Panel]
+
+
+def roc_section(run: RunData) -> Section | None:
+    """Return the ROC curves, a panel for each protocol and class."""
+    return _section(run, "roc", "ROC by class", ROC_TEXT, _roc_panel)
+
+
+def precision_section(run: RunData) -> Section | None:
+    """Return the precision-recall curves, a panel for each protocol and class."""
+    return _section(run, "precision", "Precision and recall by class", PRECISION_TEXT, _precision_panel)
+
+
+def _section(run: RunData, name: str, title: str, text: str, draw: Draw) -> Section | None:
+    classes = run.results["dataset"]["classes"]
+    parts, inits = [], {}
+    for protocol, of in iter_predictions(run):
+        if protocol == "knn":
+            continue
+        inits |= of
+        labels = next(iter(of.values())).labels
+        counts = np.bincount(labels, minlength=len(classes))
+        panels = [draw(protocol, c, classes[c], of) for c in find_commonest(counts) if not (labels == c).all()]
+        if panels:
+            parts += [Heading(protocol_name(protocol).capitalize()), Grid(panels, "square")]
+    if not parts:
+        return None
+    return Section(name, title, [Text(text), init_legend(run.results, inits), *limit_note(classes), *parts])
+
+
+def _roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> Panel:
+    lines, areas = [], []
+    for init, p in of.items():
+        truth, scored = p.labels == c, p.probabilities[:, c]
+        curve = curves.roc(truth, scored, p.groups)
+        lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
+        areas.append((init, format_number(float(roc_auc_score(truth, scored)))))
+    label = clean_text(f"ROC of {shorten(name)}, {protocol}: AUC {speak_values(areas)}")
+    return Panel(shorten(name), figures.draw_roc(f"roc-{protocol}-{c}", label, lines), _count(of, c), "AUC", areas)
+
+
+def _precision_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> Panel:
+    lines, areas = [], []
+    for init, p in of.items():
+        truth, scored = p.labels == c, p.probabilities[:, c]
+        curve = curves.precision_recall(truth, scored, p.groups)
+        lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
+        areas.append((init, format_number(float(average_precision_score(truth, scored)))))
+    share = float((next(iter(of.values())).labels == c).mean())
+    label = clean_text(f"Precision and recall of {shorten(name)}, {protocol}: average precision {speak_values(areas)}")
+    svg = figures.draw_precision_recall(f"precision-{protocol}-{c}", label, lines, share)
+    return Panel(shorten(name), svg, _count(of, c), "average precision", areas)
+
+
+def _count(of: dict[str, Predictions], c: int) -> str:
+    labels = next(iter(of.values())).labels
+    return f"{np.count_nonzero(labels == c):,} of {len(labels):,} images"

@@ -1,0 +1,88 @@
+"""Learning curves of pretraining and fine-tuning."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxssl.report import figures
+from jaxssl.report.blocks import Grid, Heading, Panel, Section, Text
+from jaxssl.report.figures import Line
+from jaxssl.report.run_data import RunData
+from jaxssl.report.sections.common import init_legend
+from jaxssl.results.schema import MetricsRow
+from jaxssl.results.words import clean_text, describe_collapse, format_value, init_name
+
+# Fields of metrics.jsonl and their titles.
+PRETRAINING_CURVES = {
+    "loss": "Loss",
+    "online_probe_accuracy": "Online probe accuracy",
+    "embedding_std": "Standard deviation of the embedding",
+    "feature_std": "Standard deviation of the features",
+    "effective_rank": "Effective rank of the features",
+}
+FINETUNING_CURVES = {
+    "loss": "Loss",
+    "accuracy": "Accuracy on training batches",
+    "validation": "Score on validation",
+}
+
+
+def section(run: RunData) -> Section | None:
+    """Return the curves of both phases."""
+    blocks = [*_pretraining(run), *_finetuning(run)]
+    return Section("learning", "Learning curves", blocks) if blocks else None
+
+
+def _pretraining(run: RunData) -> list:
+    pretraining = run.results["pretrain"]
+    if not pretraining or not any(row["phase"] == "pretrain" for row in run.rows):
+        return []
+    expected = {"loss": pretraining["expected_first_loss"]}
+    panels = [
+        _panel(run, {"ssl": "pretrain"}, field, title, expected.get(field))
+        for field, title in PRETRAINING_CURVES.items()
+    ]
+    return [Heading("Pretraining"), Text(describe_collapse(pretraining)), Grid([p for p in panels if p])]
+
+
+def _finetuning(run: RunData) -> list:
+    phases = {row["phase"] for row in run.rows}
+    tuned = {e["init"]: e.get("phase", e["name"]) for e in run.results["evaluations"] if e["protocol"] == "finetune"}
+    shown = {init: phase for init, phase in tuned.items() if phase in phases}
+    if not shown:
+        return []
+    text = (
+        "The circle marks the epoch that was kept: the first with the best validation score after training began."
+        if any(row.get("validation") is not None for row in run.rows)
+        else "Without a score on validation, the last epoch was kept."
+    )
+    panels = [_panel(run, shown, field, title) for field, title in FINETUNING_CURVES.items()]
+    return [Heading("Fine-tuning"), Text(text), init_legend(run.results, shown), Grid([p for p in panels if p])]
+
+
+def _panel(run: RunData, phases: dict[str, str], field: str, title: str, expected: float | None = None) -> Panel | None:
+    """Return one quantity over the epochs of these phases, by initialization; None where no row has it."""
+    lines, best, texts = [], [], []
+    for init, phase in phases.items():
+        points = _points([row for row in run.rows if row["phase"] == phase], field)
+        if not points:
+            continue
+        x, y = np.array(points, float).T
+        lines.append(Line(init, x, y))
+        texts.append(f"{init_name(init, run.results)} {format_value(y[0])} at first, {format_value(y[-1])} at last")
+        if field == "validation" and len(x) > 1:
+            kept = 1 + int(y[1:].argmax())
+            best.append((x[kept], y[kept]))
+    if not lines:
+        return None
+    name = f"{'-'.join(phases.values())}-{field}".replace("_", "-").replace("+", "-")
+    ends = "" if expected is None else f"; expected at first {format_value(expected)}"
+    label = clean_text(f"{title} over epochs: {'; '.join(texts)}{ends}")
+    return Panel(title, figures.draw_curves(name, label, lines, expected=expected, best=best))
+
+
+def _points(rows: Sequence[MetricsRow], field: str) -> list[tuple[float, float]]:
+    """Return (epoch, value) of the rows that have this field."""
+    ratios = (row["step"] / row["epoch"] for row in rows if row["epoch"] and "loss" not in row)
+    steps_per_epoch = max(ratios, default=1)
+    return [(row["step"] / steps_per_epoch, value) for row in rows if (value := row.get(field)) is not None]

@@ -1,0 +1,86 @@
+"""Differences between the arms of a study."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxssl.report import figures
+from jaxssl.report.blocks import Body, Cell, Details, Row, Section, Table, Text
+from jaxssl.report.sections.study_arms import intervals_cell
+from jaxssl.report.study_data import StudyData
+from jaxssl.results.study_conclusions import TESTED_METRICS, format_evidence
+from jaxssl.results.study_schema import Difference
+from jaxssl.results.words import (
+    METRIC_NAMES,
+    UNDEFINED,
+    clean_text,
+    format_labels,
+    format_p,
+    format_signed,
+    protocol_name,
+    shorten,
+)
+
+MAX_ROWS = 24  # Of more differences, only those from random weights are shown at first.
+TEXT = (
+    "The dot is the mean over runs, the broad line the 95 % interval over the groups of the test images, the thin line "
+    "the one over runs. Each p-value is the larger of that for other seeds and that for other test groups, corrected "
+    'by Holm\'s method over all differences; "higher" and "lower" hold for both.'
+)
+VERDICT_NAMES = {"higher": "higher", "lower": "lower", "these runs": "these networks only", "open": "open"}
+
+
+def section(data: StudyData) -> Section | None:
+    """Return a table for each metric."""
+    if not data.study["differences"]:
+        return None
+    blocks = [Text(TEXT)]
+    for metric in TESTED_METRICS:
+        found = [d for d in data.study["differences"] if d["metric"] == metric]
+        first = [d for d in found if d["b"] == "random"] if len(found) > MAX_ROWS else found
+        rest = [d for d in found if d not in first]
+        if first:
+            blocks.append(_table(first, metric))
+        if rest:
+            blocks.append(Details(f"{len(rest)} more differences", [_table(rest, metric)]))
+    return Section("differences", "Differences between arms, run by run", blocks)
+
+
+def _table(differences: Sequence[Difference], metric: str) -> Table:
+    reach = _find_reach(differences)
+    head = ["Difference", "figure", "mean", "Holm", "verdict"]
+    title = f"Differences in {METRIC_NAMES[metric]}"
+    return Table(title, title, head, [Body("", [_row(d, reach) for d in differences])], "scores differences")
+
+
+def _find_reach(differences: Sequence[Difference]) -> float:
+    """Return the largest value on the axis; intervals over two or three runs may be far wider, and are cut."""
+    ends = [
+        abs(end)
+        for d in differences
+        for of in (d["over_groups"], d["over_runs"])
+        for end in (of["low"], of["high"])
+        if end is not None
+    ]
+    most = float(np.percentile(ends, 90)) if ends else 0.0
+    return max(1.2 * most, *(1.2 * abs(d["mean"] or 0) for d in differences), 1e-3)
+
+
+def _row(d: Difference, reach: float) -> Row:
+    name = Cell(
+        f"{shorten(d['a'])} − {shorten(d['b'])}", f"{protocol_name(d['protocol'])}, {format_labels(d['labels'])}"
+    )
+    if d["mean"] is None:
+        return Row(name, [Cell(""), Cell(UNDEFINED), Cell(""), Cell("open")])
+    groups, runs = ((of["low"], of["high"]) for of in (d["over_groups"], d["over_runs"]))
+    label = clean_text(f"{format_signed(d['mean'])} ({format_evidence(d)})")
+    p = "" if d["p_holm"] is None else format_p(d["p_holm"])
+    return Row(
+        name,
+        [
+            Cell("", svg=figures.draw_interval(label, d["mean"], groups, runs, reach)),
+            intervals_cell(d, format_signed),
+            Cell(p),
+            Cell(VERDICT_NAMES[d["verdict"]]),
+        ],
+    )

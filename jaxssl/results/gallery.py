@@ -1,0 +1,33 @@
+"""Reads gallery.npz, the images that a run keeps for its page."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxssl.errors import UserError
+
+Gallery = dict[str, np.ndarray]
+
+
+def read_gallery(workdir: Path) -> Gallery:
+    """Return the content of gallery.npz, {} if the run has none. UserError if it is damaged."""
+    file = Path(workdir) / "gallery.npz"
+    if not file.exists():
+        return {}
+    try:
+        with open(file, "rb") as stream:
+            return dict(np.load(stream, allow_pickle=False))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}): delete it, and run the command of the run again to make it",
+            code="damaged",
+            field=str(file),
+        ) from error
+
+
+def get_about(gallery: Gallery) -> dict[str, Any]:
+    """Return the objective, the initialization, the number of channels and the kind of heat map of a gallery."""
+    return json.loads(str(gallery["about"]))
