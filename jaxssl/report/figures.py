@@ -8,7 +8,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -42,7 +42,7 @@ STYLES = {
     "imagenet+supervised": (BOTH, (0, (6, 2, 1, 2))),
 }
 MAX_POINTS = 200
-RC = {
+RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxssl",
     "font.size": 11,
@@ -193,7 +193,7 @@ def draw_interval(label: str, value: float, thick: tuple, thin: tuple, reach: fl
     """Draw a dot and two intervals on an axis from -reach to reach with a mark at 0; ends may be None."""
     width, height = 150, 18
 
-    def at(x: float) -> Markup:
+    def at(x: float) -> str:
         return f"{width / 2 + (width / 2 - 6) * np.clip(x / reach, -1, 1):.1f}"
 
     drawn = [f'<path d="M{at(0)} 0V{height}" stroke="var(--muted)"/>']

@@ -1,7 +1,7 @@
 """The files of one finished run, read for its page."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.audit_schema import Audit
@@ -40,6 +40,5 @@ def read(workdir: Path, differences: Differences | None = None) -> RunData:
     if differences is None:
         differences = compute_differences(results, predictions)
     audit = workdirs.read_audit(workdir) if (workdir / "audit.json").exists() else None
-    return RunData(
-        results, config, splits, metrics.read(workdir), predictions, differences, read_gallery(workdir), audit
-    )
+    rows = cast(list[MetricsRow], metrics.read(workdir))
+    return RunData(results, config, splits, rows, predictions, differences, read_gallery(workdir), audit)

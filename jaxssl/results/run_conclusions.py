@@ -16,7 +16,6 @@ from jaxssl.results.words import (
     format_signed,
     format_value,
     get_score,
-    has_interval,
     init_as_subject,
     join_words,
     method_name,
@@ -165,4 +164,5 @@ def _test_image_cautions(results: Results) -> list[str]:
 
 def _is_near_chance(e: Evaluation) -> bool:
     auc = get_score(e)
-    return has_interval(auc) and auc["low"] <= CHANCE_AUC <= auc["high"]
+    low, high = auc["low"], auc["high"]
+    return low is not None and high is not None and low <= CHANCE_AUC <= high

@@ -1,6 +1,6 @@
 """What a comparison of runs shows, and what it does not, as plain sentences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
@@ -23,7 +23,7 @@ TESTED_METRICS = ("auc_macro", "accuracy")
 VERDICTS = ("higher", "lower", "these runs", "open")
 
 
-def judge_difference(d: dict[str, Any]) -> tuple[str, str]:
+def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     """Return the verdict on one difference of compare.json, one of `VERDICTS`, and the sentence that states it.
 
     "higher" and "lower" hold for other seeds and for other test groups: p, the larger of both p-values, is below 5 %
@@ -57,14 +57,14 @@ def judge_difference(d: dict[str, Any]) -> tuple[str, str]:
     )
 
 
-def _why_untested(d: dict[str, Any]) -> str:
+def _why_untested(d: Mapping[str, Any]) -> str:
     """Return why a difference has no p-value over seeds."""
     if d["seeds"] < MIN_SEEDS:
         return f"a p-value needs {MIN_SEEDS} seeds and there {'is' if d['seeds'] == 1 else 'are'} {d['seeds']}"
     return "all seeds gave the same difference"
 
 
-def format_evidence(d: dict[str, Any]) -> str:
+def format_evidence(d: Mapping[str, Any]) -> str:
     """Return the intervals and p-values of a difference in words."""
     runs, groups, count = d["over_runs"], d["over_groups"], format_count(d["runs"], "run")
     parts = [f"95 % over {count} {format_range(runs)}" if has_interval(runs) else count]
@@ -77,14 +77,14 @@ def format_evidence(d: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def sort_key(d: dict[str, Any]) -> tuple[Any, ...]:
+def sort_key(d: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the key that sorts differences: the surest and largest against random weights first."""
     certainty = max(1, VERDICTS.index(d["verdict"]))  # "higher" and "lower" are equally sure.
     metric = TESTED_METRICS.index(d["metric"])
     return certainty, metric, d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
 
 
-def answer(study: dict[str, Any]) -> str:
+def answer(study: Mapping[str, Any]) -> str:
     """Return the surest difference in macro AUC, and how many differences have each verdict."""
     differences = [d for d in study["differences"] if d["metric"] == TESTED_METRICS[0]]
     if not differences:
@@ -102,7 +102,7 @@ def answer(study: dict[str, Any]) -> str:
     return min(differences, key=sort_key)["sentence"] + (counts if len(differences) > 1 else "")
 
 
-def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
+def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
     """Return what may not be concluded from a study, one sentence each.
 
     Args:
@@ -147,7 +147,7 @@ def cautions(study: dict[str, Any], groups: int, repeated: int, fields: list[str
     return sentences
 
 
-def _difference_cautions(differences: Sequence[dict[str, Any]]) -> list[str]:
+def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
     if not differences:
         return ["No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared."]
     sentences = []
@@ -163,7 +163,7 @@ def _difference_cautions(differences: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _arm_cautions(arms: Sequence[dict[str, Any]]) -> list[str]:
+def _arm_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = []
     if constant := [arm for arm in arms if arm["constant_runs"]]:
         names = join_words([f"{_arm_name(arm)} ({arm['constant_runs']} of {arm['runs']} runs)" for arm in constant])
@@ -184,5 +184,5 @@ def _arm_cautions(arms: Sequence[dict[str, Any]]) -> list[str]:
     return sentences
 
 
-def _arm_name(arm: dict[str, Any]) -> str:
+def _arm_name(arm: Mapping[str, Any]) -> str:
     return f"{shorten(arm['name'])} by {protocol_name(arm['protocol'])} with {format_labels(arm['labels'])}"

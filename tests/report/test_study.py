@@ -23,7 +23,7 @@ def test_page_of_a_comparison_says_all_and_links_each_run(tmp_path, capsys):
     (tmp_path / "0 #1.0" / "report.html").write_text("a run's own")
     found = written(tmp_path)
     check(found)
-    titles = ["What may be concluded", "What may not be concluded", "Arms", "Differences, run by run"]
+    titles = ["What may be concluded", "What may not be concluded", "Arms", "Differences between arms, run by run"]
     titles += ["Label efficiency", "Runs", "What this rests on"]
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
@@ -82,7 +82,7 @@ def test_one_page_for_several_runs_and_no_run_loses_its_own(tmp_path, capsys):
     assert capsys.readouterr().out.split() == [str(tmp_path / "both" / "report.html")]
     assert "Comparison of 2 runs" in Page((tmp_path / "both" / "report.html").read_text()).words
     assert main(["report", *runs, f"--to={runs[0]}"]) == 2
-    assert "whose own report stands there" in capsys.readouterr().err
+    assert "keeps the report of that run" in capsys.readouterr().err
     make(tmp_path / "alone", protocols=("probe",))
     (tmp_path / "alone" / "report.html").write_text("its own")
     assert main(["compare", str(tmp_path / "alone")]) == 0

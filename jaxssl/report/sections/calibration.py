@@ -1,6 +1,7 @@
 """Calibration: confidence against accuracy, before and after temperature scaling."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -48,7 +49,8 @@ def section(run: RunData) -> Section | None:
 
 
 def _scaled_bins(p: Predictions, temperature: float) -> list[Bin]:
-    return calibration.reliability_bins(calibration.apply_temperature(p.probabilities, temperature), p.labels)
+    bins = calibration.reliability_bins(calibration.apply_temperature(p.probabilities, temperature), p.labels)
+    return cast(list[Bin], bins)
 
 
 def _panels(shown: Sequence[Evaluation], bins: dict[str, list[Bin]], error: str) -> list[Panel]:

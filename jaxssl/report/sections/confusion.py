@@ -36,7 +36,8 @@ def pool_rare_classes(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.nd
     """Return a confusion matrix and its classes, with all but the most frequent ones in the last row and column."""
     if len(classes) <= MAX_CLASSES:
         return counts, shorten_list(classes)
-    most = find_commonest(counts.sum(axis=1))
+    shown = find_commonest(counts.sum(axis=1))
+    most = np.array(shown, int)
     rest = np.setdiff1d(np.arange(len(classes)), most)
     counts = np.block(
         [
@@ -44,4 +45,4 @@ def pool_rare_classes(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.nd
             [counts[np.ix_(rest, most)].sum(axis=0, keepdims=True), counts[np.ix_(rest, rest)].sum(keepdims=True)],
         ]
     )
-    return counts, [*shorten_list([classes[c] for c in most]), f"{len(rest)} others"]
+    return counts, [*shorten_list([classes[c] for c in shown]), f"{len(rest)} others"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jaxssl.report import figures
-from jaxssl.report.blocks import Body, Cell, Details, Row, Section, Table, Text
+from jaxssl.report.blocks import Block, Body, Cell, Details, Row, Section, Table, Text
 from jaxssl.report.sections.study_arms import intervals_cell
 from jaxssl.report.study_data import StudyData
 from jaxssl.results.study_conclusions import TESTED_METRICS, format_evidence
@@ -34,7 +34,7 @@ def section(data: StudyData) -> Section | None:
     """Return a table for each metric."""
     if not data.study["differences"]:
         return None
-    blocks = [Text(TEXT)]
+    blocks: list[Block] = [Text(TEXT)]
     for metric in TESTED_METRICS:
         found = [d for d in data.study["differences"] if d["metric"] == metric]
         first = [d for d in found if d["b"] == "random"] if len(found) > MAX_ROWS else found
