@@ -43,7 +43,7 @@ def run(tmp_path, capfd, monkeypatch):
         ((CONFIG, "--config.data.label_fraction=0"), "data.label_fraction=0.0 lies outside (0, 1]"),
         ((CONFIG, "--config.data.label_fraction=1.5"), "data.label_fraction"),
         ((CONFIG, "--config.data.test=1.0"), "data.test"),
-        ((CONFIG, "--config.data.image_size=16"), "data.image_size=16 is below the reach"),
+        ((CONFIG, "--config.data.image_size=16"), "data.image_size=16"),
         ((CONFIG, "--config.pretrain.batch_size=100000"), "pretrain.batch_size=100000 is larger than the"),
         ((CONFIG, "--config.transfer.batch_size=100000"), "transfer.batch_size=100000 is larger than the"),
         ((CONFIG, "--config.pretrain.batch_size=0"), "pretrain.batch_size=0"),
@@ -111,7 +111,7 @@ def test_images_that_all_hold_one_value_are_refused(run, tmp_path):
         for i in range(80):
             Image.fromarray(np.full((32, 32), 7, np.uint8)).save(tmp_path / "images" / name / f"{i}.png")
     code, error = run(f"--config={ROOT}/configs/byol_folder.py:local", "--config.data.dir=images")
-    assert code == 2 and "all hold one value, 7" in error
+    assert code == 2 and "data.dir" in error and " 7" in error
     assert not (tmp_path / "runs").exists()
 
 
@@ -119,7 +119,7 @@ def test_a_workdir_of_something_else_is_refused(run, tmp_path):
     for text in ("{}", "[1]", "not json"):
         (tmp_path / "config.json").write_text(text)
         code, error = run(TINY, "--workdir=.")
-        assert code == 2 and "config.json is not of a jaxssl run" in error
+        assert code == 2 and "config.json" in error
 
 
 def test_without_git_the_revision_is_unknown(monkeypatch):

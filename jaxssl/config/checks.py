@@ -1,7 +1,6 @@
 """Validation of a config before any data is read: against the declarations, then what several fields must agree on."""
 
 import logging
-import math
 from collections.abc import Collection
 from typing import Any
 
@@ -47,7 +46,7 @@ def check(c: ConfigDict) -> None:
             check_field(field, value)
     for name_path in fields.OPTIONS_OF:
         check_options(fields.options_path(name_path), _value(c, fields.options_path(name_path)), name_path, c)
-    trackers.package(c.logger)
+    trackers.import_package(c.logger)
     check_init(c)
     check_split(c)
     for phase in fields.PHASES:
@@ -79,12 +78,10 @@ def check_field(field: Field, value: Any) -> None:
 
 def check_items(field: Field, value: tuple[Any, ...]) -> None:
     """Check the length and the types of the items of a tuple, and that a pair is (smallest, largest)."""
-    low, high = field.lengths or (0, math.inf)
+    low, high = field.lengths
     if not low <= len(value) <= high:
-        wanted = f"{low}" if low == high else f"{low} or more"
-        raise UserError(
-            f"{field.path}={value} has {len(value)} values: give {wanted}", code="out-of-range", field=field.path
-        )
+        wanted = f"{low} values" if low == high else f"{low} value or more"
+        raise UserError(f"{field.path}={value} must hold {wanted}", code="out-of-range", field=field.path)
     for item in value:
         if field.item is float and (isinstance(item, bool) or not isinstance(item, int | float)):
             raise UserError(f"{field.path}={value}: {item!r} is not a number", code="out-of-range", field=field.path)
@@ -159,8 +156,8 @@ def check_options(path: str, options: ConfigDict, name_path: str, c: ConfigDict)
 
 def unknown_option(path: str, name: str, known: dict[str, Any]) -> UserError:
     """Return the error for an option that a dataset, encoder or objective does not take."""
-    section, _, option = path.rpartition(".")
-    valid = ", ".join(f"{section}.{k}={v!r}" for k, v in known.items()) or "none"
+    section, _, option = path.partition(".options.")
+    valid = ", ".join(f"{section}.options.{k}={v!r}" for k, v in known.items()) or "none"
     return UserError(
         f"{path} is not an option of '{name}': {did_you_mean(option, known)}valid (with defaults): {valid}",
         code="unknown-name",

@@ -5,6 +5,7 @@ whoever needs a group of fields (those that may differ between machines, say) as
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
@@ -15,6 +16,7 @@ from jaxssl import data, models, objectives
 from jaxssl.augment import views
 from jaxssl.data.io import images
 from jaxssl.evaluation import scores
+from jaxssl.results import words
 from jaxssl.training import optimizers, trackers
 
 Role = Literal[
@@ -26,8 +28,7 @@ Role = Literal[
 ]
 Phase = Literal["pretrain", "transfer"]
 PHASES: tuple[Phase, ...] = get_args(Phase)
-PROTOCOLS = ("probe", "knn", "finetune")
-INITS = ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised")
+PROTOCOLS = tuple(words.PROTOCOL_NAMES)
 
 
 class Field(NamedTuple):
@@ -41,7 +42,7 @@ class Field(NamedTuple):
       choices: allowed values of a string, or of each item of a tuple of strings; None for any.
       range: interval of a number, or of each item of a tuple of numbers, such as "(0, 1]"; "" for any finite number.
       item: type of the items of a tuple.
-      lengths: smallest and largest length of a tuple; None for any.
+      lengths: smallest and largest length of a tuple.
       distinct: whether a tuple may not hold a value twice.
     """
 
@@ -52,15 +53,8 @@ class Field(NamedTuple):
     choices: tuple[str, ...] | None = None
     range: str = ""
     item: type = float
-    lengths: tuple[int, int] | None = None
+    lengths: tuple[float, float] = (0, math.inf)
     distinct: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """Allowed values in words of the reference: "'stop', 'skip'", "[0, 1)", "" for any."""
-        if self.choices is not None:
-            return ", ".join(map(repr, self.choices))
-        return self.range
 
 
 def _meanings(make: Callable[..., Any]) -> dict[str, str]:
@@ -137,14 +131,14 @@ def _augment_fields() -> tuple[Field, ...]:
     for name, default in _augment_defaults().items():
         is_probability = name.endswith("probability")
         # A probability may be given for each view; the other tuples are a smallest and a largest value.
-        lengths = (1, 16) if is_probability else (2, 2)
+        lengths = (1, math.inf) if is_probability else (2, 2)
         fields.append(
             Field(
                 f"augment.{name}",
                 default,
                 meanings.get(name, ""),
                 range="[0, 1]" if is_probability else ranges.get(name, ""),
-                lengths=lengths if isinstance(default, tuple) else None,
+                lengths=lengths,
             )
         )
     return tuple(fields)
@@ -269,7 +263,7 @@ FIELDS: tuple[Field, ...] = (
         (),
         "Initialisations to evaluate; (): all that the run has.",
         "record",
-        INITS,
+        ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised"),
         item=str,
         distinct=True,
     ),
@@ -350,11 +344,6 @@ def with_role(*roles: Role) -> set[str]:
 def changes_pretraining(path: str) -> bool:
     """Return whether the pretrained encoder depends on a field, for objectives that do not read labels."""
     return not path.startswith("transfer.") and path not in ("data.label_fraction", "data.labels_per_class")
-
-
-def reference() -> list[Field]:
-    """Return all declarations in the order of the config, for the manual."""
-    return list(FIELDS)
 
 
 # Options, which depend on the name of a dataset, encoder or objective.

@@ -3,13 +3,14 @@
 load_config("byol_ham:local", ["--config.data.manual_dir=data/ham10000", "--config.pretrain.epochs=20"])
 """
 
+import difflib
 import importlib.util
 import inspect
 import logging
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,11 +103,15 @@ def find_config(name: str) -> tuple[Path, str]:
     if file.suffix == ".py" and file.is_file():
         return file, argument
     if file.suffix == ".py" or file.name != config:
-        problem, hint = f"there is no file {config}", did_you_mean(file.stem, known)
-    else:
-        problem, hint = f"there is no config of this name: {did_you_mean(config, known)}", ""
-        problem += f"valid names: {', '.join(known)}; or give the path of a .py file"
-    raise UserError(f"--config={name}: {problem}{': ' * bool(hint)}{hint.rstrip()}", code="missing", field="--config")
+        hint = did_you_mean(file.stem, known) or "give the path or the name of a config"
+        message = f"--config={name}: there is no file {config}: {hint.rstrip()}"
+        raise UserError(message, code="missing", field="--config")
+    hint = f"did you mean '{config}.py'? " if Path(f"{config}.py").is_file() else did_you_mean(config, known)
+    raise UserError(
+        f"--config={name}: there is no config of this name: {hint}valid: {', '.join(known)}, or the path of a .py file",
+        code="unknown-name",
+        field="--config",
+    )
 
 
 def call(name: str, function: str) -> Any:
@@ -286,28 +291,37 @@ def _set(c: ConfigDict, path: str, text: str) -> None:
 
 
 def unknown_field(path: str) -> UserError:
-    """Return the error for a path that is no field, with the closest one and the fields of its section."""
-    paths = list(fields.BY_PATH)
-    sections = path.split(".")[:-1]
-    renamed = ".".join(FIELD_ALIASES.get(part, part) for part in path.split("."))
-    section = ""
-    for part in sections:
-        if not any(p.startswith(f"{section}{part}.") for p in paths):
-            break
-        section += f"{part}."
-    inside = [p for p in paths if p.startswith(section)]
-    same_leaf = [p for p in inside if p.rpartition(".")[2] == renamed.rpartition(".")[2]]
-    is_section = any(p.startswith(f"{path}.") for p in paths) or path.endswith(".options")
-    if is_section:
-        what, hint, inside = "is a group of fields: set one of them", "", [p for p in paths if p.startswith(f"{path}.")]
-    elif ".options." in renamed and renamed != path:
-        what, hint = "is not a field", f"did you mean '{renamed}'? "
+    """Return the error for a path that is no field: with the field that it seems to mean, or those of its group."""
+    group = path if path in fields.BY_PATH else _group_of(path)
+    inside = [p for p in fields.BY_PATH if p.startswith(f"{group}." if group else "")]
+    # Of the groups below this one, only the names.
+    rests = ((p[len(group) + 1 :] if group else p).partition(".") for p in inside)
+    names = dict.fromkeys(".".join(filter(None, (group, name))) + ".*" * bool(dot) for name, dot, _ in rests)
+    meant = _meant(path, inside)
+    if group == path:
+        message = f"{path} is a group of fields: set one of them: {', '.join(names) or f'{path}.NAME'}"
+    elif meant:
+        message = f"{path} is not a field: did you mean '{meant}'?"
     else:
-        what = "is not a field"
-        hint = f"did you mean '{same_leaf[0]}'? " if len(same_leaf) == 1 else did_you_mean(renamed, paths)
-    # Of the sections below this one only the names.
-    names = dict.fromkeys(
-        section + rest.partition(".")[0] + ".*" * ("." in rest) for rest in (p.removeprefix(section) for p in inside)
-    )
-    valid = f"; valid: {', '.join(names)}" if names else ""
-    return UserError(f"{path} {what}{': ' * bool(hint)}{hint.rstrip()}{valid}", code="unknown-name", field=path)
+        # Of equal names the first that is least deep.
+        leaves = {p.rpartition(".")[2]: p for p in sorted(reversed(inside), key=lambda p: -p.count("."))}
+        close = difflib.get_close_matches(path.rpartition(".")[2], leaves, 1)
+        hint = f"did you mean '{leaves[close[0]]}'? " if close else ""
+        message = f"{path} is not a field: {hint}valid: {', '.join(names)}"
+    return UserError(message, code="unknown-name", field=path)
+
+
+def _group_of(path: str) -> str:
+    """Return the innermost group of fields that holds a path, "" for none: "pretrain" for "pretrain.lr"."""
+    parts = path.split(".")
+    groups = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((group for group in groups if any(p.startswith(f"{group}.") for p in fields.BY_PATH)), "")
+
+
+def _meant(path: str, inside: Collection[str]) -> str:
+    """Return the field that a path means by another name, or in another group; "" if that is not certain."""
+    renamed = ".".join(FIELD_ALIASES.get(part, part) for part in path.split("."))
+    if renamed in fields.BY_PATH or (".options." in renamed and renamed != path):
+        return renamed
+    same_leaf = [p for p in inside if p.rpartition(".")[2] == renamed.rpartition(".")[2]]
+    return same_leaf[0] if len(same_leaf) == 1 else ""

@@ -13,9 +13,11 @@ def variants(
 ) -> Callable[[Callable[[], ConfigDict]], Callable[..., ConfigDict]]:
     """Decorate a `get_config()` so that it takes the name of a variant: `get_config("local")`.
 
-    >>> @variants(local=two_cores)
-    ... def get_config() -> ConfigDict:
-    ...     return fields.base()
+    Example::
+
+        @presets.variants(local=presets.two_cores)
+        def get_config() -> ConfigDict:
+            return fields.base()
 
     Args:
       **changes: {argument: function that changes the config in place}.

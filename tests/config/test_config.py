@@ -1,9 +1,10 @@
-"""The arithmetic of epochs and steps, and that defaults have one place."""
+"""The declarations of the fields, and the arithmetic of epochs and steps."""
 
 import inspect
 
 import pytest
 
+from jaxssl import files
 from jaxssl.augment import views
 from jaxssl.config import fields, schedule
 from jaxssl.errors import UserError
@@ -36,3 +37,27 @@ def test_the_options_of_augmentation_have_the_defaults_of_its_function():
     of_function = {k: p.default for k, p in parameters.items() if p.default is not p.empty}
     for phase in ("pretrain", "transfer"):
         assert fields.base()[phase].augment.to_dict() == of_function
+
+
+def test_each_field_is_declared_once_with_a_meaning():
+    paths = [field.path for field in fields.FIELDS]
+    assert len(set(paths)) == len(paths)
+    assert all(field.meaning for field in fields.FIELDS)
+    assert {path for path, _ in files.flatten(fields.base().to_dict())} == {p for p in paths if ".options" not in p}
+
+
+def test_a_run_may_be_resumed_with_other_places():
+    places = {"dir", "manual_dir", "cache_dir", "memory_mib", "workers"}
+    assert fields.with_role("place") == {"logger", "mesh.data", "mesh.fsdp", *(f"data.{name}" for name in places)}
+
+
+def test_options_have_the_role_of_their_section():
+    assert fields.has_role("pretrain.options.ema", "method")
+    assert not fields.has_role("data.options.table", "method")
+    assert not fields.has_role("pretrain.nonsense", "method")
+
+
+def test_fields_of_the_transfer_change_no_pretraining():
+    after = {field.path for field in fields.FIELDS if not fields.changes_pretraining(field.path)}
+    transfer = {field.path for field in fields.FIELDS if field.path.startswith("transfer.")}
+    assert after == {"data.label_fraction", "data.labels_per_class", *transfer}
