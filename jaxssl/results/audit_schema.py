@@ -22,6 +22,8 @@ Member = TypedDict(
         "group": Annotated[str | None, "its group"],
     },
 )
+Majority.__doc__ = "The most frequent class of a split."
+Member.__doc__ = "An image of a cluster."
 
 
 class SplitGroup(TypedDict):

@@ -22,6 +22,15 @@ FILES: dict[str, Any] = {
     "compare.json": study_schema.Study,
     "sweep.json": study_schema.Sweep,
 }
+# Files without fields, and what they hold.
+OTHER_FILES = {
+    "report.html": "The report of a run or a study, one page that needs no network.",
+    "gallery.npz": "Images of the report: views, reconstructions, neighbors, mistakes, heat maps and the feature map.",
+    "compare_arms.csv, compare_differences.csv": "The arms and the differences of compare.json, as tables.",
+    "evaluations/<name>.csv": "The rows of one evaluation in predictions.csv.",
+    "checkpoints/": "Orbax checkpoints: one folder per phase, `encoder` for the pretrained encoder.",
+    "tensorboard/": "Event files of TensorBoard.",
+}
 
 
 class Field(NamedTuple):
@@ -47,6 +56,19 @@ def describe() -> list[FileDescription]:
         FileDescription(name, schema.VERSIONS.get(name.partition(" ")[0]), about(kind), list(_fields(kind, "")))
         for name, kind in FILES.items()
     ]
+
+
+def to_markdown() -> str:
+    """Return the description of every file as Markdown, for the manual."""
+    lines = ["| file | content |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in OTHER_FILES.items()]
+    for file in describe():
+        version = "" if file.version is None else f" `schema_version` is {file.version}."
+        lines += ["", f"## {file.name}", "", file.about + version, "", "| field | type | meaning |", "|---|---|---|"]
+        for field in file.fields:
+            kind, meaning = (text.replace("|", "\\|").replace("<", "&lt;") for text in (field.type, field.meaning))
+            lines.append(f"| `{field.path}` | {kind} | {meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def check(content: Any, kind: Any, path: str = "") -> list[str]:

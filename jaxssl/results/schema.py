@@ -224,3 +224,4 @@ PredictionRow = TypedDict(
         "p_<class>": Annotated[float, "probability, one column per class"],
     },
 )
+PredictionRow.__doc__ = "One row of predictions.csv: the prediction of one evaluation for one test image."
