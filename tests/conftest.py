@@ -14,7 +14,7 @@ import jax
 
 from jaxssl.training import runtime
 
-runtime.apply()  # As every command does, so that all share what is compiled.
+runtime.configure()  # As every command does, so that all share what is compiled.
 jax.config.update("jax_num_cpu_devices", 8)
 
 from tests import tiny_run

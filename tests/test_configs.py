@@ -17,8 +17,8 @@ from jaxssl import data, files
 from jaxssl.config import checks, schedule
 from jaxssl.config.load import available, call, load_config
 from jaxssl.data import source
-from jaxssl.run import experiment
-from jaxssl.run import setup as preparation
+from jaxssl.run import encoders, pretraining, transfer
+from jaxssl.run import prepare as preparation
 from jaxssl.training import metrics
 from tests.refusals import refuses
 
@@ -90,12 +90,12 @@ def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeyp
         phase.optimizer.warmup_epochs = 0
     c.transfer.learning_rates = c.transfer.learning_rates[:1]
     setup = preparation.prepare(c, tmp_path)
-    start = experiment.init_encoder(setup)
+    start = encoders.init_encoder(setup)
     if c.pretrain.epochs:
-        learnt = experiment.pretrain(setup, start)
+        learnt = pretraining.pretrain(setup, start)
         assert jax.tree.map(jnp.shape, learnt) == jax.tree.map(jnp.shape, start)
     if "finetune" in c.transfer.protocols:
-        said = experiment.finetune(setup, "finetune_random", start).probabilities["test"]
+        said = transfer.finetune(setup, transfer.make_arm(setup, "random", start)).probabilities["test"]
         np.testing.assert_allclose(said.sum(1), 1, rtol=1e-4)
     for phase in ["pretrain"] * c.pretrain.epochs + ["finetune_random"] * ("finetune" in c.transfer.protocols):
         assert [row["step"] for row in metrics.read(tmp_path, phase) if "loss" in row] == [1, 2]

@@ -15,10 +15,11 @@ import pytest
 
 from jaxssl.cli.parser import main
 from jaxssl.config import checks
-from jaxssl.models.shapes import shapes_of
 from jaxssl.errors import UserError
-from jaxssl.inference import export, trained
-from jaxssl.run import setup as preparation
+from jaxssl.inference import export
+from jaxssl.models.shapes import shapes_of
+from jaxssl.run import prepare as preparation
+from jaxssl.run.workdir import claim
 from jaxssl.training import checkpoint
 from tests import tiny_config, tiny_run
 from tests.refusals import refuses
@@ -110,12 +111,12 @@ def test_the_same_model_carried_across_the_folds(tmp_path):
     workdir, file = tmp_path / "run", tmp_path / "encoder.safetensors"
     setup = preparation.prepare(c, workdir)
     workdir.mkdir()
-    preparation.claim(setup)
+    claim(setup)
     shapes = shapes_of(setup.encoder, 16, 1)
     checkpoint.save(workdir / "checkpoints" / "encoder", 1, jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes))
     results = {"dataset": {"classes": []}, "pretrain": {"supervised": False}, "evaluations": []}
     (workdir / "results.json").write_text(json.dumps(results))
-    export.run(workdir, file)
+    export.export_encoder(workdir, file)
     c.init.weights = str(file)
     preparation.prepare(c, tmp_path / "same fold")
     c.data.fold = 1
@@ -129,7 +130,7 @@ def test_the_same_model_carried_across_the_folds(tmp_path):
 @pytest.fixture
 def from_itself(run, tmp_path):
     """The config of a finished run, to start from what it trained."""
-    export.run(run.workdir, tmp_path / "encoder.safetensors")
+    export.export_encoder(run.workdir, tmp_path / "encoder.safetensors")
     c = tiny_run.get_config(run.images)
     c.init.weights = str(tmp_path / "encoder.safetensors")
     return c

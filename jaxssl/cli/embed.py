@@ -35,5 +35,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
     o = options
-    print(embed.run(o.workdir, o.images, o.to, o.features, o.group_pattern, o.evaluation))
+    print(embed.write_features(o.workdir, o.images, o.to, o.features, o.group_pattern, o.evaluation))
     return 0

@@ -29,5 +29,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    print(export.run(options.workdir, options.to, options.evaluation))
+    print(export.export_encoder(options.workdir, options.to, options.evaluation))
     return 0

@@ -24,5 +24,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    print(predict.run(options.workdir, options.images, options.to, options.evaluation))
+    print(predict.write_predictions(options.workdir, options.images, options.to, options.evaluation))
     return 0

@@ -1,29 +1,32 @@
-"""Reads back what a finished run left: its pretrained encoder, or a network that it fine-tuned, with the head."""
+"""Loads the networks of a finished run: its pretrained encoder, or a fine-tuned network with its head."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import files, models
+from jaxssl import models
 from jaxssl.errors import UserError, did_you_mean
+from jaxssl.models.shapes import count_channels, shapes_of
+from jaxssl.results.workdir import read_config, read_results
 from jaxssl.training import checkpoint
+from jaxssl.weights.merge import merge
 
 Tree = Any
 
 
 class Trained(NamedTuple):
-    """A network as it was at its best, in NumPy arrays.
+    """A trained network, in NumPy arrays.
 
     Attributes:
-      encoder: makes "pooled" [B, D] of images [B, H, W, `channels`].
-      variables: its "params" and, where it has any, "batch_stats".
-      head: parameters of a `heads.Linear` on "pooled", as wide as there are `classes`; None for an encoder alone.
-      classes: of the images it was trained on, in the order of the head; empty where they had none.
-      channels: of the images it takes.
-      supervised: whether labels went into it.
+      encoder: maps images [B, H, W, `channels`] to "pooled" [B, D].
+      variables: its "params" and, if it has any, "batch_stats".
+      head: parameters of a `heads.Linear` on "pooled" with one output per class; None for an encoder alone.
+      classes: classes of the training images, in the order of the head; empty if they had none.
+      channels: of the images.
+      supervised: whether labels were used.
     """
 
     encoder: nn.Module
@@ -35,21 +38,22 @@ class Trained(NamedTuple):
 
 
 def load(workdir: str | Path, evaluation: str = "") -> Trained:
-    """What the run in `workdir` trained.
+    """Load a network of a finished run.
 
     Args:
-      workdir: of a run that ended.
-      evaluation: "" for its pretrained encoder; for the network with a head of one of its fine-tunings, the name of
-        that in results.json, such as "finetune_ssl".
+      workdir: of the run.
+      evaluation: "" for its pretrained encoder; the name of a fine-tuning in results.json, such as "finetune_ssl", for
+        that network with its head.
 
     Raises:
-      UserError: no run is there, it has not ended, it trained no such network, or a checkpoint is damaged.
+      UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
     """
     workdir = Path(workdir).expanduser()
     if not workdir.is_dir():
-        raise UserError(f"{workdir} is not a folder; give the workdir of a run that ended")
-    config = files.read_json(workdir / "config.json", "give the workdir of a run, which holds one")
-    results = files.read_json(workdir / "results.json", "the run there has not ended; its command goes on with it")
+        message = f"{workdir} is not a folder: give the workdir of a finished run"
+        raise UserError(message, code="missing", field=str(workdir))
+    config = read_config(workdir, "give the workdir of a run, which has one")
+    results = read_results(workdir, "the run there has not finished; its command resumes it")
     try:
         encoder, size = encoder_of(config["config"]), config["config"]["data"]["image_size"]
         classes, pretrained = tuple(results["dataset"]["classes"]), results["pretrain"]
@@ -57,60 +61,49 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
             e["name"]: e.get("phase", e["name"]) for e in results["evaluations"] if e["protocol"] == "finetune"
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{workdir} is not of a jaxssl run that this version can read: {error!r}") from error
+        raise unreadable(workdir, error) from error
     if evaluation not in (*[""] * bool(pretrained), *finetuned):
-        encoders = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in finetuned]
+        networks = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in finetuned]
         raise UserError(
             f"{workdir} has no network {evaluation!r}: {did_you_mean(evaluation, finetuned)}"
-            f"there is {', '.join(encoders) or 'none, for want of labels and of pretraining'}"
+            f"it has {', '.join(networks) or 'none: it had no labels and no pretraining'}",
+            code="unknown-name",
+            field="evaluation",
         )
-    folder = folder_of(workdir, finetuned.get(evaluation, ""))
-    found = checkpoint.read(folder)
-    if found is None:
-        raise UserError(f"{folder} is missing or damaged: copy it again, or run the command of {workdir} in a new one")
+    folder = checkpoint_folder(workdir, finetuned.get(evaluation, ""))
+    stored = checkpoint.load_numpy(folder)
+    if stored is None:
+        message = f"{folder} is missing or damaged: copy it again, or repeat the run in a new workdir"
+        raise UserError(message, code="damaged", field=str(folder))
     if evaluation:
-        variables = {"params": found["params"]["encoder"], **found["model_state"]["encoder"]}
-        head, supervised = found["params"]["head"], True
+        variables = {"params": stored["params"]["encoder"], **stored["model_state"]["encoder"]}
+        head, supervised = stored["params"]["head"], True
     else:
-        variables, head, supervised = found, None, pretrained.get("supervised", False)
+        variables, head, supervised = stored, None, bool(pretrained and pretrained.get("supervised"))
     channels = count_channels(encoder, size, variables["params"])
-    variables = checkpoint.merge(shapes_of(encoder, size, channels), variables, str(folder))
+    variables = merge(shapes_of(encoder, size, channels), variables, str(folder))
     return Trained(encoder, variables, head, classes, channels, supervised)
 
 
-def read_splits(workdir: Path) -> Any:
-    """splits.json of a run that ended."""
-    return files.read_json(workdir / "splits.json", "copy it beside the rest of the run")
+def unreadable(workdir: Path, error: Exception) -> UserError:
+    """Return the error for a workdir whose files do not hold what this version of jaxssl needs."""
+    message = f"{workdir} is not of a jaxssl run that this version can read: {error!r}"
+    return UserError(message, code="damaged", field=str(workdir))
 
 
-def encoder_of(config: dict[str, Any]) -> nn.Module:
+def encoder_of(config: Mapping[str, Any]) -> nn.Module:
+    """Return the encoder of a config, without variables."""
     m = config["model"]
-    return models.make(m["name"], stem=m["stem"], dtype=jnp.dtype(m["dtype"]), **m["options"])
+    return models.make(m["name"], {"stem": m["stem"], "dtype": jnp.dtype(m["dtype"])}, m["options"])
 
 
-def folder_of(workdir: Path, phase: str) -> Path:
-    """Of the checkpoint of the network that this phase trained; "" for the pretrained encoder.
+def checkpoint_folder(workdir: Path, phase: str) -> Path:
+    """Return the checkpoint of the network that a fine-tuning trained; of the pretrained encoder for "".
 
-    Where validation could not tell one epoch from another, the last one stands.
+    It is the last epoch where validation could not rank the epochs.
     """
     checkpoints = workdir / "checkpoints"
     if not phase:
         return checkpoints / "encoder"
     best = checkpoints / f"{phase}_best"
     return best if best.exists() else checkpoints / phase
-
-
-def shapes_of(encoder: nn.Module, size: int, channels: int) -> Tree:
-    """Shapes of the variables of an encoder of such images."""
-    image = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    return jax.eval_shape(lambda key, image: encoder.init(key, image, train=False), jax.random.key(0), image)
-
-
-def count_channels(encoder: nn.Module, size: int, params: Tree) -> int:
-    """Channels of the images that these parameters take, which grow by as many with each channel."""
-    one, two = (count(shapes_of(encoder, size, channels)["params"]) for channels in (1, 2))
-    return max(1, 1 + (count(params) - one) // (two - one))
-
-
-def count(params: Tree) -> int:
-    return sum(p.size for p in jax.tree.leaves(params))

@@ -1,21 +1,22 @@
-"""Gathers, at the end of a run, the pictures of its report: these need the images and the networks, which a workdir
-alone does not give back.
+"""Pictures for the report, computed at the end of a run: they need the images and the networks.
 
-They stand in gallery.npz. A picture is [H, W, 1 or 3] uint8 of what the encoder sees, scaled down to `SIDE` at most;
-images of another number of channels are grey, as the mean of these. `page` takes labels and predictions from
-predictions.csv, by the image ids that are here. What a run has nothing for is left out:
+gallery.npz holds them. A picture is [H, W, 1 or 3] uint8 of what the encoder sees, at most `SIDE` pixels wide; with
+another number of channels, it shows their mean in grey. The report takes labels and predictions from predictions.csv,
+by image id. What a run has nothing for is left out:
   about: JSON of {objective, init: whose features these are, channels, heat: "attention" or "class"}
   map_ids, map_groups [N], map_labels [N] (-1: unknown), map_images: test images, small
-  map_pca, map_tsne [N, 2] float32; map_share [2]: of the variance of the features along each axis of map_pca
-  views_ids [K], views_images [K, 1 + views, ...]: an image of the pretraining and how it was shown
-  filled_ids [K], filled_images [K, 3, ...]: an image, what was left of it, what the decoder made of it (mae, inpaint)
-  turned_ids, turned_true, turned_said [K], turned_images: quarter turns anticlockwise (rotation)
-  near_ids, near_labels [Q, 1 + K], near_cosine [Q, K], near_images: a test image and those of training next to it
-  wrong_ids [K], wrong_images, wrong_evaluation: the surest mistakes of that evaluation
-  heat_ids [K], heat_images, heat [K, h, w] uint8: where the network looks, or what speaks for the class it predicts
+  map_pca, map_tsne [N, 2] float32; map_share [2]: share of the variance of the features along each axis of map_pca
+  views_ids [K], views_images [K, 1 + views, ...]: images of the pretraining and their augmented views
+  filled_ids [K], filled_images [K, 3, ...]: image, masked image, reconstruction (objectives with `reconstruct`)
+  turned_ids, turned_true, turned_said [K], turned_images: true and predicted quarter turns, anticlockwise (objectives
+    with `predict_rotations`)
+  near_ids, near_labels [Q, 1 + K], near_cosine [Q, K], near_images: a test image and its nearest training images
+  wrong_ids [K], wrong_images, wrong_evaluation: the wrong predictions of highest probability, of that evaluation
+  heat_ids [K], heat_images, heat [K, h, w] uint8: attention, or activation of the predicted class
 """
 
 import functools
+import inspect
 import io
 import json
 import logging
@@ -33,99 +34,117 @@ from threadpoolctl import threadpool_limits
 from jaxssl import files, objectives
 from jaxssl.augment import views as augment
 from jaxssl.inference import trained
-from jaxssl.models.heads import Linear
-from jaxssl.objectives import inpaint, mae, rotation
-from jaxssl.report import page, words
+from jaxssl.results import words
+from jaxssl.results.predictions import read_predictions
+from jaxssl.results.workdir import read_results
+from jaxssl.run.heatmaps import compute_heat_maps
 from jaxssl.run.setup import Setup, every_nth
 from jaxssl.training import checkpoint, metrics
 
 Tree = Any
+Arrays = dict[str, np.ndarray]
 log = logging.getLogger(__name__)
-MAPPED = 256  # Test images on the map.
-SEARCHED = 1024  # Training images among which neighbours are looked for.
-FEW = 6  # Examples of most kinds,
-NEAREST = 5  # training images of each,
-MANY = 8  # mistakes and rotated images.
-SIDE, SMALL = 96, 40  # Of a picture and of one of the map, in pixels.
+MAX_MAPPED = 256  # Test images on the map.
+MAX_SEARCHED = 1024  # Training images among which neighbours are searched.
+EXAMPLES = 6  # Images of most kinds of pictures.
+NEIGHBORS = 5
+MANY_EXAMPLES = 8  # Wrong predictions and rotated images.
+SIDE, SMALL_SIDE = 96, 40  # Pixels of a picture, and of one on the map.
 BATCH = 64
-WITH_DECODER = ("mae", "inpaint", "rotation")
 
 
 class Networks(NamedTuple):
-    """What a run trained, as far as pictures need it, in NumPy arrays."""
+    """The networks of a run that pictures need, as NumPy arrays.
+
+    Attributes:
+      init: the initialization whose features are shown.
+      encoder: its variables; None if it is random.
+      pretext: "params" and "model_state" of the pretraining, if its objective has pictures.
+      finetuned: the fine-tuning of `init`; None if there is none.
+      evaluation: name of the evaluation whose wrong predictions are shown; "" for none.
+    """
 
     init: str
-    encoder: Tree | None  # Variables; the features are its.
-    pretext: dict[str, Tree] | None  # "params" and "model_state" of an objective of which there are pictures.
-    tuned: trained.Trained | None  # The fine-tuning that started from `encoder`.
-    evaluation: str  # The one whose mistakes are shown; "" for none.
+    encoder: Tree | None
+    pretext: dict[str, Tree] | None
+    finetuned: trained.Trained | None
+    evaluation: str
 
 
 def collect(setup: Setup) -> None:
-    """Writes gallery.npz, and what TensorBoard shows of it, unless it is there.
-
-    A run has its results by now: what goes wrong here is told as a warning.
-    """
+    """Write gallery.npz and the pictures in TensorBoard, unless they exist. A failure is only logged as a warning."""
     file = setup.workdir / "gallery.npz"
     if file.exists():
         return
     try:
-        found, features = pictures(setup, load(setup))
+        gallery, features = make_pictures(setup, load_networks(setup))
         stream = io.BytesIO()
-        np.savez_compressed(stream, **found)
-        labels = [words.clean(setup.source.classes[i]) if i >= 0 else "" for i in found.get("map_labels", ())]
-        metrics.write_pictures(setup.workdir, strips(found), features, labels, found.get("map_images"))
+        np.savez_compressed(stream, **gallery)
+        labels = [words.clean_text(setup.source.classes[i]) if i >= 0 else "" for i in gallery.get("map_labels", ())]
+        metrics.write_pictures(setup.workdir, make_strips(gallery), features, labels, gallery.get("map_images"))
         files.write_bytes(file, stream.getvalue())
     except Exception as error:
         log.warning("the report is without pictures: %r", error)
 
 
-def load(setup: Setup) -> Networks:
-    """Reads the networks of a run that has its results."""
-    results = files.read_json(setup.workdir / "results.json", page.NEEDED)
+def load_networks(setup: Setup) -> Networks:
+    """Load the networks of a run whose results.json is written."""
+    results = read_results(setup.workdir)
     c = setup.config.pretrain
     names = [e["name"] for e in results["evaluations"]]
-    inits = [e["init"] for e in results["evaluations"]]
-    init = inits[0] if inits else "ssl"
-    order = [f"{protocol}_{init}" for protocol in ("finetune", "probe", "knn")]
-    evaluation = next((name for name in order if name in names), "")
-    tuned = trained.load(setup.workdir, order[0]) if order[0] in names else None
+    init = results["evaluations"][0]["init"] if names else "ssl"
+    preferred = [f"{protocol}_{init}" for protocol in ("finetune", "probe", "knn")]
+    evaluation = next((name for name in preferred if name in names), "")
+    finetuned = trained.load(setup.workdir, preferred[0]) if preferred[0] in names else None
     pretext = None
-    if c.epochs and c.objective in WITH_DECODER:
-        pretext = checkpoint.read(setup.workdir / "checkpoints" / "pretrain")
-    encoder = trained.load(setup.workdir).variables if c.epochs else jax.device_get(setup.given)
-    return Networks(init, encoder, pretext, tuned, evaluation)
+    if c.epochs and has_pictures(c.objective):
+        pretext = checkpoint.load_numpy(setup.workdir / "checkpoints" / "pretrain")
+    encoder = trained.load(setup.workdir).variables if c.epochs else jax.device_get(setup.weights)
+    return Networks(init, encoder, pretext, finetuned, evaluation)
 
 
-def pictures(setup: Setup, networks: Networks) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The content of gallery.npz, and the features [N, D] float32 of the images on its map."""
-    c, found = setup.config, {}
+def has_pictures(objective: str) -> bool:
+    """Return whether there are pictures of what this objective learns."""
+    module = inspect.getmodule(objectives.find(objective))
+    return hasattr(module, "reconstruct") or hasattr(module, "predict_rotations")
+
+
+def make_pictures(setup: Setup, networks: Networks) -> tuple[Arrays, np.ndarray]:
+    """Return the content of gallery.npz, and the features [N, D] float32 of the images on the map."""
+    c, gallery = setup.config, {}
     about = {"objective": c.pretrain.objective if c.pretrain.epochs else "", "init": networks.init}
     about |= {"channels": setup.source.channels}
     features = np.zeros((0, 0), np.float32)
     test = setup.splits["test"]
     if c.pretrain.epochs:
-        found |= views(setup)
+        gallery |= make_views(setup)
     if networks.pretext is not None:
-        found |= pretext_pictures(setup, networks.pretext)
+        gallery |= make_pretext_pictures(setup, networks.pretext)
     if len(test):
-        see, mapped = seer(setup), every_nth(test, MAPPED)
-        shown = spread(setup, mapped)
+        encode, mapped = make_encode(setup), every_nth(test, MAX_MAPPED)
+        shown = spread_over_classes(setup, mapped, EXAMPLES)
         if networks.encoder is not None:
-            found |= embedding(setup, mapped, features := see(networks.encoder, mapped))
-            found |= neighbours(setup, see, networks.encoder, shown)
+            features = encode(networks.encoder, mapped)
+            gallery |= make_map(setup, mapped, features)
+            gallery |= find_neighbors(setup, encode, networks.encoder, shown)
         if networks.evaluation:
-            found |= mistakes(setup, networks.evaluation)
-        if heat := heat_maps(setup, networks, shown):
-            about["heat"], found = heat[0], found | heat[1]
-    return found | {"about": np.array(json.dumps(about))}, features
+            gallery |= find_mistakes(setup, networks.evaluation)
+        image = load_standardized(setup, shown)
+        if heat := compute_heat_maps(setup.encoder, networks.encoder, networks.finetuned, image):
+            about["heat"] = heat[0]
+            gallery |= {
+                "heat_ids": setup.source.ids[shown],
+                "heat_images": to_picture(setup, image),
+                "heat": heat[1],
+            }
+    return gallery | {"about": np.array(json.dumps(about))}, features
 
 
 # Images.
 
 
-def picture(setup: Setup, image: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """[..., S, S, C] standardised -> [..., s, s, 1 or 3] uint8."""
+def to_picture(setup: Setup, image: np.ndarray | jax.Array, side: int = SIDE) -> np.ndarray:
+    """Convert standardized images [..., S, S, C] to pictures [..., s, s, 1 or 3] uint8."""
     image = np.asarray(image)
     unit = image * np.asarray(setup.pixels.std) + np.asarray(setup.pixels.mean)
     if image.shape[-1] not in (1, 3):
@@ -138,195 +157,145 @@ def picture(setup: Setup, image: np.ndarray, side: int = SIDE) -> np.ndarray:
     return np.stack([np.asarray(one) for one in small]).reshape(*eight.shape[:-3], side, side, -1)
 
 
-def plain(setup: Setup, rows: np.ndarray) -> jax.Array:
-    """[N, S, S, C] float32 as evaluation sees these images."""
-    return augment.plain(jnp.asarray(setup.source.images[rows]), setup.pixels, setup.config.data.image_size)
+def load_standardized(setup: Setup, rows: np.ndarray) -> jax.Array:
+    """Return these images as evaluation sees them: [N, S, S, C] float32."""
+    return augment.eval_transform(jnp.asarray(setup.source.images[rows]), setup.pixels, setup.config.data.image_size)
 
 
-def spread(setup: Setup, rows: np.ndarray, count: int = FEW) -> np.ndarray:
-    """`count` of these rows, from as many classes as can be."""
-    ordered = rows[np.argsort(setup.source.labels[rows], kind="stable")]
-    return ordered[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))]
+def spread_over_classes(setup: Setup, rows: np.ndarray, count: int) -> np.ndarray:
+    """Return `count` of these rows, from as many classes as possible."""
+    by_class = rows[np.argsort(setup.source.labels[rows], kind="stable")]
+    return by_class[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))]
 
 
-def batches(setup: Setup, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
-    """Stored images of `BATCH` rows each, the last filled up, and how many count."""
+def read_batches(setup: Setup, rows: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield stored images in batches of `BATCH`, the last one padded, and how many of them count."""
     for start in range(0, len(rows), BATCH):
-        of = rows[start : start + BATCH]
-        yield setup.source.images[np.resize(of, BATCH)], len(of)
+        part = rows[start : start + BATCH]
+        yield setup.source.images[np.resize(part, BATCH)], len(part)
 
 
-def seer(setup: Setup) -> Callable[[Tree, np.ndarray], np.ndarray]:
-    """(variables, rows) -> pooled features [N, D] float32 of these images."""
+def make_encode(setup: Setup) -> Callable[[Tree, np.ndarray], np.ndarray]:
+    """Return (variables, rows) -> pooled features [N, D] float32."""
 
-    def see(variables: Tree, rows: np.ndarray) -> np.ndarray:
-        parts = [np.asarray(setup.encode(variables, {"image": of}))[:n] for of, n in batches(setup, rows)]
-        return np.concatenate(parts)
+    def encode(variables: Tree, rows: np.ndarray) -> np.ndarray:
+        batches = read_batches(setup, rows)
+        return np.concatenate([np.asarray(setup.encode(variables, {"image": image}))[:n] for image, n in batches])
 
-    return see
-
-
-# What pretraining saw.
+    return encode
 
 
-def views(setup: Setup) -> dict[str, np.ndarray]:
+# Pretraining.
+
+
+def make_views(setup: Setup) -> Arrays:
+    """Draw augmented views of training images."""
     c = setup.config
-    rows = every_nth(setup.seen, FEW)
-    view = augment.make(setup.pixels, size=c.data.image_size, views=max(2, setup.pretext.views), **c.pretrain.augment)
+    rows = every_nth(setup.pretraining_rows, EXAMPLES)
+    count = max(2, setup.objective.views)
+    view = augment.make(setup.pixels, size=c.data.image_size, views=count, **c.pretrain.augment)
     batch = jax.jit(view)(jax.random.key(c.seed), {"image": jnp.asarray(setup.source.images[rows])})
-    shown = np.stack([plain(setup, rows), *batch["views"]], axis=1)
-    return {"views_ids": setup.source.ids[rows], "views_images": picture(setup, shown)}
+    images = np.stack([load_standardized(setup, rows), *batch["views"]], axis=1)
+    return {"views_ids": setup.source.ids[rows], "views_images": to_picture(setup, images)}
 
 
-def pretext_pictures(setup: Setup, state: dict[str, Tree]) -> dict[str, np.ndarray]:
-    """What the trained objective makes of test images, or of training images where there are none of test."""
-    name, kw, key = setup.config.pretrain.objective, setup.config.pretrain.options, jax.random.key(setup.config.seed)
-    rows = setup.splits["test"] if len(setup.splits["test"]) else setup.seen
+def make_pretext_pictures(setup: Setup, state: dict[str, Tree]) -> Arrays:
+    """Show what the trained objective predicts of test images, or of training images if there are none."""
+    rows = setup.splits["test"] if len(setup.splits["test"]) else setup.pretraining_rows
     # Orbax leaves out what is empty.
-    params, of = state["params"], {"encoder": (state.get("model_state") or {}).get("encoder") or {}}
-    if name == "rotation":
-        rows = spread(setup, rows, MANY)
-        turns = jnp.arange(len(rows)) % rotation.ROTATIONS
-        turned, said = jax.jit(functools.partial(predict_turns, setup.encoder))(params, of, plain(setup, rows), turns)
+    model_state = {"encoder": (state.get("model_state") or {}).get("encoder") or {}}
+    module = inspect.getmodule(objectives.find(setup.config.pretrain.objective))
+    if hasattr(module, "predict_rotations"):
+        rows = spread_over_classes(setup, rows, MANY_EXAMPLES)
+        turns = jnp.arange(len(rows)) % module.ROTATIONS
+        predict = jax.jit(functools.partial(module.predict_rotations, setup.encoder))
+        rotated, predicted = predict(state["params"], model_state, load_standardized(setup, rows), turns)
         return {
             "turned_ids": setup.source.ids[rows],
-            "turned_images": picture(setup, turned),
+            "turned_images": to_picture(setup, rotated),
             "turned_true": np.asarray(turns),
-            "turned_said": np.asarray(said),
+            "turned_said": np.asarray(predicted),
         }
-    rows = spread(setup, rows)
-    options = objectives.options(name) | dict(kw)
-    fill = functools.partial((mae if name == "mae" else inpaint).reconstruct, setup.encoder, **options)
-    image = plain(setup, rows)
-    made = jax.jit(fill)(params, of, image, key)
-    shown = np.stack([image, made["masked"], made["image"]], axis=1)
-    return {"filled_ids": setup.source.ids[rows], "filled_images": picture(setup, shown)}
+    c = setup.config.pretrain
+    rows = spread_over_classes(setup, rows, EXAMPLES)
+    options = objectives.options(c.objective) | dict(c.options)
+    image, key = load_standardized(setup, rows), jax.random.key(setup.config.seed)
+    reconstruct = jax.jit(functools.partial(module.reconstruct, setup.encoder, **options))
+    output = reconstruct(state["params"], model_state, image, key)
+    images = np.stack([image, output["masked"], output["image"]], axis=1)
+    return {"filled_ids": setup.source.ids[rows], "filled_images": to_picture(setup, images)}
 
 
-def predict_turns(encoder: Any, params: Tree, state: Tree, image: jax.Array, turns: jax.Array) -> tuple:
-    """The images turned so often, and how often the network says that they were."""
-    turned = rotation.rotate(image, turns)
-    pooled = encoder.apply({"params": params["encoder"], **state["encoder"]}, turned, train=False)["pooled"]
-    return turned, Linear(rotation.ROTATIONS).apply({"params": params["head"]}, pooled, train=False).argmax(-1)
+# Features.
 
 
-# What the features hold together.
-
-
-def unit(features: np.ndarray) -> np.ndarray:
+def l2_normalize(features: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.where(length > 0, length, 1)
 
 
-def embedding(setup: Setup, rows: np.ndarray, features: np.ndarray) -> dict[str, np.ndarray]:
-    """The map: both projections of features of length 1, whose distances are those of the nearest neighbours."""
-    source, x = setup.source, unit(features.astype(np.float64))
-    most = min(50, *x.shape)
-    if len(x) < 5 or most < 2 or x.std(0).max() < 1e-6:
-        return {}  # Too few, or a collapsed encoder: there is nothing to project.
+def make_map(setup: Setup, rows: np.ndarray, features: np.ndarray) -> Arrays:
+    """Project l2-normalized features by PCA and t-SNE; {} if there are too few images or the encoder collapsed."""
+    source, x = setup.source, l2_normalize(features.astype(np.float64))
+    components = min(50, *x.shape)
+    if len(x) < 5 or components < 2 or x.std(0).max() < 1e-6:
+        return {}
     with threadpool_limits(1):
-        pca = PCA(most, svd_solver="full").fit(x)
-        low = pca.transform(x)
-        # t-SNE and not UMAP: scikit-learn has it, where umap-learn brings a compiler (numba) with it.
-        tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(low)
+        pca = PCA(components, svd_solver="full").fit(x)
+        projected = pca.transform(x)
+        # t-SNE and not UMAP: scikit-learn has it, and umap-learn requires a compiler (numba).
+        tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(projected)
     return {
         "map_ids": source.ids[rows],
         "map_groups": source.groups[rows],
         "map_labels": source.labels[rows],
-        "map_images": picture(setup, plain(setup, rows), SMALL),
-        "map_pca": low[:, :2].astype(np.float32),
+        "map_images": to_picture(setup, load_standardized(setup, rows), SMALL_SIDE),
+        "map_pca": projected[:, :2].astype(np.float32),
         "map_share": pca.explained_variance_ratio_[:2],
-        "map_tsne": PCA(2, svd_solver="full").fit_transform(tsne).astype(np.float32),  # Turned to lie along the page.
+        # Rotated so that its longest axis is horizontal.
+        "map_tsne": PCA(2, svd_solver="full").fit_transform(tsne).astype(np.float32),
     }
 
 
-def neighbours(setup: Setup, see: Callable, variables: Tree, shown: np.ndarray) -> dict[str, np.ndarray]:
-    """The training images next to each of these, by cosine."""
-    rows = every_nth(setup.splits["train"], SEARCHED)
-    cosine = unit(see(variables, shown)) @ unit(see(variables, rows)).T
-    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :NEAREST]
+def find_neighbors(setup: Setup, encode: Callable, variables: Tree, shown: np.ndarray) -> Arrays:
+    """Find the training images with the highest cosine similarity to each of these images."""
+    rows = every_nth(setup.splits["train"], MAX_SEARCHED)
+    cosine = l2_normalize(encode(variables, shown)) @ l2_normalize(encode(variables, rows)).T
+    nearest = np.argsort(-cosine, axis=1, kind="stable")[:, :NEIGHBORS]
     table = np.column_stack([shown, rows[nearest]])
-    images = np.asarray(plain(setup, table.ravel()))
+    images = np.asarray(load_standardized(setup, table.ravel()))
     return {
         "near_ids": setup.source.ids[table],
         "near_labels": setup.source.labels[table],
         "near_cosine": np.take_along_axis(cosine, nearest, axis=1).astype(np.float32),
-        "near_images": picture(setup, images.reshape(*table.shape, *images.shape[1:])),
+        "near_images": to_picture(setup, images.reshape(*table.shape, *images.shape[1:])),
     }
 
 
-def mistakes(setup: Setup, evaluation: str) -> dict[str, np.ndarray]:
-    """The wrong predictions of highest probability."""
-    results = files.read_json(setup.workdir / "results.json", page.NEEDED)
-    of = page.read_predictions(setup.workdir, results)[evaluation]
-    wrong = np.flatnonzero(of.probabilities.argmax(1) != of.labels)
-    surest = wrong[np.argsort(-of.probabilities[wrong].max(1), kind="stable")[:MANY]]
-    if not len(surest):
+def find_mistakes(setup: Setup, evaluation: str) -> Arrays:
+    """Find the wrong predictions of highest probability."""
+    predictions = read_predictions(setup.workdir, read_results(setup.workdir))[evaluation]
+    wrong = np.flatnonzero(predictions.probabilities.argmax(1) != predictions.labels)
+    worst = wrong[np.argsort(-predictions.probabilities[wrong].max(1), kind="stable")[:MANY_EXAMPLES]]
+    if not len(worst):
         return {}
-    place = {
-        image: row for row, image in zip(setup.splits["test"], setup.source.ids[setup.splits["test"]], strict=True)
-    }
-    rows = np.array([place[of.ids[i]] for i in surest])
+    test = setup.splits["test"]
+    row_of = dict(zip(setup.source.ids[test].tolist(), test.tolist(), strict=True))
+    rows = np.array([row_of[predictions.ids[i]] for i in worst])
     return {
         "wrong_ids": setup.source.ids[rows],
-        "wrong_images": picture(setup, plain(setup, rows)),
+        "wrong_images": to_picture(setup, load_standardized(setup, rows)),
         "wrong_evaluation": np.array(evaluation),
     }
-
-
-def heat_maps(setup: Setup, networks: Networks, rows: np.ndarray) -> tuple[str, dict[str, np.ndarray]] | None:
-    """("attention", of the encoder) for one of tokens, ("class", of the fine-tuned network) for one with a map."""
-    image = plain(setup, rows)
-    shapes = jax.eval_shape(lambda key: setup.encoder.init_with_output(key, image, train=False)[0], jax.random.key(0))
-    if "tokens" in shapes and networks.encoder is not None and setup.encoder.depth:
-        kind, heat = "attention", jax.jit(functools.partial(attention, setup.encoder))(networks.encoder, image)
-    elif "map" in shapes and networks.tuned is not None:
-        activation = jax.jit(functools.partial(class_activation, setup.encoder))
-        kind, heat = "class", activation(networks.tuned.variables, networks.tuned.head, image)
-    else:
-        return None
-    heat = np.asarray(heat, np.float64)
-    low, high = (end(axis=(1, 2), keepdims=True) for end in (heat.min, heat.max))
-    heat = (heat - low) / np.where(high > low, high - low, 1)
-    eight = np.rint(255 * heat).astype(np.uint8)
-    return kind, {"heat_ids": setup.source.ids[rows], "heat_images": picture(setup, image), "heat": eight}
-
-
-def attention(encoder: Any, variables: Tree, image: jax.Array) -> jax.Array:
-    """[B, rows, columns]: what each patch gets of the attention in the last block, mean over the heads.
-
-    From the class token where this is the feature, else from all patches.
-    """
-    last = f"blocks_{encoder.depth - 1}"
-    _, state = encoder.apply(variables, image, train=False, capture_intermediates=lambda m, _: m.name == "qkv")
-    (qkv,) = state["intermediates"][last]["qkv"]["__call__"]
-    q, k, _ = jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, encoder.heads, -1), 2, 0)
-    weight = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]))
-    extra = 1 + encoder.registers
-    asking = weight[:, :, :1] if encoder.pool == "cls" else weight[:, :, extra:]
-    patches = asking[..., extra:].mean((1, 2))
-    return patches.reshape(len(image), -(-image.shape[1] // encoder.patch), -1)
-
-
-def class_activation(encoder: Any, variables: Tree, head: Tree, image: jax.Array) -> jax.Array:
-    """[B, H', W']: what each place of the map adds to the logit of the predicted class, beyond that of the others.
-
-    Zhou et al., 2016, arXiv:1512.04150, equation 2; less the mean over the classes, which the softmax does not see.
-    """
-    out = encoder.apply(variables, image, train=False)
-    kernel, bias = head["linear"]["kernel"], head["linear"]["bias"]
-    predicted = (out["pooled"] @ kernel + bias).argmax(-1)
-    kernel = kernel - kernel.mean(1, keepdims=True)
-    return jnp.einsum("bhwd,db->bhw", out["map"], kernel[:, predicted])
 
 
 # TensorBoard.
 
 
-def strips(found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The examples of pretraining as one picture [H, W, 3] each, an image a row."""
-    rows = {name: found[f"{name}_images"] for name in ("views", "filled") if f"{name}_images" in found}
-    if "turned_images" in found:
-        rows["turned"] = found["turned_images"][None]
-    joined = {name: np.concatenate(np.concatenate(list(of), axis=1), axis=1) for name, of in rows.items()}
-    return {name: np.broadcast_to(of, (*of.shape[:2], 3)) for name, of in joined.items()}
+def make_strips(gallery: Arrays) -> Arrays:
+    """Return the pictures of pretraining as one picture [H, W, 3] of each kind, one row per image."""
+    rows = {name: gallery[f"{name}_images"] for name in ("views", "filled") if f"{name}_images" in gallery}
+    if "turned_images" in gallery:
+        rows["turned"] = gallery["turned_images"][None]
+    joined = {name: np.concatenate(np.concatenate(list(images), axis=1), axis=1) for name, images in rows.items()}
+    return {name: np.broadcast_to(image, (*image.shape[:2], 3)) for name, image in joined.items()}

@@ -1,7 +1,8 @@
-"""All of orbax: trees written aside, renamed when whole, and believed only while their files match their checksums.
+"""Checkpoints with orbax: written atomically, verified by SHA-256.
 
-A folder holds one subfolder a step and, beside it, `<step>.sha256.json`. The checksums come last: a checkpoint without
-them was never finished, and one that disagrees with them was damaged since. Orbax itself reads flipped bits as values.
+A folder holds one subfolder for each saved step, and `<step>.sha256.json` with the checksums of its files. The
+checksums are written last: a checkpoint without them is unfinished, one that disagrees with them is damaged (orbax
+itself would read flipped bits as values). This is the only module that imports orbax.
 """
 
 import contextlib
@@ -18,46 +19,45 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxssl.errors import UserError
 from jaxssl.files import write_text
 from jaxssl.training import distributed
 
 Tree = Any
 log = logging.getLogger(__name__)
-SPARE = 2**20  # Bytes that a checkpoint takes at most beside its arrays.
+OVERHEAD = 2**20  # Bytes that a checkpoint takes at most in addition to its arrays.
 
 
 def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
-    """Writes `tree` as the checkpoint of `step` and drops all but the newest `keep`. Returns when it is on the disk."""
+    """Write `tree` as the checkpoint of `step` and delete all but the newest `keep`. Returns when it is on disk."""
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / str(step)
-    distributed.from_main(lambda: prepare(place, sum(array.nbytes for array in jax.tree.leaves(tree))))
-    with quiet(), ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(place, tree)
+    path = folder / str(step)
+    distributed.from_main(lambda: make_room(path, sum(array.nbytes for array in jax.tree.leaves(tree))))
+    with silence_orbax(), ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path, tree)
     if distributed.is_main():
-        write_text(checksums_of(place), json.dumps(measure(place), indent=1))
-        for old in steps(folder)[keep:]:
+        write_text(checksum_file(path), json.dumps(hash_files(path), indent=1))
+        for old in list_steps(folder)[keep:]:
             remove(folder / str(old))
 
 
-def prepare(place: Path, size: int) -> None:
-    """Takes away what is left of this checkpoint, and of all that a crash ended. OSError where there is no room.
+def make_room(path: Path, size: int) -> None:
+    """Delete an earlier checkpoint at `path` and unfinished ones beside it. OSError if there is too little space.
 
-    It is seen here, for orbax says it in many lines and leaves threads that wait.
+    The space is checked here because orbax reports a full disk in many lines and leaves threads that wait.
     """
-    remove(place)
-    for unfinished in place.parent.glob("*.orbax-checkpoint-tmp*"):
+    remove(path)
+    for unfinished in path.parent.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(unfinished, ignore_errors=True)
-    write_text(place.with_name("room"), "")
-    place.with_name("room").unlink()
-    if shutil.disk_usage(place.parent).free < size + SPARE:
-        raise OSError(errno.ENOSPC, "", str(place))
+    write_text(path.with_name("room"), "")
+    path.with_name("room").unlink()
+    if shutil.disk_usage(path.parent).free < size + OVERHEAD:
+        raise OSError(errno.ENOSPC, "", str(path))
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Of an error that it raises, orbax prints the traceback as well."""
+def silence_orbax() -> Iterator[None]:
+    """Suppress the traceback that orbax logs in addition to the error that it raises."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -68,95 +68,72 @@ def quiet() -> Iterator[None]:
 
 
 def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
-    """Step and tree of the newest whole checkpoint in `folder`; None where there is none.
+    """Return step and tree of the newest intact checkpoint in `folder`; None if there is none.
 
     Args:
-      folder: what `save` was given.
-      like: a tree of `jax.ShapeDtypeStruct` with shardings, or of arrays: what comes back has these places.
+      folder: as for `save`.
+      like: tree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that gives shapes, dtypes and shardings.
     """
-    # Process 0 alone reads all of it for the checksums.
-    step = distributed.from_main(lambda: (place := newest(folder)) and int(place.name))
+    # The checksums read all files; process 0 alone does that.
+    step = distributed.from_main(lambda: (path := find_newest(folder)) and int(path.name))
     if step is None:
         return None
-    place = Path(folder).absolute() / str(step)
+    path = Path(folder).absolute() / str(step)
     with ocp.StandardCheckpointer() as checkpointer:
-        return step, checkpointer.restore(place, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+        return step, checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
 
-def read(folder: Path) -> Tree | None:
-    """The tree of the newest whole checkpoint in `folder`, in NumPy arrays of the shapes and dtypes that were written.
+def load_numpy(folder: Path) -> Tree | None:
+    """Return the tree of the newest intact checkpoint in `folder` as NumPy arrays; None if there is none.
 
-    It needs none of the devices that wrote it. Named tuples come back as dictionaries, other tuples as lists, keys as
-    their data. None where there is no whole checkpoint.
+    It works on any devices. Named tuples come back as dicts, other tuples as lists, PRNG keys as their data.
     """
-    place = newest(folder)
-    if place is None:
+    path = find_newest(folder)
+    if path is None:
         return None
     with ocp.StandardCheckpointer() as checkpointer:
-        written = checkpointer.metadata(place).item_metadata.tree
-        return checkpointer.restore(place, jax.tree.map(lambda array: np.empty(array.shape, array.dtype), written))
+        written = checkpointer.metadata(path).item_metadata.tree  # pyright: ignore[reportOptionalMemberAccess]
+        return checkpointer.restore(path, jax.tree.map(lambda array: np.empty(array.shape, array.dtype), written))
 
 
-def newest(folder: Path) -> Path | None:
-    """Where the newest whole checkpoint in `folder` lies, with a warning for each damaged one that is passed over."""
+def find_newest(folder: Path) -> Path | None:
+    """Return the path of the newest intact checkpoint in `folder`; logs a warning for each damaged one."""
     folder = Path(folder).absolute()
-    for step in steps(folder):
-        place = folder / str(step)
-        if is_whole(place):
-            return place
-        log.warning("%s is damaged: an older checkpoint is used", place)
+    for step in list_steps(folder):
+        path = folder / str(step)
+        if is_intact(path):
+            return path
+        log.warning("%s is damaged: an older checkpoint is used", path)
     return None
 
 
-def steps(folder: Path) -> list[int]:
-    """Steps with a finished checkpoint, newest first."""
+def list_steps(folder: Path) -> list[int]:
+    """Return the steps with a finished checkpoint, newest first."""
     return sorted((int(f.name.split(".")[0]) for f in Path(folder).glob("*.sha256.json")), reverse=True)
 
 
-def is_whole(place: Path) -> bool:
+def is_intact(path: Path) -> bool:
+    """Return whether the files of a checkpoint match its checksums."""
     try:
-        return json.loads(checksums_of(place).read_text()) == measure(place)
+        return json.loads(checksum_file(path).read_text()) == hash_files(path)
     except ValueError:
         return False
 
 
-def checksums_of(place: Path) -> Path:
-    return place.with_name(f"{place.name}.sha256.json")
+def checksum_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256.json")
 
 
-def measure(place: Path) -> dict[str, str]:
-    """sha256 of every file below `place`, by its path there."""
-    found = {}
-    for file in sorted(p for p in place.rglob("*") if p.is_file()):
+def hash_files(path: Path) -> dict[str, str]:
+    """Return {relative path: SHA-256} of all files below `path`."""
+    hashes = {}
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
         with open(file, "rb") as stream:
-            found[file.relative_to(place).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found
+            hashes[file.relative_to(path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return hashes
 
 
-def remove(place: Path) -> None:
-    """Takes the checksums first, so that what is left of it after a crash is not taken for a checkpoint."""
-    checksums_of(place).unlink(missing_ok=True)
-    shutil.rmtree(place, ignore_errors=True)
-
-
-def describe_difference(wanted: Tree, given: Tree) -> list[str]:
-    """Names and shapes in which two trees differ, a line each, both ways; empty where they agree."""
-
-    def named(tree: Tree) -> dict[str, tuple[int, ...]]:
-        return {jax.tree_util.keystr(k): tuple(v.shape) for k, v in jax.tree_util.tree_leaves_with_path(tree)}
-
-    wanted, given = named(wanted), named(given)
-    return (
-        [f"missing {name} {shape}" for name, shape in wanted.items() if name not in given]
-        + [f"not wanted {name} {shape}" for name, shape in given.items() if name not in wanted]
-        + [f"{n}: {given[n]} is not {wanted[n]}" for n in wanted if n in given and given[n] != wanted[n]]
-    )
-
-
-def merge(wanted: Tree, given: Tree, where: str) -> Tree:
-    """`given`, once it is certain that it has just the names and shapes of `wanted`; else a UserError naming them."""
-    difference = describe_difference(wanted, given)
-    if difference:
-        more = f" and {len(difference) - 5} more" if len(difference) > 5 else ""
-        raise UserError(f"{where} does not fit this encoder: {'; '.join(difference[:5])}{more}; check config.model")
-    return given
+def remove(path: Path) -> None:
+    """Delete a checkpoint, the checksums first: a crash in between leaves an unfinished checkpoint."""
+    checksum_file(path).unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)

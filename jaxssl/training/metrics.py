@@ -1,4 +1,4 @@
-"""What a run says while it runs: metrics.jsonl, TensorBoard files, and the progress bar in the terminal."""
+"""Metrics of a run: metrics.jsonl, TensorBoard files, an external tracker, and progress in the terminal."""
 
 import contextlib
 import json
@@ -12,7 +12,10 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from clu.metrics import Average
+from clu.parameter_overview import get_parameter_overview
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter, summary
@@ -25,16 +28,18 @@ from jaxssl.training import distributed, trackers
 
 console = Console()
 log = logging.getLogger(__name__)
-FAR = 0.25  # Share by which a first loss may miss what theory expects.
+# Relative deviation from the expected first loss that other random weights do not explain.
+FAR = 0.25
+PRINTED_PARAMETERS = 12  # Lines of the table of parameters in the terminal; parameters.txt has all.
 
 
 def is_far(first_loss: float, expected: float) -> bool:
-    """Whether a first loss lies further from what theory expects than another draw of the weights would put it."""
+    """Return whether a first loss is further from its expected value than other random weights would put it."""
     return abs(first_loss - expected) > FAR * expected
 
 
 def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, of one phase or all; a line that a crash cut off is left out."""
+    """Return the rows of metrics.jsonl, of one phase or all. A line that a crash cut off is left out."""
     file = Path(workdir) / "metrics.jsonl"
     rows = []
     for line in file.read_text().splitlines() if file.exists() else ():
@@ -46,35 +51,47 @@ def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
 
 
 def write_pictures(
-    workdir: Path, pictures: dict[str, np.ndarray], features: np.ndarray, labels: Sequence[str], images: np.ndarray
+    workdir: Path,
+    pictures: dict[str, np.ndarray],
+    features: np.ndarray,
+    labels: Sequence[str],
+    images: np.ndarray | None,
 ) -> None:
-    """Writes tensorboard/gallery anew: pictures by name, and the features of some images for the projector.
+    """Write tensorboard/gallery, replacing what is there: pictures, and features of images for the projector.
 
     Args:
       workdir: of the run.
-      pictures: [H, W, 3] uint8.
-      features: [N, D] float, or none.
+      pictures: [H, W, 3] uint8 by name.
+      features: [N, D] float; N may be 0.
       labels: N texts.
-      images: [N, S, S, 1 or 3] uint8.
+      images: [N, S, S, 1 or 3] uint8; None if N is 0.
     """
     folder = Path(workdir) / "tensorboard" / "gallery"
-    shutil.rmtree(folder, ignore_errors=True)  # tensorboardX would add to what is there.
+    shutil.rmtree(folder, ignore_errors=True)  # tensorboardX appends.
     with SummaryWriter(str(folder)) as writer:
         for name, picture in pictures.items():
             writer.add_image(name, picture, dataformats="HWC")
-        # tensorboardX leaves the rest of a square of images as memory holds it: a whole square has no rest.
-        whole = math.isqrt(len(features)) ** 2
-        if whole:
-            shown = np.broadcast_to(images[:whole], (*images[:whole].shape[:3], 3)) / 255
-            texts = [" ".join(label.split()) for label in labels[:whole]]
-            writer.add_embedding(features[:whole], texts, shown.transpose(0, 3, 1, 2), tag="features")
+        # tensorboardX arranges the images in a square and leaves its rest uninitialized: show a square number of them.
+        count = math.isqrt(len(features)) ** 2
+        if count and images is not None:
+            shown = np.broadcast_to(images[:count], (*images[:count].shape[:3], 3)) / 255
+            texts = [" ".join(label.split()) for label in labels[:count]]
+            writer.add_embedding(features[:count], texts, shown.transpose(0, 3, 1, 2), tag="features")
+
+
+def write_parameters(workdir: Path, variables: Mapping[str, Any]) -> None:
+    """Write parameters.txt, the names, shapes and sizes of all variables of the encoder; print its first lines."""
+    file = Path(workdir) / "parameters.txt"
+    if not file.exists():
+        write_text(file, get_parameter_overview(variables, include_stats=False) + "\n")
+        console.print(get_parameter_overview(variables, include_stats=False, max_lines=PRINTED_PARAMETERS))
 
 
 class Writer:
-    """Takes the metrics of one phase step by step, one step late, and writes each `log_every`-th as a row.
+    """Writes the metrics of one phase, one step late, a row for each `log_every`-th step.
 
-    A row is of one step alone, so that rows do not depend on where a run was interrupted. Rows that an earlier try
-    wrote beyond the step from which this one starts are taken out first.
+    A row is of one step alone, so that rows do not depend on where a run was interrupted. Rows that an earlier start
+    wrote beyond the step from which this one begins are deleted first.
     """
 
     def __init__(
@@ -89,31 +106,44 @@ class Writer:
         first_loss: float | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
+        """Open the files.
+
+        Args:
+          workdir: of the run.
+          phase: "pretrain", or the name of a fine-tuning.
+          start: step from which it begins.
+          epochs: total number of epochs.
+          steps_per_epoch: steps of an epoch.
+          batch_size: images of a step.
+          log_every: steps from one row to the next; the first and last step of an epoch have one too.
+          first_loss: expected loss of the first step; None if unknown.
+          settings: the config as JSON has it.
+        """
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
+        self.losses: list[float] = []  # Of this epoch.
         self.main = distributed.is_main()
         if self.main:
-            self.tracker = trackers.begin(settings.get("logger", ""), self.workdir, settings)
-            kept = [r for r in read(workdir) if r["phase"] != phase or 0 < start >= r["step"]]
-            write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
-            self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
-            # The writer without a thread: where the disk is full, what goes through a queue is waited for in vain.
-            folder = self.workdir / "tensorboard" / phase
-            folder.mkdir(parents=True, exist_ok=True)
-            self.tensorboard = EventsWriter(str(folder / "events"), f".{start}")
-            if start:
-                self.event(start, session_log=SessionLog(status=SessionLog.START))
-        columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]")
-        texts = [TextColumn(f"{{task.{column}}}") for column in columns]
-        self.progress = Progress(
-            texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, disable=not self.live()
-        )
+            self._open(start, settings)
+        self.progress = _make_progress(disable=not self._is_live())
         fields = {"epoch": f"epoch {start // steps_per_epoch}/{epochs}", "loss": "", "speed": "compiling"}
         self.task = self.progress.add_task(phase, total=epochs * steps_per_epoch, completed=start, **fields)
         self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
-    def live(self) -> bool:
+    def _open(self, start: int, settings: Mapping[str, Any]) -> None:
+        self.tracker = trackers.begin(settings.get("logger", ""), self.workdir, settings)
+        kept = [r for r in read(self.workdir) if r["phase"] != self.phase or 0 < start >= r["step"]]
+        write_text(self.workdir / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in kept))
+        self.file = open(self.workdir / "metrics.jsonl", "a", encoding="utf-8")  # noqa: SIM115
+        # EventsWriter has no thread: on a full disk, the thread of SummaryWriter would never end.
+        folder = self.workdir / "tensorboard" / self.phase
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tensorboard = EventsWriter(str(folder / "events"), f".{start}")
+        if start:
+            self._write_event(start, session_log=SessionLog(status=SessionLog.START))
+
+    def _is_live(self) -> bool:
         return self.main and console.is_terminal
 
     def __enter__(self) -> "Writer":
@@ -123,19 +153,19 @@ class Writer:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
         if self.main:
-            # A second error of a full disk says no more than the first.
+            # On a full disk, a second error says no more than the first.
             with contextlib.suppress(OSError) if error else contextlib.nullcontext():
                 self.file.close()
                 self.tensorboard.close()
             self.tracker.end()
 
     def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Notes the metrics of this step and looks at those of the one before."""
+        """Take the metrics of this step, and write those of the previous one."""
         self.flush()
         self.pending = step, metrics
 
     def flush(self) -> None:
-        """Looks at what is pending. Raises TrainingFailedError where the loss or the gradient is not finite."""
+        """Write the pending metrics. Raises TrainingFailedError if the loss or the gradient is not finite."""
         if self.pending is None:
             return
         step, metrics = self.pending
@@ -149,43 +179,51 @@ class Writer:
         if step == 1 or ends or step % self.log_every == 0:
             self.row(step, epoch, metrics | {"images_per_second": round(speed, 1), "seconds": round(self.busy, 4)})
             self.last_row, self.busy = step, 0.0
-        bad = [k for k in ("loss", "gradient_norm") if not math.isfinite(metrics[k])]
-        if bad:
-            raise TrainingFailedError(
-                f"{self.phase}: {bad[0]} is {metrics[bad[0]]} at step {step}; the checkpoints are from before it; "
-                f"a lower learning rate, a longer warm-up or a look at the images may mend it"
-            )
+        self._check_finite(step, metrics)
         if step == 1 and self.main and self.first_loss is not None:
-            self.compare(metrics["loss"], self.first_loss)
-        fields = {
-            "epoch": f"epoch {epoch}/{self.epochs}",
-            "loss": f"loss {metrics['loss']:.4f}",
-            "speed": f"{speed:.0f} images/s",
-        }
-        self.progress.update(self.task, completed=step, **fields)
-        if self.main and not self.live() and ends:
-            console.print(f"{self.phase}: {', '.join(fields.values())}")
+            self._check_first_loss(metrics["loss"], self.first_loss)
+        self._show(step, epoch, ends, metrics["loss"], speed)
 
-    def compare(self, first: float, expected: float) -> None:
+    def _check_finite(self, step: int, metrics: dict[str, float]) -> None:
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(metrics[name]):
+                raise TrainingFailedError(
+                    f"{self.phase}: {name} is {metrics[name]} at step {step}; the last checkpoint is from before. "
+                    "Reduce the learning rate, lengthen the warm-up, or check the images"
+                )
+
+    def _show(self, step: int, epoch: int, ends: bool, loss: float, speed: float) -> None:
+        """Update the progress bar; without a terminal, print a line per epoch with the mean loss of its steps."""
+        self.losses.append(loss)
+        fields = {"epoch": f"epoch {epoch}/{self.epochs}", "loss": f"loss {loss:.4f}", "speed": f"{speed:.0f} images/s"}
+        self.progress.update(self.task, completed=step, **fields)
+        if not ends:
+            return
+        if self.main and not self._is_live():
+            mean = Average.from_model_output(jnp.asarray(self.losses)).compute()
+            console.print(f"{self.phase}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}")
+        self.losses = []
+
+    def _check_first_loss(self, first: float, expected: float) -> None:
         console.print(f"{self.phase}: the first loss is {first:.4g}; theory expects {expected:.4g}")
         if is_far(first, expected):
             log.warning(
                 "%s: the first loss, %.4g, is far from the %.4g that an untrained network should have: "
-                "look at the images, the labels and the augmentation",
+                "check the images, the labels and the augmentation",
                 *(self.phase, first, expected),
             )
 
     def resume(self) -> None:
-        """Starts the clock again after something that is not training, such as an evaluation or a checkpoint."""
+        """Restart the clock after something that is not training, such as an evaluation or a checkpoint."""
         if self.main:
             self.tensorboard.flush()
         self.clock = time.perf_counter()
 
-    def event(self, step: int, **content: Any) -> None:
+    def _write_event(self, step: int, **content: Any) -> None:
         self.tensorboard.write_event(Event(step=step, wall_time=time.time(), **content))
 
     def row(self, step: int, epoch: int, values: dict[str, Any]) -> None:
-        """Writes a row at once, whatever the step; epochs count from 1, and 0 is before training."""
+        """Write a row immediately; epochs count from 1, and 0 is before training."""
         if not self.main:
             return
         line = {"phase": self.phase, "step": step, "epoch": epoch} | nan_to_null(values)
@@ -193,22 +231,30 @@ class Writer:
         self.file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
-                self.event(step, summary=summary.scalar(f"{self.phase}/{name}", value))
-        self.tracker.row(self.phase, step, trackers.numbers(values))
+                self._write_event(step, summary=summary.scalar(f"{self.phase}/{name}", value))
+        self.tracker.row(self.phase, step, trackers.finite_numbers(values))
+
+
+def _make_progress(disable: bool) -> Progress:
+    columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]")
+    texts = [TextColumn(f"{{task.{column}}}") for column in columns]
+    return Progress(texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, disable=disable)
 
 
 def conclude(workdir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> None:
-    """Writes the scores beside the config, for TensorBoard's table of hyper-parameters and for the logger.
+    """Write config and scores for the hyperparameter table of TensorBoard, and to the external tracker, once.
 
     Args:
       workdir: of the run.
-      settings: its config, as JSON has it.
+      settings: its config as JSON has it.
       results: the content of results.json.
     """
-    found = {
-        f"{e['name']}/{metric}": of["value"] for e in results["evaluations"] for metric, of in e["metrics"].items()
+    values = {
+        f"{e['name']}/{metric}": estimate["value"]
+        for e in results["evaluations"]
+        for metric, estimate in e["metrics"].items()
     }
-    scores, folder = trackers.numbers(found), workdir / "tensorboard" / "results"
+    scores, folder = trackers.finite_numbers(values), workdir / "tensorboard" / "results"
     if folder.exists():
         return
     with SummaryWriter(str(folder)) as tensorboard:

@@ -1,4 +1,4 @@
-"""Optimizers as optax chains: warm-up and cosine, decay and adaptation that skip biases and norms, freezing last."""
+"""Optimizers as optax chains, with learning-rate warm-up, weight decay of kernels alone, and freezing."""
 
 from typing import Any
 
@@ -11,21 +11,20 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
 
 
 def schedule(peak: float, steps: int, warmup_steps: int, decay: str) -> optax.Schedule:
-    """Learning rate by step: linear from 0 to `peak`, then "cosine" to 0 at `steps`, or "constant"."""
-    if decay == "constant":
-        after = optax.constant_schedule(peak)
-    else:
-        after = optax.cosine_decay_schedule(peak, max(1, steps - warmup_steps))
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, max(1, warmup_steps)), after], [warmup_steps])
+    """Return the learning rate by step: linear from 0 to `peak`, then "cosine" to 0 at `steps`, or "constant"."""
+    if decay == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(steps, warmup_steps + 1))
+    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+    return optax.join_schedules([warmup, optax.constant_schedule(peak)], [warmup_steps])
 
 
 def weights_only(params: Tree) -> Tree:
-    """True for matrices and kernels, False for biases and the scales of norms, as LARS and BYOL have it."""
+    """Return True for kernels and matrices, False for biases and the scales of norms, as LARS and BYOL do."""
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
 def freeze(name: str, until: int) -> optax.GradientTransformation:
-    """No update at all for `params[name]` before step `until`; last in a chain, or decay would still move it."""
+    """Set the updates of `params[name]` to zero before step `until`. Put it last: weight decay moves them otherwise."""
 
     def update(updates: Tree, count: jax.Array, params: Tree = None) -> tuple[Tree, jax.Array]:
         held = jax.tree.map(lambda u: jnp.where(count < until, jnp.zeros_like(u), u), updates[name])
@@ -45,33 +44,31 @@ def make(
     momentum: float = 0.9,
     frozen_steps: int = 0,
 ) -> optax.GradientTransformation:
-    """One of `OPTIMIZERS`.
-
-    Weight decay is added to the gradient for "sgd", "adam" and "lars" and kept apart from it for "adamw".
+    """Return an optimizer.
 
     Args:
-      name: of the optimizer.
-      learning_rate: its highest value.
-      steps: of the whole training.
-      warmup_steps: of linear growth from 0.
+      name: one of `OPTIMIZERS`.
+      learning_rate: peak learning rate.
+      steps: total number of steps.
+      warmup_steps: steps of linear warm-up from 0.
       decay: "cosine" or "constant".
-      weight_decay: for matrices and kernels alone.
+      weight_decay: for kernels and matrices only; added to the gradient for "sgd", "adam" and "lars", decoupled for
+        "adamw".
       momentum: of "sgd" and "lars".
-      frozen_steps: how long `params["encoder"]` stays as it is.
+      frozen_steps: number of steps for which `params["encoder"]` does not change.
     """
     rate = schedule(learning_rate, steps, warmup_steps, decay)
     coupled = optax.add_decayed_weights(weight_decay, weights_only)
-    if name == "sgd":
-        chain = [coupled, optax.sgd(rate, momentum)]
-    elif name == "adam":
-        chain = [coupled, optax.adam(rate)]
-    elif name == "adamw":
-        chain = [optax.adamw(rate, weight_decay=weight_decay, mask=weights_only)]
-    elif name == "lars":
+    chains = {
+        "sgd": lambda: [coupled, optax.sgd(rate, momentum)],
+        "adam": lambda: [coupled, optax.adam(rate)],
+        "adamw": lambda: [optax.adamw(rate, weight_decay=weight_decay, mask=weights_only)],
         # You et al., 2017 (arXiv:1708.03888), trust coefficient 0.001.
-        chain = [optax.lars(rate, weight_decay, weights_only, trust_ratio_mask=weights_only, momentum=momentum)]
-    else:
-        raise KeyError(name)
+        "lars": lambda: [
+            optax.lars(rate, weight_decay, weights_only, trust_ratio_mask=weights_only, momentum=momentum)
+        ],
+    }
+    chain = chains[name]()
     if frozen_steps:
         chain.append(freeze("encoder", frozen_steps))
     return optax.chain(*chain)

@@ -1,7 +1,7 @@
-"""Where metrics go besides metrics.jsonl and TensorBoard: Weights & Biases or MLflow, where `config.logger` says so.
+"""Weights & Biases and MLflow, which receive the metrics too if `config.logger` names one of them.
 
-A workdir is one run there, and goes on as that run when it is resumed: tracker.json holds its name. Accounts and
-servers are set as these packages want them, by WANDB_* and MLFLOW_* in the environment.
+A workdir is one run there: a resumed run continues it, by its id in tracker.json. Accounts and servers are set as these
+packages expect it, by WANDB_* and MLFLOW_* in the environment.
 """
 
 import importlib
@@ -20,14 +20,14 @@ from jaxssl.errors import UserError
 
 log = logging.getLogger(__name__)
 NAMES = ("", "wandb", "mlflow")
-_PARAMETERS = 100  # That MLflow takes at once.
+MAX_PARAMETERS = 100  # That MLflow takes in one call.
 
 
 class Tracker(NamedTuple):
-    """What takes the metrics.
+    """A run of an external service.
 
     Attributes:
-      row: (phase, step, numbers by name) -> None; of a phase, steps ascend.
+      row: (phase, step, numbers by name) -> None; the steps of a phase ascend.
       end: () -> None.
     """
 
@@ -35,44 +35,49 @@ class Tracker(NamedTuple):
     end: Callable[[], None]
 
 
-SILENT = Tracker(lambda phase, step, numbers: None, lambda: None)
+NO_TRACKER = Tracker(lambda phase, step, numbers: None, lambda: None)
 
 
-def package(logger: str) -> ModuleType | None:
-    """The package of a logger, or None for "". UserError where it is not installed."""
+def import_package(logger: str) -> ModuleType | None:
+    """Return the package of a logger, None for "". UserError if it cannot be imported."""
     try:
         return importlib.import_module(logger) if logger else None
     except ImportError as error:
-        raise UserError(f"logger={logger!r} needs the package {logger}: pip install {logger}") from error
+        raise UserError(
+            f"logger={logger!r} needs the package {logger}: pip install {logger}", code="missing", field="logger"
+        ) from error
 
 
 def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
-    """Begins the run of a workdir, or goes on with it.
+    """Start the run of a workdir, or continue it.
 
     Args:
-      logger: "", "wandb" or "mlflow".
+      logger: one of `NAMES`.
       workdir: of the run.
-      settings: the config, as JSON has it.
+      settings: the config as JSON has it.
 
     Raises:
-      UserError: the package is not installed, or cannot begin, such as for want of an account.
+      UserError: the package is not installed, or cannot start, for example without an account.
     """
-    module, file = package(logger), workdir / "tracker.json"
+    module, file = import_package(logger), workdir / "tracker.json"
     if module is None:
-        return SILENT
-    known = json.loads(file.read_text()) if file.exists() else {}
+        return NO_TRACKER
+    ids = json.loads(file.read_text()) if file.exists() else {}
     try:
-        name, tracker = {"wandb": by_wandb, "mlflow": by_mlflow}[logger](module, workdir, settings, known.get(logger))
+        start = {"wandb": start_wandb, "mlflow": start_mlflow}[logger]
+        run_id, tracker = start(module, workdir, settings, ids.get(logger))
     except Exception as error:
         raise UserError(
-            f"logger={logger!r} cannot begin ({' '.join(str(error).split())}): set it up, or take logger=''"
+            f"logger={logger!r} cannot start ({' '.join(str(error).split())}): set it up, or set logger=''",
+            code="missing",
+            field="logger",
         ) from error
-    files.write_json(file, known | {logger: name})
-    return Tracker(until_it_fails(logger, tracker.row), until_it_fails(logger, tracker.end))
+    files.write_json(file, ids | {logger: run_id})
+    return Tracker(stop_at_failure(logger, tracker.row), stop_at_failure(logger, tracker.end))
 
 
-def until_it_fails(logger: str, function: Callable[..., None]) -> Callable[..., None]:
-    """The same, but that a failure is only told, once: training does not end for want of a network."""
+def stop_at_failure(logger: str, function: Callable[..., None]) -> Callable[..., None]:
+    """Return the function without its exceptions: the first is logged, later calls do nothing. Training goes on."""
     failed = []
 
     def call(*arguments: Any) -> None:
@@ -81,30 +86,33 @@ def until_it_fails(logger: str, function: Callable[..., None]) -> Callable[..., 
                 function(*arguments)
         except Exception as error:
             failed.append(error)
-            log.warning("logger=%r failed and is left alone until the next phase: %s", logger, error)
+            log.warning("logger=%r failed and is not used until the next phase: %s", logger, error)
 
     return call
 
 
-def by_wandb(wandb: Any, workdir: Path, settings: Mapping[str, Any], known: str | None) -> tuple[str, Tracker]:
-    name = known or secrets.token_hex(4)
-    about = {"project": "jaxssl", "name": workdir.name, "dir": str(workdir), "config": dict(settings)}
-    run = wandb.init(id=name, resume="allow", **about)
+def start_wandb(wandb: Any, workdir: Path, settings: Mapping[str, Any], run_id: str | None) -> tuple[str, Tracker]:
+    """Start or continue a run of Weights & Biases; returns its id."""
+    run_id = run_id or secrets.token_hex(4)
+    run = wandb.init(
+        id=run_id, resume="allow", project="jaxssl", name=workdir.name, dir=str(workdir), config=dict(settings)
+    )
 
     def row(phase: str, step: int, numbers: Mapping[str, float]) -> None:
         # Each phase counts its own steps.
         run.define_metric(f"{phase}/*", step_metric=f"{phase}/step")
         run.log({f"{phase}/{key}": value for key, value in numbers.items()} | {f"{phase}/step": step})
 
-    return name, Tracker(row, run.finish)
+    return run_id, Tracker(row, run.finish)
 
 
-def by_mlflow(mlflow: Any, workdir: Path, settings: Mapping[str, Any], known: str | None) -> tuple[str, Tracker]:
-    run = mlflow.start_run(run_id=known, run_name=None if known else workdir.name)
-    if not known:
-        rest = iter(files.flatten(settings))
-        while some := dict(itertools.islice(rest, _PARAMETERS)):
-            mlflow.log_params(some)
+def start_mlflow(mlflow: Any, workdir: Path, settings: Mapping[str, Any], run_id: str | None) -> tuple[str, Tracker]:
+    """Start or continue a run of MLflow; returns its id."""
+    run = mlflow.start_run(run_id=run_id, run_name=None if run_id else workdir.name)
+    if not run_id:
+        parameters = iter(files.flatten(settings))
+        while chunk := dict(itertools.islice(parameters, MAX_PARAMETERS)):
+            mlflow.log_params(chunk)
 
     def row(phase: str, step: int, numbers: Mapping[str, float]) -> None:
         mlflow.log_metrics({f"{phase}/{key}": value for key, value in numbers.items()}, step=step)
@@ -112,6 +120,6 @@ def by_mlflow(mlflow: Any, workdir: Path, settings: Mapping[str, Any], known: st
     return run.info.run_id, Tracker(row, mlflow.end_run)
 
 
-def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Those of the values that a plot can show."""
+def finite_numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return the values that are finite numbers."""
     return {name: v for name, v in values.items() if isinstance(v, int | float) and math.isfinite(v)}

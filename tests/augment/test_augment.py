@@ -23,14 +23,14 @@ def test_without_options_a_view_is_what_evaluation_sees():
     batch = tiny.batch(4, side=8)
     for view in views(batch, tiny.PIXELS):
         np.testing.assert_allclose(view, (batch["image"] / 255 - 0.5) / 0.25, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(view, augment.plain(batch["image"], tiny.PIXELS, 8), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(view, augment.eval_transform(batch["image"], tiny.PIXELS, 8), rtol=1e-4, atol=1e-6)
 
 
 def test_evaluation_shrinks_what_is_stored_larger():
     batch = tiny.batch(2, side=16)
-    assert augment.plain(batch["image"], UNIT, 8).shape == (2, 8, 8, 1)
+    assert augment.eval_transform(batch["image"], UNIT, 8).shape == (2, 8, 8, 1)
     (view,) = views(batch, count=1)
-    np.testing.assert_allclose(view, augment.plain(batch["image"], UNIT, 8), rtol=1e-5)
+    np.testing.assert_allclose(view, augment.eval_transform(batch["image"], UNIT, 8), rtol=1e-5)
 
 
 def test_rotations_are_the_eight_symmetries_of_the_square():
@@ -200,7 +200,7 @@ def test_views_differ_between_images_views_and_keys_and_not_between_devices():
     assert np.abs(first - second).max() > 0.1
     assert np.abs(first - views(batch, key=1, **options)[0]).max() > 0.1
     mesh = sharding.make_mesh(8, 1)
-    sharded = views(jax.device_put(batch, sharding.of_batch(mesh)), **options)
+    sharded = views(jax.device_put(batch, sharding.batch_sharding(mesh)), **options)
     for one, eight in zip((first, second), sharded, strict=True):
         np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-5)
 

@@ -24,7 +24,7 @@ def epoch(images, number, skip=0, steps=3):
 
 
 def over(data, fsdp=1):
-    return sharding.of_batch(sharding.make_mesh(data, fsdp))
+    return sharding.batch_sharding(sharding.make_mesh(data, fsdp))
 
 
 def test_an_epoch_has_whole_batches_of_different_images(images):
@@ -123,7 +123,7 @@ def test_each_process_reads_the_rows_of_its_devices(both, monkeypatch):
     """As on the second of two processes with four devices each: what it reads is right, and it reads nothing else."""
     mesh = sharding.make_mesh(4, 2)
     everywhere = NamedSharding.addressable_devices_indices_map
-    mine, where = set(mesh.devices.ravel()[4:]), sharding.of_batch(mesh)
+    mine, where = set(mesh.devices.ravel()[4:]), sharding.batch_sharding(mesh)
 
     def here(self, shape):
         return {device: index for device, index in everywhere(self, shape).items() if device in mine}

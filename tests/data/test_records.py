@@ -19,7 +19,7 @@ from absl import logging
 
 from jaxssl.data import records, source
 from jaxssl.data.datasets import folder
-from jaxssl.data.io import images
+from jaxssl.data.io import loading
 from jaxssl.errors import UserError
 from jaxssl.run import experiment
 from jaxssl.training import checkpoint, metrics
@@ -34,7 +34,7 @@ def noise(count, channels=3, dtype=np.uint8, size=SIZE, seed=0):
 
 
 def stack(arrays, place, memory_mib=0.0, **kw):
-    """What `images.stack` gives, and how many images it has read."""
+    """What `loading.stack` gives, and how many images it has read."""
     read = []
 
     def read_one(i):
@@ -45,7 +45,7 @@ def stack(arrays, place, memory_mib=0.0, **kw):
 
     names = [f"{i}.npy" for i in range(len(arrays))]
     cache = place and records.Cache(place, memory_mib, "these")
-    held, kept = images.stack(read_one, names, SIZE, cache=cache, **kw)
+    held, kept = loading.stack(read_one, names, SIZE, cache=cache, **kw)
     return held, kept, len(read)
 
 
@@ -134,7 +134,7 @@ def test_grey_among_rgb(tmp_path, grey, limit):
     [
         ([*noise(3), *noise(2, dtype=np.uint16)], "differ in dtype: 0.npy has uint8 and 3.npy has uint16"),
         ([*noise(1, 1), *noise(1, 3), *noise(1, 2)], "differ in channels: 0.npy has 3 and 2.npy has 2"),
-        ([*noise(1), ValueError("no"), OSError("bad")], r"2 of 3 files cannot be read: 1.npy \(no\); 2.npy \(bad\): m"),
+        ([*noise(1), ValueError("no"), OSError("bad")], r"2 of 3 files cannot be read: 1.npy \(no\); 2.npy \(bad\): r"),
         ([ValueError("no")] * 2, "2 of 2 files cannot be read"),
         ([*noise(1, 1, np.float32), np.full((4, 4, 1), np.nan, np.float32)], "1 of 2 files .*no finite value"),
         (
@@ -390,7 +390,8 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
 import re, sys
 from pathlib import Path
 import numpy as np
-from jaxssl.data import images, records, source
+from jaxssl.data import records, source
+from jaxssl.data.io import loading
 
 COUNT = 12000
 
@@ -401,7 +402,7 @@ def peak():
 def load(count, place):
     block = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     cache = records.Cache(Path(sys.argv[1]) / place, 0.01, "these")
-    pixels, _ = images.stack(lambda i: block[i % 16].copy(), range(count), 64, cache=cache)
+    pixels, _ = loading.stack(lambda i: block[i % 16].copy(), range(count), 64, cache=cache)
     made = source.make(pixels, np.zeros(count), np.arange(count), ("a", "b"))
     parts = np.random.default_rng(0).permutation(count)[: count // 64 * 64].reshape(-1, 64)
     total = 0
@@ -440,7 +441,7 @@ def test_an_experiment_on_records_ends_with_the_same_bytes(tmp_path):
         experiment.run(c, workdir)
         assert any(tmp_path.rglob("*.array_record")) == (memory_mib == 0)
         names = ("predictions.csv", "splits.json", "audit.json")
-        weights = jax.tree.leaves(checkpoint.read(workdir / "checkpoints" / "encoder"))
+        weights = jax.tree.leaves(checkpoint.load_numpy(workdir / "checkpoints" / "encoder"))
         losses = [(row["step"], row["loss"]) for row in metrics.read(workdir, "pretrain") if "loss" in row]
         outcomes.append(
             ([(workdir / name).read_bytes() for name in names], [np.asarray(w).tobytes() for w in weights], losses)

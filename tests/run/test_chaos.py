@@ -70,7 +70,7 @@ def is_half_written(workdir):
     """Whether a checkpoint is, or its checksums are missing."""
     unfinished = workdir.glob("checkpoints/*/*.orbax-checkpoint-tmp*")
     places = (p for p in workdir.glob("checkpoints/*/[0-9]*") if p.is_dir() and "tmp" not in p.name)
-    return any(unfinished) or any(not checkpoint.checksums_of(place).exists() for place in places)
+    return any(unfinished) or any(not checkpoint.checksum_file(place).exists() for place in places)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_preempted_at_random_moments(server, whole, tmp_path):
         process.join()
         codes.append(process.exitcode)
         if process.exitcode:
-            assert "the same command goes on" in workdir.with_suffix(".said").read_text()
+            assert "run the same command again" in workdir.with_suffix(".said").read_text()
     assert set(codes) <= {0, 75} and 75 in codes, codes
     run_to_the_end(server, workdir)
     assert_same(workdir, whole[0])
@@ -173,8 +173,8 @@ def test_a_full_disk(server, whole, small_disk, tmp_path, phase, step):
                     file.write(bytes(size))
                 except OSError:
                     break
-    expect_one_line(process, workdir, str(workdir), "No space left on device: make room there")
-    expect_one_line(start(server, workdir), workdir, "No space left on device: make room there")
+    expect_one_line(process, workdir, str(workdir), "No space left on device: free some space")
+    expect_one_line(start(server, workdir), workdir, "No space left on device: free some space")
     filler.unlink()
     run_to_the_end(server, workdir)
     assert_same(workdir, whole[0])
@@ -189,7 +189,7 @@ def test_write_permission_taken_away(server, whole, tmp_path, place):
     root = os.geteuid() == 0  # To whom permissions mean nothing.
     command(*(("chattr", "+i") if root else ("chmod", "a-w")), folder)
     try:
-        expect_one_line(process, workdir, str(workdir), "allow it")
+        expect_one_line(process, workdir, str(workdir), "allow writing")
     finally:
         command(*(("chattr", "-i") if root else ("chmod", "u+w")), folder)
     run_to_the_end(server, workdir)
@@ -200,10 +200,10 @@ def test_the_newest_checkpoint_damaged(server, whole, tmp_path):
     workdir = tmp_path / "run"
     folder = workdir / "checkpoints" / "pretrain"
     process = start(server, workdir)
-    wait_for(process, lambda: len(checkpoint.steps(folder)) == 2)
+    wait_for(process, lambda: len(checkpoint.list_steps(folder)) == 2)
     process.kill()
     process.join()
-    newest = folder / str(checkpoint.steps(folder)[0])
+    newest = folder / str(checkpoint.list_steps(folder)[0])
     file = max((f for f in newest.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1

@@ -16,12 +16,14 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, r
 
 from jaxssl.augment import views
 from jaxssl.data import source
-from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.errors import TrainingFailedError
 from jaxssl.inference import export, trained
-from jaxssl.run import experiment
-from jaxssl.run import setup as preparation
+from jaxssl.run import encoders, experiment, pretraining, scoring, transfer
+from jaxssl.run import prepare as preparation
+from jaxssl.run import workdir as workdirs
 from jaxssl.training import checkpoint, loop, metrics
 from tests import tiny_config
+from tests.refusals import refuses
 
 ROOT = Path(__file__).parents[2]
 
@@ -86,7 +88,7 @@ def test_every_score_can_be_recomputed_from_predictions(done):
 def test_splits_are_stored_apart_and_predictions_are_of_test_alone(done):
     workdir, results = done
     splits = json.loads((workdir / "splits.json").read_text())
-    assert set(splits) == {"train", "validation", "test", "groups_known", "fingerprint"}
+    assert set(splits) == {"schema_version", "train", "validation", "test", "groups_known", "fingerprint"}
     sets = [set(splits[name]) for name in ("train", "validation", "test")]
     assert sum(map(len, sets)) == len(set().union(*sets)) == 120
     assert {r["image_id"] for r in table(workdir)} == sets[2]
@@ -122,7 +124,7 @@ def test_the_frozen_encoder_did_not_move_by_a_bit_and_then_did(done):
 def restore(folder, newest=True):
     import orbax.checkpoint as ocp
 
-    step = checkpoint.steps(folder)[0 if newest else -1]
+    step = checkpoint.list_steps(folder)[0 if newest else -1]
     with ocp.StandardCheckpointer() as checkpointer:
         tree = checkpointer.restore((folder / str(step)).absolute())
     plain = {name: value for name, value in tree.items() if name != "key"}
@@ -149,9 +151,9 @@ def test_a_workdir_of_another_config_is_refused_with_the_difference(done):
     workdir, _ = done
     c = tiny_config.get_config()
     c.pretrain.epochs = 3
-    with pytest.raises(UserError, match=r"pretrain.epochs is 2 there and 3 here"):
+    with refuses("conflict", "--workdir", "pretrain.epochs is 2 there and 3 here"):
         experiment.run(c, workdir)
-    assert not list(preparation.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
+    assert not list(workdirs.differences({"mesh": {"data": 1}}, {"mesh": {"data": 2}}))
 
 
 def test_an_unlabelled_folder_is_pretrained_on_and_not_evaluated(tmp_path):
@@ -172,7 +174,7 @@ def test_an_unlabelled_folder_is_pretrained_on_and_not_evaluated(tmp_path):
 
 def test_two_runs_do_not_share_a_workdir(done):
     workdir, _ = done
-    with experiment.alone_in(workdir), pytest.raises(UserError, match="another process"):
+    with workdirs.open_workdir(workdir), refuses("in-use", "--workdir"):
         experiment.run(tiny_config.get_config(), workdir)
 
 
@@ -184,7 +186,7 @@ def test_other_images_under_the_same_config_are_refused(done, monkeypatch):
         return real(*args, **kw)._replace(fingerprint="other")
 
     monkeypatch.setattr(preparation.data, "load", other)
-    with pytest.raises(UserError, match="changed since"):
+    with refuses("mismatch", str(workdir / "splits.json")):
         experiment.run(tiny_config.get_config(), workdir)
 
 
@@ -192,10 +194,10 @@ def test_an_encoder_that_was_never_loaded_is_refused(done, tmp_path):
     workdir, _ = done
     variables = restore(workdir / "checkpoints" / "encoder")
     checkpoint.save(tmp_path / "same", 1, variables)
-    with pytest.raises(UserError, match="the encoder that training began with"):
-        experiment.load_encoder(tmp_path / "same", variables)
-    with pytest.raises(UserError, match="holds no whole checkpoint"):
-        experiment.load_encoder(tmp_path / "none", variables)
+    with refuses("conflict", "pretrain.optimizer.learning_rate"):
+        pretraining.load_pretrained(tmp_path / "same", variables)
+    with refuses("damaged", str(tmp_path / "none")):
+        pretraining.load_pretrained(tmp_path / "none", variables)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before(tmp_path):
@@ -205,7 +207,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint_before
     c.pretrain.save_every = 1
     with pytest.raises(TrainingFailedError, match=r"pretrain: .* at step"):
         experiment.run(c, tmp_path)
-    for step in checkpoint.steps(tmp_path / "checkpoints" / "pretrain"):
+    for step in checkpoint.list_steps(tmp_path / "checkpoints" / "pretrain"):
         assert all(
             np.isfinite(r["loss"]) for r in metrics.read(tmp_path, "pretrain") if r["step"] <= step and "loss" in r
         )
@@ -224,7 +226,7 @@ def run_until(workdir, phase, step, number, times=1):
         while process.poll() is None and not any(r["step"] >= step for r in metrics.read(workdir, phase)):
             time.sleep(0.02)
         for again in range(times):
-            time.sleep(1.1 * loop.TOGETHER * again)
+            time.sleep(1.1 * loop.SAME_SIGNAL_SECONDS * again)
             process.send_signal(number)
         _, error = process.communicate()
     return process.returncode, error
@@ -253,8 +255,8 @@ def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
 def test_sigterm_saves_and_says_so(tmp_path, phase, step):
     """Within a training and, as a rule, between two: which of the two is a matter of milliseconds."""
     code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
-    assert code == 75 and "the same command goes on" in error, error
-    assert checkpoint.steps(tmp_path / "checkpoints" / "pretrain")
+    assert code == 75 and "run the same command again" in error, error
+    assert checkpoint.list_steps(tmp_path / "checkpoints" / "pretrain")
 
 
 def test_a_second_sigterm_ends_it_at_once_and_the_run_goes_on_later(tmp_path):
@@ -275,7 +277,7 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
 
     setup = preparation.prepare(config, tmp_path)
     assert 0 < len(setup.labelled) < len(setup.splits["train"])
-    np.testing.assert_array_equal(setup.seen, setup.labelled)
+    np.testing.assert_array_equal(setup.pretraining_rows, setup.labelled)
 
 
 @pytest.mark.parametrize("asinh", [0.0, 10.0])
@@ -284,14 +286,14 @@ def test_training_images_have_mean_0_and_deviation_1_after_their_scaling(asinh):
     images = source.make(pixels, np.zeros(50), [str(i) for i in range(50)], ("a", "b"))
     scaling = preparation.measure_pixels(images, np.arange(50), (1.0, 99.0), asinh)
     assert (scaling.low, scaling.high) == tuple(np.percentile(pixels, (1, 99)))
-    seen = np.asarray(views.plain(pixels, scaling, 8))
+    seen = np.asarray(views.eval_transform(pixels, scaling, 8))
     np.testing.assert_allclose(seen.mean((0, 1, 2)), 0, atol=1e-4)
     np.testing.assert_allclose(seen.std((0, 1, 2)), 1, atol=1e-4)
 
 
 def test_given_weights_are_an_arm_and_the_start_of_pretraining(done, tmp_path):
     workdir, _ = done
-    export.run(workdir, tmp_path / "encoder.safetensors")
+    export.export_encoder(workdir, tmp_path / "encoder.safetensors")
     c = tiny_config.get_config()
     c.init.weights = str(tmp_path / "encoder.safetensors")
     c.init.mean, c.init.std = (0.5,), (0.25,)
@@ -302,8 +304,8 @@ def test_given_weights_are_an_arm_and_the_start_of_pretraining(done, tmp_path):
     assert [e["name"] for e in results["evaluations"]] == names
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pixels"]["mean"] == [0.5]
     # At this rate pretraining ends near where it began: at the given weights.
-    given = checkpoint.read(workdir / "checkpoints" / "encoder")["params"]
-    ended = checkpoint.read(tmp_path / "run" / "checkpoints" / "encoder")["params"]
+    given = checkpoint.load_numpy(workdir / "checkpoints" / "encoder")["params"]
+    ended = checkpoint.load_numpy(tmp_path / "run" / "checkpoints" / "encoder")["params"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), given, ended)
     assert "starting from ImageNet weights" in (tmp_path / "run" / "report.html").read_text()
 
@@ -318,12 +320,12 @@ def test_folds_are_runs_of_their_own_from_fresh_weights(tmp_path):
         (e,) = experiment.run(c, tmp_path / str(fold))["evaluations"]
         assert e["fold"] == fold
         tested += json.loads((tmp_path / str(fold) / "splits.json").read_text())["test"]
-        started.append(experiment.init_encoder(preparation.prepare(c, tmp_path / str(fold))))
+        started.append(encoders.init_encoder(preparation.prepare(c, tmp_path / str(fold))))
     assert len(tested) == len(set(tested)) == 120
     for other in started[1:]:
         jax.tree.map(np.testing.assert_array_equal, started[0], other)
     # What one fold trained cannot be found by another.
-    with pytest.raises(UserError, match=r"belongs to another config: data.fold is 0 there and 2 here"):
+    with refuses("conflict", "--workdir", "belongs to another config: data.fold is 0 there and 2 here"):
         experiment.run(c, tmp_path / "0")
 
 
@@ -338,7 +340,7 @@ def test_a_fold_after_another_ends_as_it_does_alone(tmp_path):
         c.transfer.protocols = ("probe",)
         workdir = tmp_path / str(i)
         experiment.run(c, workdir)
-        weights = jax.tree.leaves(checkpoint.read(workdir / "checkpoints" / "encoder"))
+        weights = jax.tree.leaves(checkpoint.load_numpy(workdir / "checkpoints" / "encoder"))
         ended.append(([np.asarray(w).tobytes() for w in weights], (workdir / "predictions.csv").read_bytes()))
     assert ended[0] == ended[2]
     assert ended[0][0] != ended[1][0] and ended[0][1] != ended[1][1]
@@ -351,11 +353,13 @@ def test_pretraining_sees_images_without_labels_only_where_it_may(tmp_path, monk
     monkeypatch.setattr(preparation.data, "load", lambda name, **kw: images)
     c = tiny_config.get_config()
     setup = preparation.prepare(c, tmp_path)
-    assert 0 < len(setup.seen) == len(setup.labelled) < len(setup.splits["train"])
+    assert 0 < len(setup.pretraining_rows) == len(setup.labelled) < len(setup.splits["train"])
     c.pretrain.on = "train+unlabelled"
     setup = preparation.prepare(c, tmp_path)
-    np.testing.assert_array_equal(setup.seen, setup.splits["train"])
-    assert (setup.source.labels[setup.labelled] >= 0).all() and set(range(60, 90)) <= set(setup.seen.tolist())
+    np.testing.assert_array_equal(setup.pretraining_rows, setup.splits["train"])
+    assert (setup.source.labels[setup.labelled] >= 0).all() and set(range(60, 90)) <= set(
+        setup.pretraining_rows.tolist()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -409,7 +413,7 @@ def test_rates_that_are_done_are_not_trained_again(searched, tmp_path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(experiment, "write_evaluation", end)
+        patch.setattr(scoring, "write_evaluation", end)
         experiment.run(c, tmp_path)
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "checkpoints").rglob("*") if f.is_file()}
     assert {f.relative_to(tmp_path).parts[1] for f in before} > {"finetune_random_1", "finetune_random_2"}
@@ -426,7 +430,7 @@ def test_an_arm_is_evaluated_only_where_it_is_asked_for(tmp_path):
     c.transfer.inits = ("ssl",)
     assert [e["name"] for e in experiment.run(c, tmp_path / "run")["evaluations"]] == ["knn_ssl"]
     c.transfer.inits = ("ssl", "imagenet+ssl")
-    with pytest.raises(UserError, match=r"has no 'imagenet\+ssl', but ssl, random"):
+    with refuses("unknown-name", "transfer.inits", "has no 'imagenet+ssl', but ssl, random"):
         preparation.prepare(c, tmp_path / "other")
 
 
@@ -459,10 +463,10 @@ def test_few_images_fill_the_steps_that_an_epoch_has_at_least(tmp_path):
     c.pretrain.epochs = 0
     c.data.label_fraction = 0.05
     c.transfer.protocols = ("finetune",)
-    with pytest.raises(UserError, match="is larger than"):
+    with refuses("too-few", "transfer.batch_size"):
         preparation.prepare(c, tmp_path)
     c.transfer.min_steps_per_epoch = 3
     setup = preparation.prepare(c, tmp_path)
     assert len(setup.labelled) < c.transfer.batch_size
-    experiment.finetune(setup, "finetune_random", experiment.init_encoder(setup))
+    transfer.finetune(setup, transfer.make_arm(setup, "random", encoders.init_encoder(setup)))
     assert [r["step"] for r in metrics.read(tmp_path, "finetune_random") if "loss" in r] == [1, 2, 3, 4, 5, 6]

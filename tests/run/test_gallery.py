@@ -18,7 +18,7 @@ from jaxssl.models import vit
 from jaxssl.models.heads import Linear
 from jaxssl.objectives import byol, inpaint, mae, rotation
 from jaxssl.report import pictures
-from jaxssl.run import gallery
+from jaxssl.run import gallery, heatmaps
 from jaxssl.run.setup import Setup
 
 RESNET = ("resnet18", {"stem": "small", "width": 4, "stages": (1, 1)})
@@ -47,7 +47,7 @@ def make(
     labels = np.arange(images) % len(classes) if classes else np.full(images, source.UNLABELLED)
     ids = [f"i{i}" for i in range(images)]
     data = source.make(values, labels, ids, tuple(classes))
-    network = models.make(encoder[0], **encoder[1])
+    network = models.find(encoder[0])(**encoder[1])
     module, kw = PRETEXTS[pretext]
     c = fields.base()
     c.data.image_size = size
@@ -57,7 +57,7 @@ def make(
 
     @jax.jit
     def encode(variables, batch):
-        return network.apply(variables, augment.plain(batch["image"], pixels, size), train=False)["pooled"]
+        return network.apply(variables, augment.eval_transform(batch["image"], pixels, size), train=False)["pooled"]
 
     objective = module.make(network, classes=3, steps=10, **kw)
     rows = splits["train"]
@@ -67,15 +67,15 @@ def make(
 def networks(setup, seed=0):
     """Untrained ones, but that heads and decoders no longer say 0."""
     x = jnp.zeros((2, *setup.source.images.shape[1:]), jnp.float32)
-    views = {"views": (x,) * setup.pretext.views, "label": jnp.zeros(2, jnp.int32)}
-    params, state, _ = jax.jit(setup.pretext.init)(jax.random.key(seed), views)
+    views = {"views": (x,) * setup.objective.views, "label": jnp.zeros(2, jnp.int32)}
+    params, state, _ = jax.jit(setup.objective.init)(jax.random.key(seed), views)
     rng = np.random.default_rng(seed)
     params = jax.tree.map(lambda p: np.asarray(p) + 0.1 * rng.normal(size=p.shape).astype(np.float32), params)
     variables = {"params": params["encoder"], **state["encoder"]}
     pooled = setup.encode(variables, {"image": x})
     head = {"linear": {"kernel": rng.normal(size=(pooled.shape[1], 3)), "bias": np.array([0.1, 0.0, -0.2])}}
     tuned = trained.Trained(setup.encoder, variables, head, setup.source.classes, setup.source.channels, True)
-    known = setup.config.pretrain.objective in gallery.WITH_DECODER
+    known = setup.config.pretrain.objective in ("mae", "inpaint", "rotation")
     pretext = {"params": params, "model_state": state} if known else None
     return gallery.Networks("ssl", variables, pretext, tuned if setup.source.classes else None, "")
 
@@ -84,7 +84,7 @@ def networks(setup, seed=0):
 def found(**kw):
     setup = make(None, **{k: ENCODERS.get(v, v) if k == "encoder" else v for k, v in kw.items()})
     made = networks(setup)
-    return setup, made, *gallery.pictures(setup, made)
+    return setup, made, *gallery.make_pictures(setup, made)
 
 
 def check(setup, archive):
@@ -95,7 +95,7 @@ def check(setup, archive):
             assert values.shape[-1] == (setup.source.channels if setup.source.channels in (1, 3) else 1)
     test = set(setup.source.ids[setup.splits["test"]].tolist())
     assert set(archive["map_ids"].tolist()) == test
-    assert set(archive["views_ids"].tolist()) <= set(setup.source.ids[setup.seen].tolist())
+    assert set(archive["views_ids"].tolist()) <= set(setup.source.ids[setup.pretraining_rows].tolist())
     assert np.isfinite(archive["map_pca"]).all() and np.isfinite(archive["map_tsne"]).all()
 
 
@@ -128,21 +128,21 @@ def test_every_kind_of_image_has_pictures(channels, dtype, classes):
 
 def test_few_images_and_none_of_test_leave_sections_out():
     setup = make(None, images=4)
-    archive, _ = gallery.pictures(setup, networks(setup))
+    archive, _ = gallery.make_pictures(setup, networks(setup))
     assert "map_ids" not in archive and archive["near_ids"].shape == (2, 3)
     setup.splits["test"] = np.arange(0)
-    archive, features = gallery.pictures(setup, networks(setup))
+    archive, features = gallery.make_pictures(setup, networks(setup))
     assert set(archive) == {"about", "views_ids", "views_images"} and features.size == 0
 
 
 def test_a_collapsed_encoder_has_no_map():
     setup = make(None)
-    assert gallery.embedding(setup, setup.splits["test"], np.ones((30, 8), np.float32)) == {}
+    assert gallery.make_map(setup, setup.splits["test"], np.ones((30, 8), np.float32)) == {}
 
 
 def test_pictures_are_the_same_each_time():
     setup, made, archive, _ = found(encoder="resnet")
-    again, _ = gallery.pictures(setup, made)
+    again, _ = gallery.make_pictures(setup, made)
     assert again.keys() == archive.keys()
     for name, values in archive.items():
         np.testing.assert_array_equal(again[name], values)
@@ -151,8 +151,10 @@ def test_pictures_are_the_same_each_time():
 def test_a_picture_is_what_was_stored():
     setup = make(None, channels=3)
     rows = setup.splits["test"][:4]
-    np.testing.assert_array_equal(gallery.picture(setup, gallery.plain(setup, rows)), setup.source.images[rows])
-    small = gallery.picture(setup, gallery.plain(setup, rows), side=8)
+    np.testing.assert_array_equal(
+        gallery.to_picture(setup, gallery.load_standardized(setup, rows)), setup.source.images[rows]
+    )
+    small = gallery.to_picture(setup, gallery.load_standardized(setup, rows), side=8)
     assert small.shape == (4, 8, 8, 3) and abs(small.mean() - setup.source.images[rows].mean()) < 8
 
 
@@ -172,11 +174,11 @@ def test_neighbours_are_the_nearest_by_cosine():
 
 def test_class_activation_adds_up_to_the_logit_over_the_others():
     setup, made, _, _ = found(encoder="resnet")
-    image = gallery.plain(setup, setup.splits["test"])
-    heat = jax.jit(functools.partial(gallery.class_activation, setup.encoder))(*made.tuned[1:3], image)
-    pooled = setup.encode(made.tuned.variables, {"image": setup.source.images[setup.splits["test"]]})
-    plain = pooled @ made.tuned.head["linear"]["kernel"]
-    predicted = Linear(3).apply({"params": made.tuned.head}, pooled, train=False).argmax(-1)
+    image = gallery.load_standardized(setup, setup.splits["test"])
+    heat = jax.jit(functools.partial(heatmaps.compute_class_activation, setup.encoder))(*made.finetuned[1:3], image)
+    pooled = setup.encode(made.finetuned.variables, {"image": setup.source.images[setup.splits["test"]]})
+    plain = pooled @ made.finetuned.head["linear"]["kernel"]
+    predicted = Linear(3).apply({"params": made.finetuned.head}, pooled, train=False).argmax(-1)
     expected = plain[np.arange(30), predicted] - plain.mean(1)
     np.testing.assert_allclose(heat.mean((1, 2)), expected, rtol=1e-3, atol=1e-4)
 
@@ -188,7 +190,7 @@ def norm(x, p):
 @pytest.mark.parametrize("pool", ["mean", "cls"])
 def test_attention_against_numpy(pool):
     """A transformer of one block, head by head and from token to token."""
-    encoder = models.make("vit_tiny", **VIT[1] | {"depth": 1, "pool": pool, "registers": 1})
+    encoder = models.find("vit_tiny")(**VIT[1] | {"depth": 1, "pool": pool, "registers": 1})
     image = np.random.default_rng(0).normal(size=(2, 8, 12, 1)).astype(np.float32)
     variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), image)
     variables = jax.tree.map(np.asarray, variables)
@@ -207,7 +209,7 @@ def test_attention_against_numpy(pool):
                 weight = np.exp(k @ q[asking] / 2)
                 expected[b] += (weight / weight.sum())[2:]
     expected /= 2 * (1 if pool == "cls" else 6)
-    heat = jax.jit(functools.partial(gallery.attention, encoder))(variables, image)
+    heat = jax.jit(functools.partial(heatmaps.compute_attention, encoder))(variables, image)
     np.testing.assert_allclose(heat, expected.reshape(2, 2, 3), rtol=1e-4)
 
 
@@ -242,14 +244,14 @@ def test_a_gallery_is_written_once_and_its_failure_ends_no_run(tmp_path, monkeyp
     setup = setup._replace(workdir=tmp_path)
     gallery.collect(setup)
     assert "the report is without pictures" in caplog.text and not (tmp_path / "gallery.npz").exists()
-    monkeypatch.setattr(gallery, "load", lambda setup: made)
+    monkeypatch.setattr(gallery, "load_networks", lambda setup: made)
     gallery.collect(setup)
     before = (tmp_path / "gallery.npz").read_bytes()
     assert 1000 < len(before) < 3e6
     board = {file.name for file in (tmp_path / "tensorboard" / "gallery").rglob("*") if file.is_file()}
     assert {"tensors.tsv", "metadata.tsv", "sprite.png", "projector_config.pbtxt"} < board
     assert any(name.startswith("events") for name in board)
-    monkeypatch.setattr(gallery, "pictures", None)
+    monkeypatch.setattr(gallery, "make_pictures", None)
     gallery.collect(setup)
     assert (tmp_path / "gallery.npz").read_bytes() == before and len(caplog.records) == 1
     assert pictures.read(tmp_path).keys() >= {"map_ids", "near_ids", "heat", "about"}

@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.errors import UserError
 from jaxssl.training import checkpoint, sharding
-from jaxssl.training.loop import TrainState
+from jaxssl.training.step import TrainState
 
 
 def tree(value: float) -> TrainState:
@@ -22,7 +21,7 @@ def largest_file(folder):
 def test_restores_the_newest_and_keeps_two(tmp_path):
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, tree(step))
-    assert checkpoint.steps(tmp_path) == [10, 2]
+    assert checkpoint.list_steps(tmp_path) == [10, 2]
     step, found = checkpoint.restore(tmp_path, tree(0.0))
     assert step == 10
     np.testing.assert_array_equal(found.params["encoder"]["kernel"], 10)
@@ -62,7 +61,7 @@ def test_one_that_was_never_finished_does_not_count(tmp_path):
 def test_moves_between_numbers_of_devices(tmp_path):
     checkpoint.save(tmp_path, 1, {"kernel": jnp.arange(2**17, dtype=jnp.float32).reshape(-1, 256)})
     shapes = {"kernel": jax.ShapeDtypeStruct((512, 256), jnp.float32)}
-    places = sharding.of_state(sharding.make_mesh(2, 4), shapes)
+    places = sharding.state_shardings(sharding.make_mesh(2, 4), shapes)
     like = jax.tree.map(lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, places)
     _, found = checkpoint.restore(tmp_path, like)
     assert found["kernel"].addressable_shards[0].data.shape == (128, 256)
@@ -73,11 +72,11 @@ def test_reads_without_a_likeness_what_was_spread_over_devices(tmp_path):
     shapes = {"kernel": jax.ShapeDtypeStruct((512, 256), jnp.float32)}
     kernel = jax.device_put(
         np.arange(2**17, dtype=np.float32).reshape(512, 256),
-        sharding.of_state(sharding.make_mesh(2, 4), shapes)["kernel"],
+        sharding.state_shardings(sharding.make_mesh(2, 4), shapes)["kernel"],
     )
     state = tree(0.0)._replace(params={"kernel": kernel}, model_state={"encoder": {}})
     checkpoint.save(tmp_path, 4, state)
-    found = checkpoint.read(tmp_path)
+    found = checkpoint.load_numpy(tmp_path)
     assert type(found["params"]["kernel"]) is np.ndarray and found["model_state"] == {"encoder": {}}
     np.testing.assert_array_equal(found["params"]["kernel"].ravel(), np.arange(2**17))
     assert found["step"] == 3 and found["step"].dtype == np.int32
@@ -85,18 +84,8 @@ def test_reads_without_a_likeness_what_was_spread_over_devices(tmp_path):
 
 
 def test_reads_no_damaged_checkpoint(tmp_path):
-    assert checkpoint.read(tmp_path) is None
+    assert checkpoint.load_numpy(tmp_path) is None
     checkpoint.save(tmp_path, 1, {"kernel": np.ones(64, np.float32)})
     file = largest_file(tmp_path / "1")
     file.write_bytes(file.read_bytes()[:-1] + b"?")
-    assert checkpoint.read(tmp_path) is None
-
-
-def test_merge_names_what_differs_on_either_side():
-    wanted = {"conv1": np.zeros((3, 3)), "bn1": np.zeros(4)}
-    given = {"conv1": np.zeros((5, 5)), "fc": np.zeros(2)}
-    with pytest.raises(UserError) as error:
-        checkpoint.merge(wanted, given, "file.x")
-    for part in ("file.x", "missing ['bn1']", "not wanted ['fc']", "['conv1']: (5, 5) is not (3, 3)"):
-        assert part in str(error.value)
-    assert checkpoint.merge(wanted, wanted, "file.x") is wanted
+    assert checkpoint.load_numpy(tmp_path) is None

@@ -18,6 +18,7 @@ import pytest
 
 from jaxssl.errors import PreemptedError
 from jaxssl.run import experiment
+from jaxssl.run.workdir import open_workdir
 from jaxssl.training import checkpoint, distributed, metrics
 from tests import tiny_config
 
@@ -60,7 +61,7 @@ def wait_for(run, workdir, phase, step):
 def outcome(workdir):
     """results.json without its times, predictions.csv, and the state at the end of pretraining."""
     text = re.sub(r'"(seconds|images_per_second)": [0-9.e+-]+', "", (workdir / "results.json").read_text())
-    state = jax.tree.map(np.asarray, checkpoint.read(workdir / "checkpoints" / "pretrain"))
+    state = jax.tree.map(np.asarray, checkpoint.load_numpy(workdir / "checkpoints" / "pretrain"))
     return text, (workdir / "predictions.csv").read_text(), state
 
 
@@ -76,7 +77,7 @@ def test_preempted_and_killed_it_ends_as_if_undisturbed_and_elsewhere_within_rou
         wait_for(run, disturbed, "pretrain", 2)
         run[1].send_signal(signal.SIGTERM)
         codes, said = ends(run)
-        assert codes == [75, 75] and all("the same command goes on" in text for text in said), said
+        assert codes == [75, 75] and all("run the same command again" in text for text in said), said
     with started(disturbed) as run:
         wait_for(run, disturbed, "pretrain", 7)
         for process in run:
@@ -107,7 +108,7 @@ def test_preempted_and_killed_it_ends_as_if_undisturbed_and_elsewhere_within_rou
 
 
 def test_an_error_of_one_process_ends_all_with_its_code(tmp_path):
-    with experiment.alone_in(tmp_path):
+    with open_workdir(tmp_path):
         (tmp_path / ".lock0").rename(tmp_path / ".lock1")
         with started(tmp_path) as run:
             codes, said = ends(run)
@@ -117,10 +118,10 @@ def test_an_error_of_one_process_ends_all_with_its_code(tmp_path):
 def test_who_ended_with_a_word_is_not_called_lost(monkeypatch):
     left = []
     monkeypatch.setattr(distributed.global_state, "num_processes", 2)
-    monkeypatch.setattr(distributed, "leave", left.append)
+    monkeypatch.setattr(distributed, "shutdown", left.append)
     closed = jax.errors.JaxRuntimeError("INTERNAL: Connection closed by peer")
     for said, codes in ((None, []), ("2", [2])):
-        monkeypatch.setattr(distributed, "ask", {distributed.ENDED: said}.get)
+        monkeypatch.setattr(distributed, "poll_key", {distributed.EXIT_CODE_KEY: said}.get)
         assert "was lost" in str(distributed.as_preemption(closed))
         assert left == codes
 
@@ -136,7 +137,7 @@ sys.exit(main(["run", "--config={ROOT}/tests/tiny_config.py", "--workdir={tmp_pa
 """
     ended = subprocess.run([sys.executable, "-c", call], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2, ended.stderr
-    assert len(ended.stderr.strip().splitlines()) == 1 and "did not meet at 127.0.0.1:9" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) == 1 and "did not connect at 127.0.0.1:9" in ended.stderr
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ sys.exit(main(["run", "--config={ROOT}/tests/tiny_config.py", "--workdir={tmp_pa
     ],
 )
 def test_what_the_environment_says(environ, expected):
-    assert distributed.announced(environ) == expected
+    assert distributed.detect_processes(environ) == expected
 
 
 def test_of_a_lost_process_and_of_nothing_else(monkeypatch):
@@ -186,7 +187,7 @@ def test_of_a_lost_process_and_of_nothing_else(monkeypatch):
     with pytest.raises(jax.errors.JaxRuntimeError):
         distributed.as_preemption(closed)
     monkeypatch.setattr(distributed.global_state, "num_processes", 2)
-    monkeypatch.setattr(distributed, "ask", lambda key: None)
+    monkeypatch.setattr(distributed, "poll_key", lambda key: None)
     assert isinstance(distributed.as_preemption(closed), PreemptedError)
     with pytest.raises(jax.errors.JaxRuntimeError, match="out of memory"):
         distributed.as_preemption(full)

@@ -125,7 +125,7 @@ def test_what_fails_on_the_way_is_told_once_and_ends_nothing(tmp_path, wandb, mo
     with caplog.at_level(logging.WARNING):
         train(tmp_path, "wandb")
     assert [record.getMessage() for record in caplog.records if record.name == trackers.log.name] == [
-        "logger='wandb' failed and is left alone until the next phase: no network"
+        "logger='wandb' failed and is not used until the next phase: no network"
     ]
     assert [row["step"] for row in metrics.read(tmp_path)] == [0, 1]
 
@@ -135,7 +135,7 @@ def test_what_cannot_begin_is_said_in_one_line(tmp_path, wandb, monkeypatch):
         raise RuntimeError("no API key\nconfigured")
 
     monkeypatch.setattr(wandb, "init", init)
-    with pytest.raises(UserError, match=r"logger='wandb' cannot begin \(no API key configured\): set it up") as error:
+    with pytest.raises(UserError, match=r"logger='wandb' cannot start \(no API key configured\): set it up") as error:
         train(tmp_path, "wandb")
     assert "\n" not in str(error.value)
 

@@ -10,6 +10,7 @@ from jaxssl import models
 from jaxssl.augment import views
 from jaxssl.objectives import byol, supervised, with_online_probe
 from jaxssl.training import loop, optimizers, sharding
+from jaxssl.training import step as steps
 from tests import tiny
 
 VIEWS = {"crop_area": (0.5, 1.0), "flip_horizontal": True, "jitter_probability": 0.8, "brightness": 0.4, "noise": 0.1}
@@ -21,19 +22,19 @@ def make(mesh, objective, parts=1, **options):
     sample = tiny.batch(8, side=8)
 
     def init(key):
-        return loop.init_state(key, sample, objective, view, tx)
+        return steps.init_state(key, sample, objective, view, tx)
 
     shapes = jax.eval_shape(init, jax.random.key(0))
-    state = jax.jit(init, out_shardings=sharding.of_state(mesh, shapes))(jax.random.key(0))
-    return state, loop.jit_step(mesh, shapes, objective, view, tx, parts)
+    state = jax.jit(init, out_shardings=sharding.state_shardings(mesh, shapes))(jax.random.key(0))
+    return state, steps.jit_step(mesh, shapes, objective, view, tx, parts)
 
 
 def probed_byol(encoder):
-    return with_online_probe(byol.make(encoder, classes=3, steps=10, hidden=512, projection=128), 3)
+    return with_online_probe(byol.make(encoder, steps=10, hidden=512, projection=128), 3)
 
 
 def resnet():
-    return models.make("resnet18", stem="small", width=4)
+    return models.find("resnet18")(stem="small", width=4)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +48,15 @@ def test_eight_devices_do_what_one_does(encoder, mesh):
         mesh = sharding.make_mesh(*shape)
         state, step = make(mesh, probed_byol(encoder()), momentum=0.0)
         # Of fewer images than 32, batch norms on maps of one pixel make a rounding of 1e-7 a difference of 4e-3.
-        state, metrics = step(state, jax.device_put(tiny.batch(32, side=16), sharding.of_batch(mesh)))
+        state, metrics = step(state, jax.device_put(tiny.batch(32, side=16), sharding.batch_sharding(mesh)))
         after.append(jax.device_get((metrics, state.params, state.model_state, state.target)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4), *after)
 
 
 def test_what_is_compiled_ahead_is_not_compiled_again():
     mesh = sharding.make_mesh(1, 1)
-    state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
-    batch, compiled = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh)), []
+    state, step = make(mesh, byol.make(tiny.Encoder(), steps=10, hidden=8, projection=4))
+    batch, compiled = jax.device_put(tiny.batch(16, side=8), sharding.batch_sharding(mesh)), []
 
     def note(name, *_, **kw):
         if name == "/jax/core/compile/backend_compile_duration":
@@ -63,7 +64,7 @@ def test_what_is_compiled_ahead_is_not_compiled_again():
 
     jax.monitoring.register_event_duration_secs_listener(note)
     try:
-        loop.compile_ahead(step, state, batch)
+        steps.compile_ahead(step, state, batch)
         assert len(compiled) == 1
         step(state, batch)
         assert len(compiled) == 1
@@ -73,17 +74,17 @@ def test_what_is_compiled_ahead_is_not_compiled_again():
 
 def test_nothing_is_compiled_after_the_first_step():
     mesh = sharding.make_mesh(1, 1)
-    state, step = make(mesh, byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4))
+    state, step = make(mesh, byol.make(tiny.Encoder(), steps=10, hidden=8, projection=4))
     for seed in range(4):
-        state, _ = step(state, jax.device_put(tiny.batch(16, side=8, seed=seed), sharding.of_batch(mesh)))
+        state, _ = step(state, jax.device_put(tiny.batch(16, side=8, seed=seed), sharding.batch_sharding(mesh)))
     assert step._cache_size() == 1
     assert int(state.step) == 4
 
 
 def test_a_step_depends_on_its_number_alone():
     mesh = sharding.make_mesh(1, 1)
-    objective = byol.make(tiny.Encoder(), classes=3, steps=10, hidden=8, projection=4)
-    batch = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh))
+    objective = byol.make(tiny.Encoder(), steps=10, hidden=8, projection=4)
+    batch = jax.device_put(tiny.batch(16, side=8), sharding.batch_sharding(mesh))
     losses = []
     for number in (3, 3, 4):
         state, step = make(mesh, objective)
@@ -94,12 +95,12 @@ def test_a_step_depends_on_its_number_alone():
 def test_accumulation_gives_the_gradient_of_the_whole_batch():
     """Without batch statistics and random views, in which the parts differ by design, the sums are the same."""
     mesh = sharding.make_mesh(1, 1)
-    objective = supervised.make(tiny.Encoder(), classes=3, steps=10, batch_norm="frozen")
+    objective = supervised.make(tiny.Encoder(), classes=3, batch_norm="frozen")
     plain = views.make(tiny.PIXELS, size=8, views=1)
     tx = optimizers.make("sgd", learning_rate=0.1, steps=10, decay="constant")
-    batch = jax.device_put(tiny.batch(16, side=8), sharding.of_batch(mesh))
-    step = jax.jit(loop.train_step, static_argnums=(2, 3, 4, 5))
-    state = loop.init_state(jax.random.key(0), tiny.batch(2, side=8), objective, plain, tx)
+    batch = jax.device_put(tiny.batch(16, side=8), sharding.batch_sharding(mesh))
+    step = jax.jit(steps.train_step, static_argnums=(2, 3, 4, 5))
+    state = steps.init_state(jax.random.key(0), tiny.batch(2, side=8), objective, plain, tx)
     (whole, metrics), (in_parts, of_parts) = (step(state, batch, objective, plain, tx, parts) for parts in (1, 4))
     assert metrics["loss"] > 0
     for a, b in ((metrics, of_parts), (whole.params, in_parts.params)):
@@ -121,11 +122,11 @@ def test_signals_that_come_together_are_one_and_a_later_one_ends_the_process(mon
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(loop.os, "_exit", ended.append)
     with loop.Preemption() as preemption:
-        for after in (0.0, 0.9 * loop.TOGETHER):
+        for after in (0.0, 0.9 * loop.SAME_SIGNAL_SECONDS):
             now[0] = 100 + after
             signal.raise_signal(signal.SIGTERM)
-            assert preemption.agreed() and not ended
-        now[0] = 100 + 1.1 * loop.TOGETHER
+            assert preemption.requested() and not ended
+        now[0] = 100 + 1.1 * loop.SAME_SIGNAL_SECONDS
         signal.raise_signal(signal.SIGUSR1)
         assert ended == [75]
-        preemption.seen = False
+        preemption.signalled = False

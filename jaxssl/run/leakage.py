@@ -1,0 +1,63 @@
+"""Checks that initial weights and teachers have not seen the images that this run tests on."""
+
+import logging
+from pathlib import Path
+
+from jaxssl.errors import UserError
+from jaxssl.results import workdir as results
+from jaxssl.run.setup import Setup
+from jaxssl.run.workdir import describe_split
+from jaxssl.weights.provenance import describe_origin, read_notes, short_hash
+
+log = logging.getLogger(__name__)
+
+
+def check_weights(setup: Setup) -> None:
+    """Raise UserError if `init.weights` come from a run on the same images that trained on test images of this run.
+
+    If the folder of the images is another one, equal image ids may be coincidence: then a warning is logged.
+    """
+    notes = read_notes(Path(setup.config.init.weights).expanduser())
+    known = {*notes.get("known", "").split()}
+    seen = [i for i in setup.source.ids[setup.splits["test"]].tolist() if short_hash(i) in known]
+    if not seen:
+        return
+    origin = describe_origin(setup.config.data, describe_split(setup))
+    name = f"init.weights={setup.config.init.weights!r}"
+    remedy = "export them from a run with the same seed and data.*"
+    if notes["data"] == origin["data"] or (notes["place"] and notes["place"] == origin["place"]):
+        raise UserError(
+            f"{name}: a run with another split of these images trained them, on {len(seen)} of the test images of this "
+            f"run, such as {seen[0]}: {remedy}",
+            code="leakage",
+            field="init.weights",
+        )
+    log.warning(
+        "%s: the run that trained them used images with the ids of %d test images of this run, such as %s: if they are "
+        "the same images, %s",
+        *(name, len(seen), seen[0], remedy),
+    )
+
+
+def check_teacher(setup: Setup, teacher: Path) -> None:
+    """Raise UserError if the teacher has other classes, or trained on test images of this run."""
+    dataset, split = results.read_results(teacher)["dataset"], results.read_splits(teacher)
+    field, classes = "pretrain.options.teacher", list(setup.source.classes)
+    if setup.config.pretrain.options.get("on") == "logits" and dataset["classes"] != classes:
+        raise UserError(
+            f"{field}={str(teacher)!r} has the classes {', '.join(dataset['classes'])}, these images have "
+            f"{', '.join(classes)}: choose a teacher with the same classes in the same order, or set "
+            "pretrain.options.on='features'",
+            code="mismatch",
+            field=field,
+        )
+    if dataset["name"] != setup.config.data.name:
+        return
+    seen = {*split["train"], *split["validation"]} & {*setup.source.ids[setup.splits["test"]].tolist()}
+    if seen:
+        raise UserError(
+            f"{field}={str(teacher)!r} trained on {len(seen)} of the test images of this run, such as {min(seen)}: "
+            "train the teacher with the seed and the data.* of this run",
+            code="leakage",
+            field=field,
+        )

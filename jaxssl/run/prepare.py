@@ -1,0 +1,242 @@
+"""Preparation of an experiment: load and split the images, make encoder and objective, check that they fit together."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from jaxssl import data, objectives
+from jaxssl.augment import views
+from jaxssl.config import checks, schedule
+from jaxssl.data import splits
+from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.errors import UserError
+from jaxssl.inference import trained
+from jaxssl.objectives import Objective, supervised
+from jaxssl.objectives.distill import Teacher
+from jaxssl.run import leakage
+from jaxssl.run.setup import Setup, every_nth, init_names, transfer_rows
+from jaxssl.run.teacher import load_teacher
+from jaxssl.run.workdir import check_config
+from jaxssl.training import distributed, sharding
+from jaxssl.weights import imagenet
+from jaxssl.weights.load import load as load_weights
+
+Tree = Any
+# The scaling of the stored values is estimated from at most so many images, and so many values (200 MB).
+MAX_MEASURED_IMAGES = 2000
+MAX_MEASURED_VALUES = 25_000_000
+
+
+def prepare(config: ConfigDict, workdir: Path) -> Setup:
+    """Load the data, split it, and make the networks. Writes nothing into the workdir.
+
+    Raises:
+      UserError: the config is invalid, does not fit the images, or is another one than that of the workdir.
+    """
+    checks.check(config)
+    check_config(config, workdir)
+    mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
+    for phase in schedule.trained_phases(config):
+        sharding.check_batch_size(f"{phase}.batch_size", config[phase].batch_size, mesh)
+    encoder = make_encoder(config)
+    # What the objective refuses of encoder and options is reported before an image is read.
+    reads_labels = bool(config.pretrain.epochs) and make_objective(config, encoder, classes=0, steps=1).supervised
+    check_inits(config, reads_labels)
+    source = load_source(config)
+    rows = split(source, config)
+    labelled = choose_labelled(source, rows["train"], config)
+    pixels = measure_pixels(source, rows["train"], config.data.percentiles, config.data.asinh)
+    pixels = pixels_of_weights(config, pixels, source.channels)
+    initial = None
+    if config.init.weights:
+        initial = jax.device_put(load_weights(config.init.weights, encoder, source.channels), sharding.replicated(mesh))
+
+    @jax.jit
+    def encode(variables: Tree, batch: dict) -> jax.Array:
+        image = views.eval_transform(batch["image"], pixels, config.data.image_size)
+        return encoder.apply(variables, image, train=False)["pooled"]
+
+    objective, seen = None, labelled
+    if config.pretrain.epochs:
+        seen = choose_pretraining_rows(source, rows["train"], labelled, config, reads_labels)
+        steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
+        objective = make_objective(config, encoder, max(1, len(source.classes)), steps)
+    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, objective, pixels, encoder, initial, encode)
+    check_against_data(setup)
+    return setup
+
+
+# Networks.
+
+
+def make_encoder(config: ConfigDict) -> nn.Module:
+    """Return the encoder. UserError if its options or the size of the images do not fit it."""
+    encoder = trained.encoder_of(config)
+    if config.data.image_size < encoder.smallest_image:
+        raise UserError(
+            f"data.image_size={config.data.image_size} is below {encoder.smallest_image}, the smallest that "
+            f"{config.model.name} takes: increase it, or set model.stem='small' (ResNet, EfficientNet) or a smaller "
+            "model.options.patch (ViT)",
+            code="out-of-range",
+            field="data.image_size",
+        )
+    return encoder
+
+
+def make_objective(
+    config: ConfigDict, encoder: nn.Module, classes: int, steps: int, teacher: Teacher | None = None
+) -> Objective:
+    """Return the objective of the pretraining; if it has a teacher and none is given, load it."""
+    c = config.pretrain
+    if teacher is None and objectives.has_teacher(c.objective):
+        teacher = load_teacher(c.options)
+    return objectives.make(
+        c.objective, encoder, {"classes": classes, "steps": steps, "teacher": teacher}, dict(c.options)
+    )
+
+
+def make_classifier(config: ConfigDict, encoder: nn.Module, classes: int, frozen: bool = False) -> Objective:
+    """Return the objective of the fine-tuning; `frozen`: of its head alone."""
+    c = config.transfer
+    return supervised.make(
+        encoder,
+        classes=classes,
+        frozen=frozen,
+        batch_norm=c.batch_norm,
+        label_smoothing=c.label_smoothing,
+        mixup=c.mixup,
+        cutmix=c.cutmix,
+    )
+
+
+def check_inits(config: ConfigDict, reads_labels: bool) -> None:
+    """Raise UserError if `transfer.inits` asks for an initialization that this run does not have."""
+    names = init_names(config, reads_labels)
+    for name in config.transfer.inits:
+        if name not in names:
+            raise UserError(
+                f"transfer.inits={config.transfer.inits}: this run has no {name!r}, but {', '.join(names)}",
+                code="unknown-name",
+                field="transfer.inits",
+            )
+
+
+# Images.
+
+
+def load_source(config: ConfigDict) -> Source:
+    """Load the images; with several processes, process 0 first, so that the others find its caches."""
+    d = config.data
+    return distributed.main_first(
+        lambda: data.load(
+            d.name,
+            seed=config.seed,
+            dir=d.dir,
+            manual_dir=d.manual_dir,
+            cache_dir=d.cache_dir,
+            size=d.stored_size or d.image_size,
+            on_bad_file=d.on_bad_file,
+            nan=d.nan,
+            options=dict(d.options),
+            memory_mib=d.memory_mib,
+        )
+    )
+
+
+def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:
+    """Return the rows of the source by split."""
+    d = config.data
+    if d.folds:
+        return splits.cross_validation(source, seed=config.seed, folds=d.folds, fold=d.fold, validation=d.validation)
+    return splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.use_official_split)
+
+
+def choose_labelled(source: Source, train: np.ndarray, config: ConfigDict) -> np.ndarray:
+    """Return the rows of the training split whose labels may be used."""
+    d = config.data
+    if d.labels_per_class:
+        return splits.labels_per_class(source, train, d.labels_per_class, seed=config.seed)
+    return splits.label_fraction(source, train, d.label_fraction, seed=config.seed)
+
+
+def choose_pretraining_rows(
+    source: Source, train: np.ndarray, labelled: np.ndarray, config: ConfigDict, reads_labels: bool
+) -> np.ndarray:
+    """Return the rows that pretraining sees; an objective that reads labels sees those whose labels may be used."""
+    if reads_labels:
+        if not source.classes:
+            raise UserError(
+                f"pretrain.objective={config.pretrain.objective!r} reads labels here, and the images have none",
+                code="missing",
+                field="pretrain.objective",
+            )
+        return labelled
+    known = source.labels[train] != UNLABELLED
+    return train[known] if config.pretrain.on == "train" and known.any() else train
+
+
+def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, float], asinh: float) -> views.Pixels:
+    """Estimate the scaling of the stored values from a sample of the training images."""
+    count = max(1, MAX_MEASURED_VALUES // math.prod(source.images.shape[1:]))
+    images = source.images[every_nth(train, min(MAX_MEASURED_IMAGES, count))]
+    if images.min() == images.max():
+        raise UserError(
+            f"all values of the training images are {images.min()}: check data.dir and how the files were written",
+            code="damaged",
+            field="data.dir",
+        )
+    low, high = (0.0, 255.0) if images.dtype == np.uint8 else map(float, np.percentile(images, percentiles))
+    if low == high:  # A few bright pixels on a constant background.
+        low, high = float(images.min()), float(images.max())
+    unit = (images.reshape(-1, source.channels).astype(np.float64) - low) / (high - low)
+    if asinh:
+        unit = np.arcsinh(asinh * unit) / math.asinh(asinh)
+    mean, std = unit.mean(0), np.maximum(unit.std(0), 1e-3)
+    return views.Pixels(low, high, tuple(mean.tolist()), tuple(std.tolist()), asinh)
+
+
+def pixels_of_weights(config: ConfigDict, pixels: views.Pixels, channels: int) -> views.Pixels:
+    """Replace mean and standard deviation by those of the images that `init.weights` were trained on, if known."""
+    mean, std = tuple(config.init.mean), tuple(config.init.std)
+    if not mean and config.init.weights == "imagenet":
+        mean, std = imagenet.PIXELS.mean, imagenet.PIXELS.std
+    if len(mean) not in (0, 1, channels):
+        raise UserError(
+            f"init.mean={mean} has {len(mean)} numbers: give one for each of the {channels} channels, or one for all",
+            code="mismatch",
+            field="init.mean",
+        )
+    return pixels._replace(mean=mean, std=std) if mean else pixels
+
+
+def check_against_data(setup: Setup) -> None:
+    """Raise UserError if the config asks for more than the images have, or a network has seen test images."""
+    c, source = setup.config, setup.source
+    if not c.pretrain.epochs and not source.classes:
+        raise UserError(
+            "pretrain.epochs=0 and the images have no labels: there is nothing to do",
+            code="conflict",
+            field="pretrain.epochs",
+        )
+    if c.pretrain.epochs and len(setup.splits["train"]) < 2:
+        raise UserError("there is one training image: pretraining needs at least two", code="too-few", field="data.dir")
+    if source.classes and c.transfer.protocols:
+        for name, rows in transfer_rows(setup).items():
+            if not len(rows):
+                raise UserError(
+                    f"no image of the {name} split has a label: set data.use_official_split=False to split those that "
+                    "have one, or transfer.protocols=() to skip the evaluation",
+                    code="missing",
+                    field="data.use_official_split",
+                )
+    if source.classes and "transfer" in schedule.trained_phases(c):
+        schedule.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
+    if c.init.weights:
+        leakage.check_weights(setup)
+    if c.pretrain.epochs and "teacher" in c.pretrain.options:
+        leakage.check_teacher(setup, Path(c.pretrain.options.teacher).expanduser())

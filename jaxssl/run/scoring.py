@@ -1,0 +1,93 @@
+"""Scores of the test predictions, and the files that hold them: evaluations/, predictions.csv and results.json."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from jaxssl import files
+from jaxssl.data.source import UNLABELLED
+from jaxssl.evaluation import calibration, scores
+from jaxssl.results import schema
+from jaxssl.results.schema import Evaluation
+from jaxssl.run import pretraining
+from jaxssl.run.setup import Setup
+from jaxssl.run.transfer import SCORED, TransferResult, labels_of
+from jaxssl.run.workdir import describe_dataset
+
+
+def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferResult) -> None:
+    """Score the test predictions of one protocol and encoder; write evaluations/<name>.csv, then <name>.json."""
+    name, folder = f"{protocol}_{init}", setup.workdir / "evaluations"
+    validation, test = (result.probabilities[split].astype(np.float64) for split in SCORED)
+    evaluation = {
+        "name": name,
+        "protocol": protocol,
+        "init": init,
+        "label_fraction": label_fraction(setup),
+        "fold": setup.config.data.fold if setup.config.data.folds else None,
+        "seed": setup.config.seed,
+        "split": "test",
+        **result.chosen,
+        "compute": {"seconds": round(result.seconds, 2), "images": result.images},
+        **score(setup, validation, test),
+    }
+    files.write_text(folder / f"{name}.csv", format_predictions(setup, name, test))
+    files.write_json(folder / f"{name}.json", evaluation)
+
+
+def format_predictions(setup: Setup, name: str, probabilities: np.ndarray) -> str:
+    """Return the rows of predictions.csv of one evaluation."""
+    source, lines = setup.source, io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    for row, p in zip(setup.splits["test"], probabilities, strict=True):
+        label, predicted = source.classes[source.labels[row]], source.classes[p.argmax()]
+        writer.writerow([name, source.ids[row], source.groups[row], label, predicted, *map(repr, p.tolist())])
+    return lines.getvalue()
+
+
+def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, Any]:
+    """Return the scores of results.json for probabilities [N, classes]; temperature and thresholds from validation."""
+    source, c, rows = setup.source, setup.config, setup.splits["test"]
+    validation_labels, labels, groups = labels_of(setup, "validation"), source.labels[rows], source.groups[rows]
+    temperature = calibration.fit_temperature(validation, validation_labels)
+    calibrated = None if temperature is None else calibration.apply_temperature(test, temperature)
+    scored = scores.evaluate(test, labels, groups, seed=c.seed, calibrated=calibrated)
+    scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
+    points = []
+    for k in [1] if len(source.classes) == 2 else range(len(source.classes)):
+        threshold = calibration.threshold_at_specificity(
+            validation[:, k], validation_labels == k, c.transfer.specificity
+        )
+        point = calibration.operating_point(threshold, test[:, k], labels == k, groups, seed=c.seed)
+        wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": threshold}
+        points.append(wanted | point)
+    reliability = calibration.reliability_bins(test, labels)
+    return scored | {"temperature": temperature, "reliability": reliability, "operating_point": points}
+
+
+def label_fraction(setup: Setup) -> float:
+    """Return the share of the labels that transfer may use; of the images, if `data.labels_per_class` is set."""
+    if not setup.config.data.labels_per_class:
+        return setup.config.data.label_fraction
+    return len(setup.labelled) / int((setup.source.labels[setup.splits["train"]] != UNLABELLED).sum())
+
+
+def write_results(setup: Setup, evaluations: list[Evaluation]) -> dict[str, Any]:
+    """Write predictions.csv and, last of all, results.json, whose content is returned."""
+    lines = io.StringIO()
+    columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in setup.source.classes)]
+    csv.writer(lines, lineterminator="\n").writerow(columns)
+    for evaluation in evaluations:
+        file = setup.workdir / "evaluations" / f"{evaluation['name']}.csv"
+        lines.write(file.read_text(encoding="utf-8"))
+    files.write_text(setup.workdir / "predictions.csv", lines.getvalue())
+    content = {
+        "dataset": describe_dataset(setup),
+        "pretrain": pretraining.summarize(setup) if setup.config.pretrain.epochs else None,
+        "evaluations": evaluations,
+    }
+    results = schema.with_version("results.json", content)
+    files.write_json(setup.workdir / "results.json", results)
+    return results
