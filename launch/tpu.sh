@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Trains on a TPU slice of Google Cloud: asks for it, runs jaxssl on all of its hosts, prints what they say, and goes on
-# where it was whenever the slice is taken away. The arguments are those of jaxssl.main; the rest is set beside it:
+# Train on a TPU slice of Google Cloud: create the slice, run jaxssl on all of its hosts, print their output, and resume
+# on a new slice after each preemption. The arguments are those of `jaxssl run`; environment variables set the rest:
 #
 #   NAME=mine ZONE=us-west4-a TYPE=v5litepod-16 SHARE=10.0.0.2:/share launch/tpu.sh \
 #     --config=configs/byol_ham.py --config.data.manual_dir=/share/ham10000 --workdir=/share/runs/mine
 #
-# SHARE is an NFS share (such as Filestore's) that all hosts reach, mounted at /share, with the images on it: the
-# workdir has to outlive the slice. Ends as jaxssl.main does, and gives the slice back, unless KEEP is set.
+# SHARE is an NFS share (such as Filestore's) with the images, which all hosts mount at /share; the workdir must be on it,
+# because it outlives the slice. Exits with the code of jaxssl and deletes the slice, unless KEEP is set.
 set -euo pipefail
 
-: "${NAME:?of the slice}" "${ZONE:?where it is}" "${TYPE:?such as v5litepod-16}" "${SHARE:?host:/path of an NFS share}"
-VERSION=${VERSION:-v2-alpha-tpuv5-lite} # Of the hosts' system; each kind of chip has its own.
+: "${NAME:?name of the slice}" "${ZONE:?its zone}" "${TYPE:?such as v5litepod-16}" "${SHARE:?host:/path of an NFS share}"
+VERSION=${VERSION:-v2-alpha-tpuv5-lite} # System of the hosts; it depends on the chip.
 SOURCE=${SOURCE:-$(git remote get-url origin)}
 REVISION=${REVISION:-$(git rev-parse HEAD)}
-PAUSE=${PAUSE:-60} # Seconds before a slice is asked for again,
-TRIES=${TRIES:-100} # and how often it is.
+PAUSE=${PAUSE:-60} # Seconds between two attempts to create a slice.
+TRIES=${TRIES:-100} # Number of attempts.
 
 tpus() { gcloud compute tpus tpu-vm "$1" "$NAME" --zone="$ZONE" "${@:2}"; }
 state() { tpus describe --format='value(state)' 2>/dev/null || true; }
 trap '[[ -n ${KEEP:-} || -z $(state) ]] || tpus delete --quiet' EXIT
 
-# The hosts' own Python may be older than 3.11: uv brings one.
+# The Python of the hosts may be older than 3.11: uv installs a newer one.
 setup="set -euo pipefail
 mountpoint -q /share || { sudo apt-get -qq install nfs-common; sudo mkdir -p /share; sudo mount '$SHARE' /share; }
 [ -d jaxssl ] || git clone -q '$SOURCE' jaxssl
@@ -38,14 +38,14 @@ for ((try = 1; try <= TRIES; try++)); do
   esac
   code=0
   { tpus ssh --worker=all --command="$setup" && tpus ssh --worker=all --command="$run"; } || code=$?
-  # 75: saved, and told to go. 255: the hosts no longer answer; the slice is gone, or better made anew.
+  # 75: preempted and saved. 255: the hosts do not answer; delete what is left of the slice.
   case $code in
     75) ;;
     255) tpus delete --quiet || true ;;
     *) exit "$code" ;;
   esac
-  echo "tpu.sh: the slice was taken away; the run goes on with another" >&2
+  echo "tpu.sh: the slice was preempted; resuming on a new one" >&2
   sleep "$PAUSE"
 done
-echo "tpu.sh: no end after TRIES=$TRIES; the same command goes on" >&2
+echo "tpu.sh: not finished after TRIES=$TRIES; run the same command again to resume" >&2
 exit 75

@@ -1,11 +1,11 @@
-"""The table on which the choice of forms in `jaxssl/models/conv.py` rests: milliseconds on this CPU.
+"""Time the forms of each convolution on this CPU: the table behind the choices in `jaxssl/models/cpu_conv/choice.py`.
 
-For each convolution of the encoders, the forward pass, the input gradient and the kernel gradient in each
-form; `*` marks the one that is chosen. Each number is the least of several rounds, the forms taking turns, so
-that another program on the machine disturbs them alike. At the end, whole training steps of a ResNet-18.
+Prints the milliseconds of the forward pass, the input gradient and the kernel gradient of each convolution of the
+encoders, in each form; `*` marks the form that jaxssl chooses. Each number is the minimum of several rounds. The forms
+alternate, so that other programs on the machine disturb them alike. At the end: whole training steps of a ResNet-18.
 
-    python launch/benchmarks/measure_conv.py                  # everything, about six minutes on two cores
-    python launch/benchmarks/measure_conv.py --only narrow    # one group: resnet18 resnet50 small narrow depthwise pool steps
+    python launch/benchmarks/measure_conv.py                  # all, about six minutes on two cores
+    python launch/benchmarks/measure_conv.py --only narrow    # one of GROUPS
 """
 
 import argparse
@@ -13,12 +13,16 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from unittest import mock
 
 import flax.linen as nn
 import jax
 from jax import lax
 
-from jaxssl.models import conv
+from jaxssl import models
+from jaxssl.models import resnet
+from jaxssl.models.cpu_conv import choice, conv, depthwise, matmul, max_pool, native, winograd
+from jaxssl.models.cpu_conv.geometry import Geometry, is_pointwise, taps
 
 # px, channels in, channels out, kernel, stride
 SHAPES = {
@@ -74,149 +78,118 @@ SHAPES = {
         (8, 480, 480, 3, 1),
     ),
 }
+GROUPS = (*SHAPES, "pool", "steps")
 
 
-def milliseconds(forms: dict[str, Callable], *args: jax.Array, rounds: int = 5) -> dict[str, float]:
-    """The least time of each form over the rounds, compilation apart."""
+def time_forms(forms: dict[str, Callable], *args: jax.Array, rounds: int = 5) -> dict[str, float]:
+    """Return the shortest time of each form in milliseconds, without compilation."""
     compiled = {name: jax.jit(form) for name, form in forms.items()}
-    least = dict.fromkeys(forms, float("inf"))
+    shortest = dict.fromkeys(forms, float("inf"))
     for form in compiled.values():
         jax.block_until_ready(form(*args))
     for _ in range(rounds):
         for name, form in compiled.items():
             start = time.perf_counter()
             jax.block_until_ready(form(*args))
-            least[name] = min(least[name], 1e3 * (time.perf_counter() - start))
-    return least
+            shortest[name] = min(shortest[name], 1e3 * (time.perf_counter() - start))
+    return shortest
 
 
-def shifted_matmuls(x: jax.Array, w: jax.Array, geometry: conv.Geometry) -> jax.Array:
-    products = zip(conv.taps(x, w.shape, geometry), w.reshape(-1, *w.shape[2:]), strict=True)
+def shifted_matmuls(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    products = zip(taps(x, w.shape, geometry), w.reshape(-1, *w.shape[2:]), strict=True)
     return sum(view @ tap for view, tap in products)
 
 
 def gradient_of(form: Callable, argument: int) -> Callable:
-    """The input (0) or kernel (1) gradient of a forward form, by differentiating it."""
+    """Return the input (0) or kernel (1) gradient of a forward form, by transposing it."""
 
     def gradient(kept, g, geometry, x_shape, w_shape):
         shape = (x_shape, w_shape)[argument]
-        both = (lambda a: form(a, kept, geometry)) if argument == 0 else (lambda a: form(kept, a, geometry))
-        return jax.linear_transpose(both, jax.ShapeDtypeStruct(shape, g.dtype))(g)[0]
+        linear = (lambda a: form(a, kept, geometry)) if argument == 0 else (lambda a: form(kept, a, geometry))
+        return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, g.dtype))(g)[0]
 
     return gradient
 
 
-def candidates(x_shape: tuple, w_shape: tuple, geometry: conv.Geometry) -> tuple[dict[str, Callable], ...]:
-    """The forms of the forward pass, the input gradient and the kernel gradient that fit the shape."""
+def candidates(x_shape: tuple, w_shape: tuple, geometry: Geometry) -> tuple[dict[str, Callable], ...]:
+    """Return {name: form} of the forward pass, the input gradient and the kernel gradient that fit the shape."""
     if geometry.groups > 1:
         return (
-            {"native": conv.native, "shifted": conv.shifted_multiply_adds},
-            {"native": conv.native_input_gradient, "shifted": conv.shifted_multiply_adds_input_gradient},
-            {"native": conv.native_kernel_gradient, "shifted": conv.shifted_multiply_adds_kernel_gradient},
+            {"native": native.native, "shifted": depthwise.shifted_multiply_adds},
+            {"native": native.native_input_gradient, "shifted": depthwise.shifted_multiply_adds_input_gradient},
+            {"native": native.native_kernel_gradient, "shifted": depthwise.shifted_multiply_adds_kernel_gradient},
         )
-    if conv.is_pointwise(w_shape, geometry):
+    if is_pointwise(w_shape, geometry):
         return (
-            {"native": conv.native, "matmul": conv.pointwise},
-            {"native": conv.native_input_gradient, "matmul": conv.pointwise_input_gradient},
-            {"native": conv.native_kernel_gradient, "matmul": conv.pointwise_kernel_gradient},
+            {"native": native.native, "matmul": matmul.pointwise},
+            {"native": native.native_input_gradient, "matmul": matmul.pointwise_input_gradient},
+            {"native": native.native_kernel_gradient, "matmul": matmul.pointwise_kernel_gradient},
         )
-    forward = {"native": conv.native, "im2col": conv.im2col, "shifted": shifted_matmuls}
+    forward = {"native": native.native, "im2col": matmul.im2col, "shifted": shifted_matmuls}
     input_gradient = {
-        "native": conv.native_input_gradient,
-        "im2col": conv.im2col_input_gradient,
+        "native": native.native_input_gradient,
+        "im2col": matmul.im2col_input_gradient,
         "shifted": gradient_of(shifted_matmuls, 0),
     }
     kernel_gradient = {
-        "native": conv.native_kernel_gradient,
-        "im2col": gradient_of(conv.im2col, 1),
-        "chunks": conv.chunked_kernel_gradient,
+        "native": native.native_kernel_gradient,
+        "im2col": gradient_of(matmul.im2col, 1),
+        "chunks": matmul.chunked_kernel_gradient,
     }
-    if conv.fits_winograd(w_shape, geometry):
-        forward["winograd"] = conv.winograd
-        input_gradient["winograd"] = conv.winograd_input_gradient
-        kernel_gradient["winograd"] = conv.winograd_kernel_gradient
+    if winograd.fits_winograd(w_shape, geometry):
+        forward["winograd"] = winograd.winograd
+        input_gradient["winograd"] = winograd.winograd_input_gradient
+        kernel_gradient["winograd"] = winograd.winograd_kernel_gradient
     if math.prod(x_shape[1:3]) <= 16:
-        forward["dense"] = conv.dense
-        input_gradient["dense"] = conv.dense_input_gradient
-        kernel_gradient["dense"] = conv.dense_kernel_gradient
+        forward["dense"] = matmul.dense
+        input_gradient["dense"] = matmul.dense_input_gradient
+        kernel_gradient["dense"] = matmul.dense_kernel_gradient
     return forward, input_gradient, kernel_gradient
 
 
 def measure(batch: int, px: int, channels: int, features: int, k: int, stride: int, groups: int) -> str:
-    """One line of the table."""
-    geometry = conv.Geometry((stride, stride), ((k // 2, k // 2),) * 2, groups, None)
+    """Return one line of the table."""
+    geometry = Geometry((stride, stride), ((k // 2, k // 2),) * 2, groups, None)
     x = jax.random.normal(jax.random.key(0), (batch, px, px, channels))
     w = jax.random.normal(jax.random.key(1), (k, k, channels // groups, features)) / k
-    g = conv.native(x, w, geometry)
+    g = native.native(x, w, geometry)
     static = dict(geometry=geometry, x_shape=x.shape, w_shape=w.shape)
     forward, input_gradient, kernel_gradient = candidates(x.shape, w.shape, geometry)
     columns = (
-        (forward, conv.choose_forward, (x, w), dict(geometry=geometry)),
-        (input_gradient, conv.choose_input_gradient, (w, g), static),
-        (kernel_gradient, conv.choose_kernel_gradient, (x, g), static),
+        (forward, choice.choose_forward, (x, w), dict(geometry=geometry)),
+        (input_gradient, choice.choose_input_gradient, (w, g), static),
+        (kernel_gradient, choice.choose_kernel_gradient, (x, g), static),
     )
     cells = []
     for forms, choose, args, kw in columns:
         chosen = choose(x.shape, w.shape, geometry)
-        times = milliseconds({name: partial(form, **kw) for name, form in forms.items()}, *args)
+        times = time_forms({name: partial(form, **kw) for name, form in forms.items()}, *args)
         cells.append("  ".join(f"{name} {times[name]:6.1f}{'*' if forms[name] == chosen else ' '}" for name in forms))
     kind = "dw" if groups > 1 else f"{k}x{k}"
     gflop = 2e-9 * g.size * k * k * channels / groups
     return f"{px:2d}px {channels:4d}->{features:<4d} {kind} s{stride} {gflop:5.2f} GFLOP | " + " | ".join(cells)
 
 
-class Block(nn.Module):
-    features: int
-    stride: int
-    convolve: Callable
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        conv_ = partial(nn.Conv, use_bias=False, conv_general_dilated=self.convolve)
-        norm = partial(nn.BatchNorm, use_running_average=False)
-        strides, pad = (self.stride, self.stride), ((1, 1), (1, 1))
-        y = nn.relu(norm()(conv_(self.features, (3, 3), strides, padding=pad)(x)))
-        y = norm()(conv_(self.features, (3, 3), padding=pad)(y))
-        if x.shape != y.shape:
-            x = norm()(conv_(self.features, (1, 1), strides, padding=((0, 0), (0, 0)))(x))
-        return nn.relu(x + y)
-
-
-class ResNet18(nn.Module):
-    convolve: Callable
-    pool: Callable
-    width: int = 64
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        pad = ((3, 3), (3, 3))
-        stem = nn.Conv(self.width, (7, 7), (2, 2), pad, use_bias=False, conv_general_dilated=self.convolve)
-        x = self.pool(nn.relu(nn.BatchNorm(use_running_average=False)(stem(x))))
-        for i in range(8):
-            stride = 2 if i in (2, 4, 6) else 1
-            x = Block(self.width * 2 ** (i // 2), stride, self.convolve)(x)
-        return nn.Dense(10)(x.mean((1, 2)))
-
-
-def step(batch: int, model: ResNet18) -> float:
-    """Milliseconds of a forward and backward pass of the model at 64 px."""
+def time_step(batch: int, width: int, convolve: Callable, pool: Callable) -> float:
+    """Return the milliseconds of a forward and backward pass of a ResNet-18 at 64 px."""
     x = jax.random.normal(jax.random.key(0), (batch, 64, 64, 3))
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    params, stats = variables["params"], variables["batch_stats"]
+    with mock.patch.multiple(resnet, conv_general_dilated=convolve, max_pool=pool):
+        model = models.find("resnet18")(stem="imagenet", width=width)
+        variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
 
-    def loss(params, x):
-        y, _ = model.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"])
-        return (y**2).mean()
+        def loss(params: dict, x: jax.Array) -> jax.Array:
+            y, _ = model.apply(variables | {"params": params}, x, train=True, mutable=["batch_stats"])
+            return (y["pooled"] ** 2).mean()
 
-    return milliseconds({"step": jax.grad(loss)}, params, x)["step"]
+        return time_forms({"step": jax.grad(loss)}, variables["params"], x)["step"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--only", choices=(*SHAPES, "pool", "steps"))
+    parser.add_argument("--only", choices=GROUPS)
     args = parser.parse_args()
-    wanted = (*SHAPES, "pool", "steps") if args.only is None else (args.only,)
+    wanted = GROUPS if args.only is None else (args.only,)
     for name, shapes in SHAPES.items():
         if name in wanted:
             print(f"{name}, batch {args.batch}: milliseconds forward | input gradient | kernel gradient")
@@ -224,18 +197,18 @@ def main() -> None:
                 print(measure(args.batch, *shape, groups=shape[1] if name == "depthwise" else 1), flush=True)
     if "pool" in wanted:
         x = nn.relu(jax.random.normal(jax.random.key(0), (args.batch, 32, 32, 64)))
-        forms = {"native": conv.native_max_pool, "shifted": conv.max_pool}
+        forms = {"native": max_pool.native_max_pool, "shifted": max_pool.max_pool}
         backward = {name: lambda x, f=form: jax.vjp(f, x)[1](f(x))[0] for name, form in forms.items()}
-        print(f"max_pool 32px 64 channels, forward and backward: {milliseconds(backward, x)}", flush=True)
+        print(f"max_pool 32px 64 channels, forward and backward: {time_forms(backward, x)}", flush=True)
     if "steps" in wanted:
-        for label, convolve, pool, width in (
-            ("native", lax.conv_general_dilated, conv.native_max_pool, 64),
-            ("ours", conv.conv_general_dilated, conv.max_pool, 64),
-            ("native, width 16", lax.conv_general_dilated, conv.native_max_pool, 16),
-            ("ours, width 16", conv.conv_general_dilated, conv.max_pool, 16),
-        ):
-            taken = step(args.batch, ResNet18(convolve, pool, width))
-            print(f"ResNet-18 step, {label}: {taken:.0f} ms, {1e3 * args.batch / taken:.0f} images/s", flush=True)
+        for width in (64, 16):
+            for label, *forms in (
+                ("native", lax.conv_general_dilated, max_pool.native_max_pool),
+                ("jaxssl", conv.conv_general_dilated, max_pool.max_pool),
+            ):
+                ms = time_step(args.batch, width, *forms)
+                speed = f"{ms:.0f} ms, {1e3 * args.batch / ms:.0f} images/s"
+                print(f"ResNet-18 step, width {width}, {label}: {speed}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every kind of measurement ends and can be compared with the peer's; how fast it is, no test asks."""
+"""Each measurement runs and can be compared with PyTorch. Speed itself is not tested."""
 
 import importlib.util
 import json
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks import against_torch, measure
 
 SPEC = importlib.util.spec_from_file_location("bench", Path(__file__).parents[2] / "launch" / "bench.py")
 bench = importlib.util.module_from_spec(SPEC)
@@ -20,14 +21,14 @@ def printed(capsys, *options):
 
 
 @pytest.mark.slow
-def test_all_of_a_line(capsys, monkeypatch):
-    monkeypatch.setattr(bench, "first_steps", lambda a: [2.0, 1.0])
+def test_a_full_line(capsys, monkeypatch):
+    monkeypatch.setattr(measure, "first_steps", lambda a, script: [2.0, 1.0])
     found = printed(capsys, "--method=simclr", "--streamed")
     assert found["seconds"].keys() == {"read", "augment", "step", "forward", "backward", "update"}
     assert min(found[name] for name in ("images_per_second", "images_per_second_step_only", "read", "augment")) > 0
     assert found["first_step_seconds"] == {"cold": 2.0, "cached": 1.0}
-    # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP, with the products of padding,
-    # many in maps of one to 16 pixels, that are not counted.
+    # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP. That includes products with
+    # padding, which are many in maps of 1 to 16 pixels and are not counted here.
     assert 0.5 < found["gflop_a_step"] / (8 * 2 * 3 * 0.0363) < 1
 
 
@@ -42,7 +43,7 @@ def test_every_method(method, capsys):
 
 @pytest.mark.slow
 def test_first_steps():
-    cold, cached = bench.first_steps(bench.parser().parse_args([*TINY, "--method=supervised"]))
+    cold, cached = measure.first_steps(bench.make_parser().parse_args([*TINY, "--method=supervised"]), bench.SCRIPT)
     assert 0 < cached < cold
 
 
@@ -50,25 +51,25 @@ def test_first_steps():
 @pytest.mark.parametrize("what", ["batch", "size", "depth", "images"])
 def test_growth(what, capsys, monkeypatch):
     values = {"batch": (8, 16), "size": (32, 64), "depth": (1, 2), "images": (16, 32)}[what]
-    monkeypatch.setitem(bench.GROWTH, what, values)
+    monkeypatch.setitem(measure.GROWTH, what, values)
     found = printed(capsys, "--method=supervised", f"--grow={what}")
     assert list(found["seconds"]) == [str(value) for value in values] and isinstance(found["exponent"], float)
 
 
-def test_turns_with_a_peer(capsys, monkeypatch, tmp_path):
-    """Both are told to do the same work, one after the other; the ratio is that of the medians."""
+def test_alternating_with_pytorch(capsys, monkeypatch, tmp_path):
+    """Both get the same work in turn; the ratio is that of the medians."""
     script = "import json, sys; print(json.dumps({'images_per_second': %d, 'images_per_second_step_only': %d, "
     script += "'peak_rss_mib': 10, 'asked': sys.argv[1:]}))"
     ours, theirs = tmp_path / "ours.py", tmp_path / "theirs.py"
     ours.write_text(script % (30, 40))
     theirs.write_text(script % (20, 10))
     asked = []
-    last_line = bench.last_line
-    monkeypatch.setattr(bench, "this", lambda: [sys.executable, str(ours)])
-    monkeypatch.setattr(bench, "last_line", lambda command: asked.append(last_line(command)) or asked[-1])
+    run_json = against_torch.run_json
+    monkeypatch.setattr(bench, "SCRIPT", [sys.executable, str(ours)])
+    monkeypatch.setattr(against_torch, "run_json", lambda command: asked.append(run_json(command)) or asked[-1])
     bench.main(["--all", "--turns=2", "--steps=3", f"--peer={sys.executable} {theirs}"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + sum(of_lightly for *_, of_lightly in bench.LINES)
+    assert len(lines) == 2 + sum(in_lightly for *_, in_lightly in against_torch.LINES)
     assert "**4.00**: 40 (40-40) against 10 (10-10) | **1.50**: 30 (30-30) against 20 (20-20)" in lines[2]
     assert [run["images_per_second"] for run in asked[:4]] == [30, 20, 30, 20]
     mae = [" ".join(run["asked"]) for run in asked if "mae" in run["asked"]]

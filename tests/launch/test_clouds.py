@@ -1,4 +1,4 @@
-"""What starts runs on clouds: tpu.sh with a gcloud that only writes down what it is asked for, and two manifests."""
+"""Runs on clouds: tpu.sh with a fake gcloud that records its arguments, and two manifests."""
 
 import math
 import os
@@ -15,8 +15,8 @@ from jaxssl.errors import PreemptedError, TrainingFailedError, UserError
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
-# Its slice has the state of the file `state`, none without it; training ends with the codes in `codes`, one after the
-# other, and asking for a slice with those in `offers`, or 0.
+# The slice has the state in the file `state`; without the file there is no slice. Training ends with the codes in
+# `codes`, one after the other, and creating a slice with those in `offers`, or 0.
 GCLOUD = """#!/usr/bin/env bash
 next() { local first; read -r first < "$FAKE/$1" || first=0; sed -i 1d "$FAKE/$1"; return "$first"; }
 printf '%s\\0' "$@" >> "$FAKE/calls"; printf '\\n' >> "$FAKE/calls"
@@ -33,7 +33,7 @@ ARGUMENTS = ["--config=configs/byol_ham.py", "--workdir=/share/runs/it's mine"]
 
 @pytest.fixture
 def tpu(tmp_path):
-    """(codes of the runs, codes of the offers, state before, environment) -> the ended script, its calls of gcloud."""
+    """(codes of runs, codes of creations, state before, environment) -> the ended script, its calls of gcloud."""
     (tmp_path / "gcloud").write_text(GCLOUD)
     (tmp_path / "gcloud").chmod(0o755)
 
@@ -54,14 +54,14 @@ def tpu(tmp_path):
 
 
 def verbs(calls):
-    """What was asked for, but for the looks at the state; "run" and "setup" for the two uses of ssh."""
+    """The calls except for "describe"; "run" and "setup" are the two uses of ssh."""
     found = [call[3] for call in calls]
     trains = [any("jaxssl.main" in word for word in call) for call in calls]
     named = [("run" if t else "setup") if verb == "ssh" else verb for verb, t in zip(found, trains, strict=True)]
     return [verb for verb in named if verb != "describe"]
 
 
-def test_a_slice_is_made_used_and_given_back(tpu):
+def test_a_slice_is_created_used_and_deleted(tpu):
     ended, calls = tpu()
     assert ended.returncode == 0, ended.stderr
     assert verbs(calls) == ["create", "setup", "run", "delete"]
@@ -70,7 +70,7 @@ def test_a_slice_is_made_used_and_given_back(tpu):
         assert call[:3] == ["compute", "tpus", "tpu-vm"] and call[4:6] == ["mine", "--zone=here-a"]
 
 
-def test_all_hosts_run_the_arguments_as_they_were_given(tpu):
+def test_all_hosts_get_the_arguments_unchanged(tpu):
     _, calls = tpu()
     setup, run = (call for call in calls if call[3] == "ssh")
     assert "--worker=all" in setup and "--worker=all" in run
@@ -82,50 +82,50 @@ def test_all_hosts_run_the_arguments_as_they_were_given(tpu):
 
 
 @pytest.mark.parametrize("code", [2, 3, 1])
-def test_what_the_run_cannot_mend_by_itself_ends_it(tpu, code):
+def test_other_exit_codes_end_the_script(tpu, code):
     ended, calls = tpu(codes=[code])
     assert ended.returncode == code
     assert verbs(calls) == ["create", "setup", "run", "delete"]
 
 
-def test_a_preempted_run_goes_on_where_it_was(tpu):
+def test_a_preempted_run_is_resumed(tpu):
     ended, calls = tpu(codes=[75, 0])
     assert ended.returncode == 0
     assert verbs(calls) == ["create", "setup", "run", "setup", "run", "delete"]
 
 
-def test_hosts_that_no_longer_answer_are_made_anew(tpu):
+def test_a_slice_whose_hosts_do_not_answer_is_replaced(tpu):
     ended, calls = tpu(codes=[255, 0])
     assert ended.returncode == 0
     assert verbs(calls) == ["create", "setup", "run", "delete", "create", "setup", "run", "delete"]
 
 
-def test_a_slice_that_was_taken_away_is_made_anew(tpu):
+def test_a_preempted_slice_is_replaced(tpu):
     ended, calls = tpu(state="PREEMPTED")
     assert ended.returncode == 0
     assert verbs(calls) == ["delete", "create", "setup", "run", "delete"]
 
 
-def test_a_slice_that_is_there_is_used_and_may_be_kept(tpu):
+def test_an_existing_slice_is_used_and_may_be_kept(tpu):
     ended, calls = tpu(state="READY", KEEP="1")
     assert ended.returncode == 0
     assert verbs(calls) == ["setup", "run"]
 
 
-def test_it_asks_until_there_is_a_slice(tpu):
+def test_creation_is_repeated_until_there_is_a_slice(tpu):
     ended, calls = tpu(offers=[1, 1, 0])
     assert ended.returncode == 0
     assert verbs(calls) == ["create", "create", "create", "setup", "run", "delete"]
 
 
-def test_it_asks_no_more_than_tries_times(tpu):
+def test_creation_is_repeated_at_most_tries_times(tpu):
     ended, calls = tpu(offers=[1, 1, 1], TRIES="2")
     assert ended.returncode == PreemptedError.exit_code
     assert verbs(calls) == ["create", "create"]
     assert "TRIES=2" in ended.stderr
 
 
-def test_it_says_what_is_not_set(tpu):
+def test_a_missing_variable_is_named(tpu):
     ended, calls = tpu(NAME="")
     assert ended.returncode == 1 and "NAME" in ended.stderr
     assert not calls
@@ -133,7 +133,7 @@ def test_it_says_what_is_not_set(tpu):
 
 @pytest.fixture
 def config_of(monkeypatch):
-    """The config that jaxssl.main makes of arguments."""
+    """The config that arguments of `jaxssl run` give."""
     monkeypatch.chdir(LAUNCH.parent)
 
     def parse(arguments):
@@ -150,7 +150,7 @@ def test_the_jobset_fits_its_slice_and_the_exit_codes(config_of):
     (container,) = pod["containers"]
     chips = math.prod(map(int, pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"].split("x")))
     assert job["completions"] == job["parallelism"] == chips / container["resources"]["limits"]["google.com/tpu"]
-    # Kubernetes heeds a podFailurePolicy of pods that it does not restart alone.
+    # Kubernetes applies a podFailurePolicy only to pods that it does not restart.
     assert pod["restartPolicy"] == "Never" and job["backoffLimit"] == 0
     (rule,) = job["podFailurePolicy"]["rules"]
     assert rule["onExitCodes"]["values"] == [UserError.exit_code, TrainingFailedError.exit_code]

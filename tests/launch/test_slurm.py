@@ -1,4 +1,4 @@
-"""What starts runs by Slurm, with commands in place of its own; tests/slurm has the real ones."""
+"""Runs and sweeps on Slurm, with scripts in place of its commands; tests/slurm uses the real ones."""
 
 import contextlib
 import json
@@ -13,12 +13,13 @@ import pytest
 
 from jaxssl.cli import sweep as sweep_command
 from jaxssl.cli.parser import main
-from tests.study.test_sweep import FAKE, sweep
+from jaxssl.study.sweep import runner, slurm
+from tests.study.test_sweep import FAKE
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
-# An array is run when it is submitted, one task after the other, and each at most twice; squeue prints and removes the
-# first line of `queue`. All write down what they are asked for.
+# `sbatch` runs the tasks of an array at once, one after the other, each at most twice; `squeue` prints and removes the
+# first line of the file `queue`. All write their arguments to the file `calls`.
 COMMANDS = {
     "sbatch": r"""
 last="${@: -1}"
@@ -47,7 +48,7 @@ exec "$REAL" "$FAKE/main.py" "$folder" "${kind:-good}" """,
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """The folder of the commands that stand for Slurm's."""
+    """The folder of the fake commands."""
     folder = tmp_path / "fake"
     folder.mkdir()
     for name, text in COMMANDS.items():
@@ -59,10 +60,10 @@ def fake(tmp_path, monkeypatch):
         (folder / name).write_text("")
     for name, value in {"FAKE": folder, "REAL": sys.executable, "PATH": f"{folder}:{os.environ['PATH']}"}.items():
         monkeypatch.setenv(name, str(value))
-    monkeypatch.setattr(sweep.sys, "executable", str(folder / "python"))
-    for name in ("WAIT", "LOOK", "LATE"):
-        monkeypatch.setattr(sweep, name, 0.01)
-    monkeypatch.setattr(sweep, "refuse_other_settings", lambda config, listed: None)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    for name in ("QUEUE_SECONDS", "FILE_SECONDS", "FILE_POLL_SECONDS"):
+        monkeypatch.setattr(slurm, name, 0.01)
+    monkeypatch.setattr(runner, "check_settings", lambda config, cells: None)
     return folder
 
 
@@ -93,11 +94,11 @@ def go(tmp_path, fake, capsys, monkeypatch):
         (137, False, []),
         (75, False, ["scontrol requeue 71"]),
         (143, False, ["scontrol requeue 71"]),
-        # Its own number is, for one of the tasks, that of the whole array.
+        # The id of one task equals that of the whole array.
         (75, True, ["scontrol requeue 70_3"]),
     ],
 )
-def test_a_job_that_saved_and_was_told_to_go_is_requeued_and_no_other(tmp_path, fake, code, array, requeued):
+def test_only_preempted_jobs_are_requeued(tmp_path, fake, code, array, requeued):
     (fake / "python").write_text(f'#!/usr/bin/env bash\nprintf "%s\\0" "$@" >{fake}/given\nexit {code}\n')
     arguments = ["--config=configs/byol_ham.py", "--workdir=/share/runs/it's mine"]
     given = {"SLURM_JOB_ID": "71"} | ({"SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"} if array else {})
@@ -114,7 +115,7 @@ def test_the_processes_have_the_cpus_of_the_job(fake, environ, options):
     assert calls(fake, "srun") == [f"srun --kill-on-bad-exit=0 {options}p -m jaxssl.main --config=c"]
 
 
-def test_cells_are_tasks_and_those_that_share_a_pretraining_come_after_it(tmp_path, go, fake):
+def test_cells_are_tasks_and_those_that_share_a_pretraining_are_a_second_array(tmp_path, go, fake):
     cells = [
         (f"{seed} {share}", {"seed": seed, "data.label_fraction": share}) for seed in (0, 1) for share in (1.0, 0.1)
     ]
@@ -132,18 +133,18 @@ def test_cells_are_tasks_and_those_that_share_a_pretraining_come_after_it(tmp_pa
         [f"folder={tmp_path}/S/{name}" for name in array] for array in (["0 1.0", "1 1.0"], ["0 0.1", "1 0.1"])
     ]
     assert "4 of 4 cells are done" in printed.out
-    # All is done: nothing more is submitted.
+    # All cells are done: nothing more is submitted.
     assert go(cells)[0] == 0 and len(calls(fake, "sbatch")) == 2
 
 
-def test_the_array_is_throttled_requeues_and_takes_options(tmp_path, go, fake):
+def test_the_array_is_limited_requeued_and_takes_options(tmp_path, go, fake):
     cells = [(f"cell{i}", {"seed": i}) for i in range(3)]
     assert go(cells, "--jobs=2", "--slurm=--partition=gpu --comment='for us'")[0] == 0
     lines = (fake / "script0").read_text().splitlines()
     options = shlex.split(" ".join(line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")))
     assert {"--array=0-2%2", "--requeue", "--nodes=1", "--partition=gpu", "--comment=for us"} <= set(options)
     assert f"--output={tmp_path}/S/slurm.log" in options
-    # The same name as the one that is looked for.
+    # The name that squeue is asked for.
     (name,) = (option.partition("=")[2] for option in options if option.startswith("--job-name="))
     assert all(f"--name={name}" in call for call in calls(fake, "squeue"))
 
@@ -161,11 +162,11 @@ def test_broken_cells_are_tried_twice(tmp_path, go):
     assert (tmp_path / "S" / "bad" / "log.txt").read_text().count("a long story") == 2
 
 
-def test_a_task_that_is_preempted_is_requeued_and_no_failure(tmp_path, go, fake):
+def test_a_preempted_task_is_requeued_and_not_a_failure(tmp_path, go, fake):
     code, record, printed = go([("good", {"seed": 0}), ("out", {"seed": 1, "transfer.kind": "preempted"})])
     assert calls(fake, "scontrol") == ["scontrol requeue 70_1"] * 2
-    # Slurm would not have it a second time.
-    assert code == 75 and "the same command goes on" in printed.err
+    # The fake sbatch runs it twice only.
+    assert code == 75 and "run the same command again" in printed.err
     assert {name: of["state"] for name, of in record.items()} == {"good": "done", "out": "stopped"}
     assert record["out"]["exit_code"] == 75
 
@@ -176,7 +177,7 @@ def test_a_cell_that_was_cancelled_is_stopped(tmp_path, go, fake):
     assert code == 75 and (record["cell"]["state"], record["cell"]["exit_code"]) == ("stopped", None)
 
 
-def test_what_is_in_the_queue_is_waited_for(tmp_path, go, fake):
+def test_a_sweep_waits_for_its_jobs_in_the_queue(tmp_path, go, fake):
     (fake / "queue").write_text("RUNNING\nRUNNING\nCOMPLETING\n")
     assert go([("cell", {})])[0] == 0
     assert [call.split()[0] for call in calls(fake, "squeue", "sbatch")] == ["squeue"] * 4 + ["sbatch", "squeue"]
@@ -190,13 +191,13 @@ def test_a_signal_cancels_the_array(tmp_path, go, fake):
     text = (fake / "sbatch").read_text()
     (fake / "sbatch").write_text(text.replace('bash "$last"', 'echo RUNNING >>"$FAKE/queue"'))
     code, record, printed = go([("cell", {})], signals=Signals())
-    assert code == 75 and "the same command goes on" in printed.err
+    assert code == 75 and "run the same command again" in printed.err
     (cancelled,) = calls(fake, "scancel")
     assert cancelled.split()[1:] == calls(fake, "squeue")[0].split()[1:3]
     assert record["cell"]["state"] == "stopped"
 
 
-def test_what_slurm_refuses_is_said_in_one_line(tmp_path, go, fake):
+def test_an_error_of_slurm_is_reported_in_one_line(tmp_path, go, fake):
     (fake / "refuse").write_text("")
     code, record, printed = go([("cell", {})], "--slurm=--partition=none")
     assert code == 2
@@ -205,7 +206,7 @@ def test_what_slurm_refuses_is_said_in_one_line(tmp_path, go, fake):
     assert record["cell"]["state"] == "waiting"
 
 
-def test_without_slurm_it_says_so_in_one_line(tmp_path, go, fake, monkeypatch):
+def test_missing_slurm_is_reported_in_one_line(tmp_path, go, fake, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     code, _, printed = go([("cell", {})])
     assert code == 2

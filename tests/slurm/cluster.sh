@@ -4,8 +4,8 @@
 #   tests/slurm/cluster.sh start DIR; export SLURM_CONF=DIR/slurm.conf; sinfo
 #   tests/slurm/cluster.sh stop DIR
 #
-# DIR takes all that it writes. Jobs of the partition `high` put those of `low` back into the queue, after `low` has had
-# GRACE seconds to save, and those of `sudden` with no such grace.
+# All files are written to DIR. Jobs of the partition `high` preempt those of `low`, which have GRACE seconds to save, and
+# those of `sudden`, which have none.
 set -euo pipefail
 
 verb=$1
@@ -43,7 +43,7 @@ PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 GraceTime=${GRACE:-60}
 PartitionName=sudden Nodes=n1,n2 PriorityTier=1
 PartitionName=high Nodes=n1,n2 PriorityTier=2
 CONF
-  # munged believes only files that no one but its user and root could change, up to the root of the file system.
+  # munged accepts only files whose folders, up to the root, can be changed by its user and root alone.
   local key=/run/munge/jaxssl
   install -d -o munge -g munge /run/munge
   install -o munge -g munge -m 600 /dev/null $key.key
@@ -52,7 +52,7 @@ CONF
     --seed-file=$key.seed
   ln -sfn $key.socket "$dir/munge.socket"
   slurmctld
-  # Processes find the first of them by the name of its node.
+  # Processes find process 0 by the name of its node.
   { cat /etc/hosts; echo "127.0.0.1 n1 n2"; } >"$dir/hosts"
   for node in n1 n2; do
     unshare --mount bash -c 'mount --bind "$1" /etc/hosts && exec slurmd -N "$2"' - "$dir/hosts" $node

@@ -1,10 +1,10 @@
-"""jaxssl against lightly 1.6: the same method, images, split, settings and seeds; kNN accuracy after the last epoch.
+"""Compare jaxssl with lightly 1.6: same method, images, split, settings and seeds; kNN accuracy after the last epoch.
 
     python launch/benchmarks/agreement/compare.py --data=data/cifar10 --peer=peer/bin/python
 
-For each seed and method: the jaxssl run of configs/<method>_cifar.py, then peer.py with lightly by the Python of
-`--peer`, which starts from the same untrained encoder. Both encoders are scored by jaxssl.evaluation.knn on the same
-images. What lies finished in `--workdir` is not run again. Prints the tables of README.md.
+For each seed and method: runs jaxssl with configs/<method>_cifar.py, then peer.py (lightly) with the Python of
+`--peer`, from the same untrained encoder. Both encoders are scored by jaxssl.evaluation.knn on the same images.
+Finished runs in `--workdir` are kept. Prints the tables of README.md.
 """
 
 import argparse
@@ -20,8 +20,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxssl.evaluation import knn, scores
-from jaxssl.run import experiment
-from jaxssl.run import setup as preparation
+from jaxssl.run import prepare as preparation
+from jaxssl.run.encoders import init_encoder
 from jaxssl.run.setup import Setup
 from jaxssl.training import metrics
 
@@ -29,7 +29,7 @@ PEER = Path(__file__).with_name("peer.py")
 
 
 def train_ours(method: str, seed: int, data: str, workdir: Path) -> Setup:
-    """Runs jaxssl unless it has, and returns the set-up of the run."""
+    """Run jaxssl unless the run is finished, and return its set-up."""
     file = f"configs/{method}_cifar.py"
     fields = [f"--config.seed={seed}", f"--config.data.dir={data}", "--config.transfer.protocols=('knn',)"]
     if not (workdir / "results.json").exists():
@@ -41,13 +41,13 @@ def train_ours(method: str, seed: int, data: str, workdir: Path) -> Setup:
 
 
 def train_peer(python: str, setup: Setup, out: Path) -> None:
-    """Runs lightly from our untrained encoder, unless it has run."""
+    """Run lightly from jaxssl's untrained encoder, unless the run is finished."""
     if (out / "features.npz").exists():
         return
     out.mkdir(parents=True, exist_ok=True)
-    weights = traverse_util.flatten_dict(experiment.init_encoder(setup), sep="/")
+    weights = traverse_util.flatten_dict(init_encoder(setup), sep="/")
     np.savez(out / "untrained.npz", **{name: np.asarray(value) for name, value in weights.items()})
-    # Threads of OpenMP that spin while they wait stand in each other's way where cores are few.
+    # With few cores, OpenMP threads that spin while waiting slow each other down.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
     command = [python, str(PEER), f"--run={setup.workdir}", f"--out={out}"]
     subprocess.run(command, check=True, env=environment)
@@ -74,7 +74,7 @@ def score_peer(setup: Setup, out: Path) -> dict[str, float]:
 
 
 def table(method: str, ours: list[dict], peers: list[dict], seeds: list[int]) -> str:
-    """One line a seed, then mean (standard deviation over the seeds) and the difference of the means."""
+    """Return a line per seed, then mean (standard deviation over the seeds) and the difference of the means."""
     heads = [f"{what}: {who}" for what in ("untrained kNN", "kNN", "loss") for who in ("jaxssl", "lightly")]
     lines = [f"| {method} | {' | '.join(heads)} |", "|---" * 7 + "|"]
     columns = [[row[key] for row in rows] for key in ("random", "ssl", "loss") for rows in (ours, peers)]

@@ -1,11 +1,11 @@
-"""The same pretraining by lightly 1.6 (PyTorch), out of lightly's own parts; needs none of jaxssl.
+"""Pretrain with lightly 1.6 (PyTorch), from lightly's own parts and the settings of a jaxssl run; needs no jaxssl.
 
     python launch/benchmarks/agreement/peer.py --run=runs/agreement/simclr_0 --out=runs/agreement/simclr_0_lightly
 
-Every setting, the images and the split are read from the finished jaxssl run `--run` (config.json, splits.json), the
-untrained encoder from `--out`/untrained.npz, where compare.py puts it. Writes `--out`/features.npz: pooled features of
-the training and test images before training and after the last epoch, in the order of splits.json, and the mean
-loss of each epoch.
+Reads settings, images and split from the finished jaxssl run `--run` (config.json, splits.json), and the untrained
+encoder from `--out`/untrained.npz, which compare.py writes. Writes `--out`/features.npz: pooled features of the
+training and test images before training and after the last epoch, in the order of splits.json, and the mean loss of
+each epoch.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Images(Dataset):
-    """`transform` of each image, held in memory."""
+    """Images in memory, each passed through `transform`."""
 
     def __init__(self, images, transform):
         self.images, self.transform = images, transform
@@ -44,7 +44,7 @@ class Images(Dataset):
 
 
 def make_encoder(file: Path, width: int) -> nn.Module:
-    """lightly's ResNet-18 for small images without its classifier, from the weights of jaxssl in `file`."""
+    """Return lightly's ResNet-18 for small images, without classifier, with the weights that jaxssl wrote to `file`."""
     encoder = ResNetGenerator("resnet-18", width=width / 64)
     encoder.linear = nn.Identity()
     state = {}
@@ -54,12 +54,12 @@ def make_encoder(file: Path, width: int) -> nn.Module:
             state[torch_name(name)] = value.permute(3, 2, 0, 1) if value.ndim == 4 else value
     missing, unexpected = encoder.load_state_dict(state, strict=False)
     if unexpected or not all(name.endswith("num_batches_tracked") for name in missing):
-        raise ValueError(f"the two networks differ: {missing}, {unexpected}")
+        raise ValueError(f"the two networks differ: missing {missing}, unexpected {unexpected}")
     return encoder
 
 
 def torch_name(name: str) -> str:
-    """layer2.0.bn1.running_mean for batch_stats/layer2_0/bn1/mean."""
+    """Return "layer2.0.bn1.running_mean" for "batch_stats/layer2_0/bn1/mean"."""
     kind, *path, leaf = name.split("/")
     path = ".".join(path).replace("downsample_conv", "shortcut.0").replace("downsample_bn", "shortcut.1")
     if path.startswith("layer"):
@@ -69,13 +69,13 @@ def torch_name(name: str) -> str:
 
 
 def make_head(inputs: int, hidden: int, outputs: int) -> ProjectionHead:
-    """Linear, batch norm, ReLU, linear, with the first weights distributed as in Flax."""
+    """Return linear, batch norm, ReLU, linear, with weights initialised as in Flax."""
     head = ProjectionHead(
         [(inputs, hidden, nn.BatchNorm1d(hidden), nn.ReLU(), False), (hidden, outputs, None, None, True)]
     )
     for layer in head.layers:
         if isinstance(layer, nn.Linear):
-            # 0.87962566 is the deviation of a normal variable that is cut at two deviations.
+            # 0.87962566: standard deviation of a standard normal variable truncated at 2.
             std = layer.in_features**-0.5 / 0.87962566
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
             if layer.bias is not None:
@@ -109,17 +109,17 @@ class BYOL(nn.Module):
         first, second = (self.predictor(self.projector(self.encoder(view))) for view in views)
         with torch.no_grad():
             targets = [self.target(view) for view in views]
-        # 2 - 2 cos of both directions, as in the paper; lightly's examples take a quarter of its gradient.
+        # 2 - 2 cos in both directions, as in the paper; lightly's examples have a quarter of its gradient.
         return 4 + 2 * (self.criterion(first, targets[1]) + self.criterion(second, targets[0]))
 
     def advance(self, step: int, steps: int) -> None:
-        """To be called after each step; `steps + 1`, because lightly's schedule reaches 1 a step early."""
+        """Update the target after a step; `steps + 1`, because lightly's schedule reaches 1 a step early."""
         share = cosine_schedule(step, steps + 1, self.ema, 1.0)
         utils.update_momentum(nn.Sequential(self.encoder, self.projector), self.target, share)
 
 
 def make_transform(objective: str, a: dict, size: int, normalize: dict) -> MultiViewTransform:
-    """lightly's transform of the method with the options of jaxssl's augmentation."""
+    """Return lightly's transform of the method with the options of jaxssl's augmentation."""
     for option in ("flip_vertical", "rotate90", "noise"):
         assert not a[option], option
     assert a["flip_horizontal"] and a["crop_area"][1] == 1 and a["crop_ratio"] == [0.75, 4 / 3]
@@ -142,7 +142,7 @@ def make_transform(objective: str, a: dict, size: int, normalize: dict) -> Multi
 
 
 def make_optimizer(o: dict, model: nn.Module, steps: int) -> tuple[Optimizer, LambdaLR]:
-    """The optimizer of jaxssl/training/optimizers.py, whose decay leaves out biases and norms, and its schedule by steps."""
+    """Return the optimizer of jaxssl/training/optimizers.py (no weight decay of biases and norms) and its schedule."""
     assert o["decay"] == "cosine" and not o["warmup_epochs"] and not o["scale_learning_rate"]
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
@@ -160,17 +160,17 @@ def make_optimizer(o: dict, model: nn.Module, steps: int) -> tuple[Optimizer, La
 
 @torch.no_grad()
 def features(encoder: nn.Module, images: np.ndarray, normalize: dict) -> np.ndarray:
-    """Pooled features [N, D] of these images, as evaluation sees them."""
+    """Return pooled features [N, D] of images, preprocessed as for evaluation."""
     encoder.eval()
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     x = (x - torch.tensor(normalize["mean"])[:, None, None]) / torch.tensor(normalize["std"])[:, None, None]
-    found = torch.cat([encoder(part) for part in x.split(256)]).numpy()
+    result = torch.cat([encoder(part) for part in x.split(256)]).numpy()
     encoder.train()
-    return found
+    return result
 
 
 def pretrain(model: nn.Module, loader: DataLoader, epochs: int, o: dict) -> list[float]:
-    """The mean loss of each epoch."""
+    """Train and return the mean loss of each epoch."""
     means, steps = [], epochs * len(loader)
     optimizer, scheduler = make_optimizer(o, model, steps)
     step = 0
@@ -207,7 +207,7 @@ def main() -> None:
         )
         for split in ("train", "test")
     }
-    # The images from which jaxssl takes the mean and deviation of its standardisation: 2,000 at most.
+    # jaxssl computes mean and standard deviation from at most 2,000 images.
     unit = images["train"][:: -(-len(images["train"]) // 2000)].reshape(-1, 3) / 255
     normalize = {"mean": unit.mean(0).tolist(), "std": unit.std(0).tolist()}
 

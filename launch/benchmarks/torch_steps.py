@@ -1,9 +1,9 @@
-"""In PyTorch what lightly's benchmark has not: a supervised step, and the features of an encoder in `eval()`.
+"""Time what lightly's script lacks in PyTorch: a supervised step, and the features of an encoder in `eval()`.
 
-    peer/bin/python launch/benchmarks/bench_torch.py --method supervised --model tf_efficientnet_lite0 --size 64 --batch 64
+    peer/bin/python launch/benchmarks/torch_steps.py --method supervised --model tf_efficientnet_lite0 --size 64
 
-One JSON line with the fields that `launch/bench.py` compares. There is no augmentation, nor in that script for these
-methods: end to end is from uint8 images in memory. Channels are last in memory, which is PyTorch's faster order here.
+Prints one JSON line with the fields that `launch/bench.py` compares. These methods have no augmentation, here and in
+`bench.py`: end to end starts from uint8 images in memory. Memory is channels-last, PyTorch's faster layout on CPUs.
 """
 
 import argparse
@@ -19,14 +19,18 @@ from torch import nn
 CLASSES = 10
 
 
-def main() -> None:
+def parse_args() -> argparse.Namespace:
     p = argparse.ArgumentParser()
     p.add_argument("--method", choices=("supervised", "features"), default="supervised")
     p.add_argument("--model", default="tf_efficientnet_lite0")
     p.add_argument("--size", type=int, default=64)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--steps", type=int, default=6)
-    a = p.parse_args()
+    return p.parse_args()
+
+
+def main() -> None:
+    a = parse_args()
     training = a.method == "supervised"
     net = timm.create_model(a.model, num_classes=CLASSES if training else 0).to(memory_format=torch.channels_last)
     net.train(training)
@@ -50,21 +54,23 @@ def main() -> None:
         loss.item()
 
     step(*prepare(torch.arange(a.batch)))
-    since = time.perf_counter()
+    start = time.perf_counter()
     for _ in range(a.steps):
         step(*prepare(torch.randperm(2048)[: a.batch]))
-    whole = time.perf_counter() - since
+    end_to_end = time.perf_counter() - start
     alone, batch = [], prepare(torch.arange(a.batch))
     for _ in range(max(3, a.steps // 2)):
-        since = time.perf_counter()
+        start = time.perf_counter()
         step(*batch)
-        alone.append(time.perf_counter() - since)
-    found = {
-        "images_per_second": round(a.batch * a.steps / whole, 1),
+        alone.append(time.perf_counter() - start)
+    result = {
+        "images_per_second": round(a.batch * a.steps / end_to_end, 1),
         "images_per_second_step_only": round(a.batch / statistics.median(alone), 1),
         "peak_rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-    print(json.dumps({"peer": "torch", "method": a.method, "model": a.model, "size": a.size, "batch": a.batch} | found))
+    print(
+        json.dumps({"peer": "torch", "method": a.method, "model": a.model, "size": a.size, "batch": a.batch} | result)
+    )
 
 
 if __name__ == "__main__":
