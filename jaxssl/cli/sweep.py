@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 from jaxssl import files
 from jaxssl.cli.parser import add_config_arguments, config_name
-from jaxssl.config.load import parse_assignments
+from jaxssl.config.assign import parse_assignments
 from jaxssl.study.sweep import cells, local, runner
 
 GROUP = "experiments"

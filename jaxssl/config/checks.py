@@ -41,11 +41,10 @@ def check(c: ConfigDict) -> None:
       UserError: at the first value that cannot work. Its `field` is the path of the field.
     """
     for field in fields.FIELDS:
-        value = _value(c, field.path)
         if not isinstance(field.default, ConfigDict):
-            check_field(field, value)
+            check_field(field, c[field.path])
     for name_path in fields.OPTIONS_OF:
-        check_options(fields.options_path(name_path), _value(c, fields.options_path(name_path)), name_path, c)
+        check_options(c, name_path)
     trackers.import_package(c.logger)
     check_init(c)
     check_split(c)
@@ -53,12 +52,6 @@ def check(c: ConfigDict) -> None:
         check_training(phase, c[phase])
     check_rotation(c)
     check_phases(c)
-
-
-def _value(c: ConfigDict, path: str) -> Any:
-    for part in path.split("."):
-        c = c[part]
-    return c
 
 
 def check_field(field: Field, value: Any) -> None:
@@ -143,15 +136,13 @@ def check_minimum(path: str, value: float, minimum: float) -> None:
     check_range(path, value, f"[{minimum:g}, inf)")
 
 
-def check_options(path: str, options: ConfigDict, name_path: str, c: ConfigDict) -> None:
-    """Check that the dataset, encoder or objective takes these options, and that they have the type of the default."""
-    name = _value(c, name_path)
-    known = fields.options(name_path, name)
-    for option, value in options.items():
+def check_options(c: ConfigDict, name_path: str) -> None:
+    """Check that the dataset, encoder or objective takes its options, and that they have the type of the default."""
+    known, path = fields.options(name_path, c[name_path]), fields.options_path(name_path)
+    for option, value in c[path].items():
         if option not in known:
-            raise unknown_option(f"{path}.{option}", name, known)
-        if value is not None or known[option] is not None:
-            check_type(f"{path}.{option}", value, known[option])
+            raise unknown_option(f"{path}.{option}", c[name_path], known)
+        check_type(f"{path}.{option}", value, known[option])
 
 
 def unknown_option(path: str, name: str, known: dict[str, Any]) -> UserError:

@@ -10,13 +10,6 @@ from jaxssl.config.load import available, configs_folder, load_config
 from tests.refusals import refuses
 
 
-def get(config, path):
-    value = config
-    for part in path.split("."):
-        value = value[part]
-    return value
-
-
 @pytest.mark.parametrize(
     ("assignment", "value"),
     [
@@ -45,7 +38,7 @@ def get(config, path):
 )
 def test_values_have_the_type_of_the_field(assignment, value):
     path = assignment.partition("=")[0]
-    found = get(load_config("mae_lenses:local", [f"--config.{assignment}"]), path)
+    found = load_config("mae_lenses:local", [f"--config.{assignment}"])[path]
     assert found == value and type(found) is type(value)
 
 
@@ -112,7 +105,7 @@ def test_every_option_can_be_set():
             options = {o: v for o, v in fields.options(name_path, name).items() if v is not None}
             texts = [f"{fields.options_path(name_path)}.{option}={value}" for option, value in options.items()]
             c = load_config("byol_lenses", [f"{name_path}={name}", *texts])
-            assert options.items() <= get(c, fields.options_path(name_path)).to_dict().items()
+            assert options.items() <= c[fields.options_path(name_path)].to_dict().items()
 
 
 def test_a_config_is_found_by_name_and_by_path(tmp_path, monkeypatch):
