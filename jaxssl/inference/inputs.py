@@ -1,4 +1,4 @@
-"""What the commands that take images have in common: arguments, which images are meant, one after the other."""
+"""The images that the arguments of a command name, and a network's output for them one by one."""
 
 import sys
 from collections import Counter
@@ -11,52 +11,58 @@ import numpy as np
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import images
 from jaxssl.errors import UserError
-from jaxssl.inference import network as inference
+from jaxssl.inference.network import Network, predict_iter, read_image
 
 
 class Inputs(NamedTuple):
     """Images that are not read yet.
 
     Attributes:
-      ids: unique: the path relative to the folder that was named, the path of a file that was named itself, or the
-        place in an array, such as "test/0001".
-      given: what `inference.read` takes for each.
+      ids: unique: the path below the folder that was named, the path of a file that was named itself, or the position
+        in an array, such as "test/0001".
+      sources: the argument of `network.read_image` for each.
     """
 
     ids: list[str]
-    given: list[Path | np.ndarray]
+    sources: list[Path | np.ndarray]
 
 
-def find(names: Sequence[str]) -> Inputs:
-    """The images of folders, files, .npz archives as of `jaxssl.data.datasets.npz`, and .npy files, of several images if [N, H,
-    W, C]. UserError where a folder or an archive holds none, or an id stands twice.
+def find_images(names: Sequence[str]) -> Inputs:
+    """Return the images of folders, files, .npz archives (see `jaxssl.data.datasets.npz`) and .npy arrays.
+
+    A .npy file holds one image, or several if its array is [N, H, W, C].
+
+    Raises:
+      UserError: a folder or an archive holds no image, or two images have the same id.
     """
-    found = [pair for name in names for pair in _of(Path(name).expanduser())]
-    ids = [name for name, _ in found]
-    twice = next((name for name, count in Counter(ids).items() if count > 1), None)
-    if twice:
-        raise UserError(f"{twice} stands twice among the images: name one folder that holds them all")
-    return Inputs(ids, [given for _, given in found])
+    pairs = [pair for name in names for pair in _images_of(Path(name).expanduser())]
+    ids = [name for name, _ in pairs]
+    repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
+    if repeated:
+        message = f"two images are called {repeated}: name one folder that holds them all"
+        raise UserError(message, code="conflict", field="IMAGES")
+    return Inputs(ids, [source for _, source in pairs])
 
 
-def _of(path: Path) -> Iterator[tuple[str, Path | np.ndarray]]:
+def _images_of(path: Path) -> Iterator[tuple[str, Path | np.ndarray]]:
     if path.is_dir():
-        inner = [name for name in images.find(path) if images.is_image(path / name)]
-        if not inner:
-            raise UserError(f"{path} holds no image ({', '.join(images.EXTENSIONS)}): name another folder")
-        images.check_names(path, inner)
-        return ((name, path / name) for name in inner)
+        names = [name for name in images.find(path) if images.is_image(path / name)]
+        if not names:
+            message = f"{path} holds no image ({', '.join(images.EXTENSIONS)}): name another folder"
+            raise UserError(message, code="missing", field=str(path))
+        images.check_names(path, names)
+        return ((name, path / name) for name in names)
     if path.suffix.lower() == ".npz" and path.is_file():
-        stacks = npz.image_arrays(path, npz.read_arrays(path))
-        return (pair for side, s in stacks.items() for pair in zip(npz.make_ids(side, len(s)), s, strict=True))
-    stack = _stack(path)
-    if stack is None:
+        arrays = npz.image_arrays(path, npz.read_arrays(path))
+        return (pair for side, a in arrays.items() for pair in zip(npz.make_ids(side, len(a)), a, strict=True))
+    array = _open_array(path)
+    if array is None:
         return iter([(path.as_posix(), path)])
-    return zip(npz.make_ids(path.stem, len(stack)), stack, strict=True)
+    return zip(npz.make_ids(path.stem, len(array)), array, strict=True)
 
 
-def _stack(path: Path) -> np.ndarray | None:
-    """The array of a .npy file of several images. What cannot be read is said with the other images."""
+def _open_array(path: Path) -> np.ndarray | None:
+    """Return the array of a .npy file of several images; None for other files, and for damaged ones."""
     if path.suffix.lower() != ".npy":
         return None
     try:
@@ -66,24 +72,34 @@ def _stack(path: Path) -> np.ndarray | None:
     return array if array.ndim == 4 else None
 
 
-def results(network: inference.Network, program: Callable, inputs: Inputs) -> Iterator[tuple[int, np.ndarray]]:
-    """Which image, and what a program of the network gives for it; those that cannot be taken are told on stderr.
+def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (index, output of a program of the network) for each image that it accepts.
 
-    UserError, at the end, where none could be taken.
+    The others are reported on stderr.
+
+    Raises:
+      UserError: at the end, if no image was accepted.
     """
-    ids, given = inputs
-    found = inference.predict_iter(program, network, lambda i: inference.read(given[i], network.size), len(ids))
-    left_out = 0
-    for i, (result, why) in enumerate(found):
-        if why:
-            left_out += 1
-            print(f"jaxssl: left out {ids[i]}: {why}", file=sys.stderr)
+    outputs = predict_iter(program, network, lambda i: read_image(inputs.sources[i], network.size), len(inputs.ids))
+    skipped = 0
+    for i, (output, reason) in enumerate(outputs):
+        if output is None:
+            skipped += 1
+            print(f"jaxssl: skipped {inputs.ids[i]}: {reason}", file=sys.stderr)
         else:
-            yield i, result
-    if left_out == len(ids):
-        raise UserError(f"none of {len(ids)} images could be taken: mend them, or name others")
+            yield i, output
+    if skipped == len(inputs.ids):
+        message = f"none of the {skipped} images can be used: correct them, or name others"
+        raise UserError(message, code="unreadable", field="IMAGES")
 
 
-def counted(done: int, total: int) -> str:
-    """ "120 images", or "118 of 120 images, 2 left out"."""
-    return f"{done} images" if done == total else f"{done} of {total} images, {total - done} left out"
+def format_count(done: int, total: int) -> str:
+    """Return "120 images", or "118 of 120 images, 2 skipped"."""
+    return f"{done} images" if done == total else f"{done} of {total} images, {total - done} skipped"
+
+
+def check_suffix(to: Path, suffixes: Sequence[str]) -> None:
+    """Raise UserError unless the output file has one of these suffixes."""
+    if to.suffix not in suffixes:
+        message = f"--to={to} must end in {' or '.join(suffixes)}"
+        raise UserError(message, code="unsupported", field="--to")

@@ -1,4 +1,4 @@
-"""`jaxssl.load(WORKDIR)`: what a run trained, for new images. In a notebook:
+"""A trained network of a finished run, for new images.
 
 network = jaxssl.load("runs/mine")
 features = network.encode(["a.png", "b.dcm"])  # [2, D]
@@ -10,58 +10,59 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl import files
 from jaxssl.augment import views
-from jaxssl.data.io import images as pictures
+from jaxssl.data.io import arrays, loading
+from jaxssl.data.io import images as image_files
 from jaxssl.errors import UserError
 from jaxssl.evaluation import calibration
 from jaxssl.inference import trained
 from jaxssl.inference.trained import Trained
 from jaxssl.objectives import supervised
+from jaxssl.results.workdir import read_config, read_results
 from jaxssl.training import sharding
 
 Tree = Any
-BATCH = 64
+BATCH_SIZE = 64
 _TWELVE_BITS = 4096
-_LISTED = 5
+_MAX_LISTED = 5  # Images named in an error.
 
 Images = np.ndarray | str | Path | Sequence[np.ndarray | str | Path]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
-    """What a run trained, with all that turns an image into what it was trained on.
+    """A trained network with everything that turns an image into its input.
 
-    Images are a list of paths of PNG, JPEG, TIFF, npy, DICOM or FITS files, a list of arrays [H, W, C] or [H, W] of any
-    sizes, an array [N, H, W, C], or a single image; of grey ones also [N, H, W]. Their centre squares are resized as
-    those of the run's own images were. Values are as stored, in the dtype of the run's images; beside these
+    Images are given as a list of paths of PNG, JPEG, TIFF, npy, DICOM or FITS files, a list of arrays [H, W, C] or
+    [H, W] of any sizes, an array [N, H, W, C] ([N, H, W] if the run has one channel), or a single image. Their central
+    squares are resized as the run's own images were. Values are stored ones, in the dtype of the run's images. Besides:
 
-    - grey images where the run's are RGB become RGB;
-    - floats where the run's are integers are rounded to them, unless they lie in [0, 1], which is refused;
-    - 16 bits where the run's are 8 are divided by 257, so that white stays white, unless they do not reach 4096 and so
-      are of fewer bits, which is refused;
-    - what else differs is refused: its scale is not known.
+    - Grey images become RGB if the run's images are RGB.
+    - Floats are rounded if the run's images are integers. Floats in [0, 1] are refused: their scale is ambiguous.
+    - 16-bit images are divided by 257 if the run's images have 8 bits. They are refused if no value reaches 4096, as
+      they have fewer than 16 bits then.
+    - Other dtypes are refused: their scale is unknown.
 
     Attributes:
       workdir: of the run.
-      encoder: of `encode`.
-      evaluation: the fine-tuning of results.json whose network `predict` is of; "" where no head was trained.
-      classes: in the order of the columns of `predict`.
+      encoder: the network of `encode`.
+      evaluation: name in results.json of the fine-tuning whose network `predict` uses; "" without a trained head.
+      classes: columns of `predict`.
       channels: of the images.
       size: side in pixels at which the run held its images.
-      image_size: side in pixels of what the encoder sees.
-      dtype: of the run's images; None where an older config.json does not tell, and then no dtype is refused.
-      nan: "refuse", "zero" or "median" for values that are not finite.
+      image_size: side in pixels of the encoder's input.
+      dtype: of the run's images; None if an older config.json lacks it: then every dtype is accepted.
+      nan: "refuse", "zero" or "median", for values that are not finite.
       pixels: scaling of the stored values.
-      temperature: of `predict(calibrated=True)`, found on validation; None where there is none.
-      batch_size: images at a time, of which the last are padded, so that nothing is compiled twice.
-      mesh: the devices, all of them, over which a batch is split.
+      temperature: of `predict(calibrated=True)`, fitted on validation; None if there is none.
+      batch_size: images per batch; the last batch is padded, so that nothing is compiled twice.
+      mesh: all devices, over which a batch is split.
     """
 
     workdir: Path
@@ -78,70 +79,85 @@ class Network:
     batch_size: int
     mesh: Mesh
 
+    def __repr__(self) -> str:
+        head = f"{len(self.classes)} classes by {self.evaluation}" if self.evaluation else "no head"
+        encoder, side = type(self.encoder.encoder).__name__, self.image_size
+        return f"Network({str(self.workdir)!r}: {encoder}, {side} x {side} x {self.channels} images, {head})"
+
     def encode(self, images: Images, *, preprocess: bool = True, patches: bool = False) -> np.ndarray:
-        """Features of images, equal to those that the run evaluated.
+        """Compute features, equal to those that the run evaluated.
 
         Args:
-          images: as above; without `preprocess`, [N, image_size, image_size, channels] float32, scaled as in training
-            by `jaxssl.augment.views.plain`.
-          preprocess: whether they are to be resized and scaled.
-          patches: whether those of each patch are wanted: the tokens of a transformer but its class token, or the
-            positions of a CNN's last map.
+          images: see `Network`; without `preprocess`, [N, image_size, image_size, channels] float32, scaled by
+            `jaxssl.augment.views.eval_transform`.
+          preprocess: whether to resize and scale the images.
+          patches: whether to return the features of each patch: the tokens of a transformer without the class token,
+            or the positions of a CNN's last feature map.
 
         Returns:
-          [N, D] float32, or with `patches` [N, P, D], the patches row by row.
+          [N, D] float32, or [N, P, D] for patches, row by row.
 
         Raises:
-          UserError: no image, or one that cannot be read or does not fit.
+          UserError: there is no image, or one cannot be read or does not fit.
         """
-        run = self.patch_features if patches else self.features
+        program = self.patch_features if patches else self.features
         if preprocess:
-            return together(run, self, images)
+            return predict_all(program, self, images)
         scaled, side = np.asarray(images, np.float32), self.image_size
         if scaled.ndim != 4 or scaled.shape[1:] != (side, side, self.channels) or not len(scaled):
             raise UserError(
-                f"images of shape {scaled.shape}: without preprocessing they are [N, {side}, {side}, {self.channels}]"
+                f"images of shape {scaled.shape}: without preprocessing they must be [N, {side}, {side}, "
+                f"{self.channels}]",
+                code="mismatch",
+                field="images",
             )
-        return in_batches(self, functools.partial(run, scaled=True), scaled)
+        return apply_in_batches(self, functools.partial(program, scaled=True), scaled)
 
     def predict(self, images: Images, *, calibrated: bool = False) -> np.ndarray:
-        """Probabilities of the classes, equal to those of the run's predictions.csv.
+        """Compute class probabilities, equal to those in predictions.csv.
 
         Args:
-          images: as above.
-          calibrated: whether they are softmax(log(p) / T) instead, with the temperature T that was found on validation
-            (Guo et al. 2017, arXiv:1706.04599, section 4.2).
+          images: see `Network`.
+          calibrated: whether to return softmax(log(p) / T) with the temperature T fitted on validation (Guo et al.
+            2017, arXiv:1706.04599, section 4.2).
 
         Returns:
           [N, classes] float32 in [0, 1]; rows sum to 1.
 
         Raises:
-          UserError: the run trained no head, or has no temperature where one is asked for; no image, or one that cannot
+          UserError: the run has no trained head, or no temperature for `calibrated`; there is no image, or one cannot
             be read or does not fit.
         """
-        run = self.probabilities
+        program = self.probabilities
         if calibrated and self.temperature is None:
-            raise UserError(f"{self.workdir}: {self.evaluation} has no temperature in results.json to calibrate with")
-        found = together(run, self, images)
-        return calibration.apply_temperature(found, self.temperature).astype(np.float32) if calibrated else found
+            message = f"{self.workdir}: {self.evaluation} has no temperature in results.json to calibrate with"
+            raise UserError(message, code="missing", field="calibrated")
+        p = predict_all(program, self, images)
+        return (
+            calibration.apply_temperature(p, self.temperature).astype(np.float32)
+            if self.temperature and calibrated
+            else p
+        )
 
     @functools.cached_property
     def classifier(self) -> Trained:
-        """The network of `predict`, read once it is wanted. UserError where the run trained none."""
+        """The network of `predict`, loaded on first use. UserError if the run has none."""
         if not self.evaluation:
             raise UserError(
-                f"{self.workdir} has no network with a trained head to predict with: it takes labels and 'finetune' "
-                "among transfer.protocols"
+                f"{self.workdir} has no network with a trained head to predict with: that needs labels, and 'finetune' "
+                "among transfer.protocols",
+                code="missing",
+                field="transfer.protocols",
             )
         return self.encoder if self.encoder.head is not None else trained.load(self.workdir, self.evaluation)
 
     @functools.cached_property
     def width(self) -> int:
-        """D of `encode`."""
+        """Number of features D."""
         image = jax.ShapeDtypeStruct((1, self.size, self.size, self.channels), np.uint8)
         return jax.eval_shape(self.features, image).shape[-1]
 
-    # Programs: a batch on the devices -> what it gives. Compiled once each.
+    # Programs: functions of a batch on the devices, each compiled once.
 
     @functools.cached_property
     def features(self) -> Callable[..., jax.Array]:
@@ -150,8 +166,8 @@ class Network:
     @functools.cached_property
     def patch_features(self) -> Callable[..., jax.Array]:
         def flat(out: dict[str, jax.Array]) -> jax.Array:
-            found = out["tokens"] if "tokens" in out else out["map"]
-            return found.reshape(len(found), -1, found.shape[-1])
+            features = out["tokens"] if "tokens" in out else out["map"]
+            return features.reshape(len(features), -1, features.shape[-1])
 
         return self._program(flat)
 
@@ -163,48 +179,48 @@ class Network:
 
         @jax.jit
         def apply(network: Tree, image: jax.Array) -> jax.Array:
-            return supervised.predict(module, classes, *network, views.plain(image, self.pixels, self.image_size))
+            scaled = views.eval_transform(image, self.pixels, self.image_size)
+            params, model_state = network
+            return supervised.predict(module, classes, params, model_state, scaled)
 
         return functools.partial(apply, network)
 
-    def _program(self, wanted: Callable[[dict[str, jax.Array]], jax.Array]) -> Callable[..., jax.Array]:
+    def _program(self, select: Callable[[dict[str, jax.Array]], jax.Array]) -> Callable[..., jax.Array]:
         variables = jax.device_put(self.encoder.variables, sharding.replicated(self.mesh))
 
         @functools.partial(jax.jit, static_argnames="scaled")
         def apply(variables: Tree, image: jax.Array, scaled: bool = False) -> jax.Array:
-            image = image if scaled else views.plain(image, self.pixels, self.image_size)
-            return wanted(self.encoder.encoder.apply(variables, image, train=False))
+            image = image if scaled else views.eval_transform(image, self.pixels, self.image_size)
+            out: Any = self.encoder.encoder.apply(variables, image, train=False)
+            return select(out)
 
         return functools.partial(apply, variables)
 
 
-def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH) -> Network:
-    """What the run in `workdir` trained.
+def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE) -> Network:
+    """Load what a finished run trained.
 
-    By default `encode` is by the pretrained encoder, and `predict` by the first fine-tuned network of results.json,
-    which is that of the pretrained encoder, or of the untrained one where nothing was pretrained. `encode` is by it,
-    too, where nothing was pretrained.
+    By default `encode` uses the pretrained encoder, and `predict` the first fine-tuned network of results.json, which
+    is that of the pretrained encoder. Without pretraining, both use the first fine-tuned network.
 
     Args:
-      workdir: of a run that ended.
-      evaluation: the name of a fine-tuning in results.json, such as "finetune_random": both are by its network.
-      batch_size: images at a time, rounded up to fill all devices.
+      workdir: of the run.
+      evaluation: name of a fine-tuning in results.json, such as "finetune_random", whose network both shall use.
+      batch_size: images per batch, rounded up to a multiple of the devices.
 
     Raises:
-      UserError: no run is there, it has not ended, it trained no such network, or a checkpoint is damaged.
+      UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
     """
     workdir = Path(workdir).expanduser()
-    results = files.read_json(workdir / "results.json", "give the workdir of a run that ended")
-    config = files.read_json(workdir / "config.json", "give the workdir of a run, which holds one")
+    results, config = read_results(workdir), read_config(workdir)
     try:
         finetuned = {e["name"]: e.get("temperature") for e in results["evaluations"] if e["protocol"] == "finetune"}
         data = config["config"]["data"]
-        pixels = views.Pixels(**config["pixels"])
+        pixels = views.Pixels(**cast(dict[str, Any], config["pixels"]))
         first = "" if results["pretrain"] else next(iter(finetuned), "")
-        stored = {"size": data["stored_size"] or data["image_size"], "image_size": data["image_size"]}
-        stored |= {"nan": data["nan"], "dtype": config.get("dtype")}
+        size, image_size, nan = data["stored_size"] or data["image_size"], data["image_size"], data["nan"]
     except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{workdir} is not of a jaxssl run that this version can read: {error!r}") from error
+        raise trained.unreadable(workdir, error) from error
     encoder = trained.load(workdir, evaluation or first)
     evaluation = evaluation or next(iter(finetuned), "")
     mesh = sharding.make_mesh(-1, 1)
@@ -214,33 +230,38 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH) -> 
         evaluation=evaluation,
         classes=encoder.classes,
         channels=encoder.channels,
+        size=size,
+        image_size=image_size,
+        dtype=config.get("dtype"),
+        nan=nan,
         pixels=pixels,
         temperature=finetuned.get(evaluation),
         batch_size=-(-max(1, batch_size) // mesh.size) * mesh.size,
         mesh=mesh,
-        **stored,
     )
 
 
-def together(run: Callable[[jax.Array], jax.Array], network: Network, images: Images) -> np.ndarray:
-    """What a program gives for all of these images. UserError where one cannot be read."""
-    given = listed(images, network.channels)
-    if not given:
-        raise UserError("no image is given")
-    found = list(predict_iter(run, network, lambda i: read(given[i], network.size), len(given)))
-    names = [image if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(given)]
-    bad = [f"{name} ({why})" for name, (_, why) in zip(names, found, strict=True) if why]
+def predict_all(program: Callable[[jax.Array], jax.Array], network: Network, images: Images) -> np.ndarray:
+    """Return the output of a program for all images. UserError if there is none or one cannot be used."""
+    sources = list_images(images, network.channels)
+    if not sources:
+        raise UserError("no image is given", code="too-few", field="images")
+    outputs = list(predict_iter(program, network, lambda i: read_image(sources[i], network.size), len(sources)))
+    names = [image if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(sources)]
+    bad = [f"{name} ({reason})" for name, (_, reason) in zip(names, outputs, strict=True) if reason]
     if bad:
-        more = f"; and {len(bad) - _LISTED} more" if len(bad) > _LISTED else ""
+        more = f"; and {len(bad) - _MAX_LISTED} more" if len(bad) > _MAX_LISTED else ""
         raise UserError(
-            f"{len(bad)} of {len(given)} images cannot be taken: {'; '.join(bad[:_LISTED])}{more}: mend them or leave "
-            "them out"
+            f"{len(bad)} of {len(sources)} images cannot be used: {'; '.join(bad[:_MAX_LISTED])}{more}: correct them "
+            "or leave them out",
+            code="unreadable",
+            field="images",
         )
-    return np.stack([one for one, _ in found])
+    return np.stack([output for output, _ in outputs if output is not None])
 
 
-def listed(images: Images, channels: int) -> list[np.ndarray | str | Path]:
-    """Images of `Network` one by one."""
+def list_images(images: Images, channels: int) -> list[np.ndarray | str | Path]:
+    """Return images, given in one of the forms of `Network`, as a list."""
     if isinstance(images, str | Path):
         return [images]
     if isinstance(images, Sequence):
@@ -250,76 +271,81 @@ def listed(images: Images, channels: int) -> list[np.ndarray | str | Path]:
     return list(array) if array.ndim == 4 or grey else [array]
 
 
-def read(image: np.ndarray | str | Path, size: int) -> np.ndarray:
-    """[H, W, C] uint8, uint16 or float32 of a file or an array, as the loaders of `jaxssl.data` read it."""
-    return pictures.read(Path(image), size) if isinstance(image, str | Path) else pictures.as_image(np.asarray(image))
+def read_image(image: np.ndarray | str | Path, size: int) -> np.ndarray:
+    """Return a file or an array as [H, W, C] uint8, uint16 or float32, as the datasets read it."""
+    return image_files.read(Path(image), size) if isinstance(image, str | Path) else arrays.as_image(np.asarray(image))
 
 
 def predict_iter(
-    run: Callable[[jax.Array], jax.Array], network: Network, read_one: Callable[[int], np.ndarray], total: int
+    program: Callable[[jax.Array], jax.Array], network: Network, read_one: Callable[[int], np.ndarray], total: int
 ) -> Iterator[tuple[np.ndarray | None, str]]:
-    """What a program gives for each image, or None and why it cannot be taken; in order, images read ahead in threads.
+    """Yield (output, "") for each image in order, or (None, reason) for one that cannot be used.
+
+    Images are read ahead in threads.
 
     Args:
-      run: a program of the network.
-      network: whose run's images they should be like.
-      read_one: image i as [H, W, C] uint8, uint16 or float32; what it raises says why it cannot be taken.
-      total: how many there are.
+      program: a program of the network.
+      network: the network.
+      read_one: returns image i as [H, W, C] uint8, uint16 or float32; the message of its exception is the reason.
+      total: number of images.
     """
-    squares = prepared(network, read_one, total)
+    squares = _prepare_images(network, read_one, total)
     while some := list(itertools.islice(squares, network.batch_size)):
         good = [image for image, _ in some if image is not None]
-        found = iter(in_batches(network, run, np.stack(good)) if good else ())
-        yield from ((None, why) if image is None else (next(found), "") for image, why in some)
+        outputs = iter(apply_in_batches(network, program, np.stack(good)) if good else ())
+        yield from ((None, reason) if image is None else (next(outputs), "") for image, reason in some)
 
 
-def prepared(
+def _prepare_images(
     network: Network, read_one: Callable[[int], np.ndarray], total: int
 ) -> Iterator[tuple[np.ndarray | None, str]]:
-    """Each image at the size and in the dtype and channels in which the run held its own, or None and why not."""
+    """Yield each image with the size, dtype and channels of the run's images, or None and the reason."""
 
-    def one(i: int) -> np.ndarray:
+    def read(i: int) -> np.ndarray:
         image = read_one(i)
         check_channels(image, network.channels)
-        return as_stored(image, network.dtype)
+        return convert_dtype(image, network.dtype)
 
-    for image, holes, why in pictures.decode(one, total, network.size, network.nan):
+    for image, holes, reason in loading.decode(read, total, network.size, network.nan):
         if holes and network.nan == "refuse":
-            why = why or f"{holes} of its values are NaN or infinite"
-        yield (None, why) if why else (np.broadcast_to(image, (*image.shape[:2], network.channels)), "")
+            reason = reason or f"{holes} of its values are NaN or infinite"
+        if reason or image is None:
+            yield None, reason
+        else:
+            yield np.broadcast_to(image, (*image.shape[:2], network.channels)), ""
 
 
 def check_channels(image: np.ndarray, channels: int) -> None:
-    """ValueError unless the image has so many, or is a grey one among RGB."""
+    """Raise ValueError unless the image has this number of channels, or is grey where they are three."""
     found = image.shape[-1]
     if found != channels and (found, channels) != (1, 3):
         raise ValueError(f"has {found} channel{'s' * (found > 1)}, and the run's images have {channels}")
 
 
-def as_stored(image: np.ndarray, dtype: str | None) -> np.ndarray:
-    """The same in the dtype of the run's images. ValueError where the scale of its values is not known."""
+def convert_dtype(image: np.ndarray, dtype: str | None) -> np.ndarray:
+    """Return the image in the dtype of the run's images. ValueError if the scale of its values is unknown."""
     if dtype is None or image.dtype == dtype:
         return image
     highest = image.max()
     if image.dtype == np.float32 and np.issubdtype(dtype, np.integer):
-        most = np.iinfo(dtype).max
+        limit = np.iinfo(dtype).max
         if image.min() >= 0 and highest <= 1:
-            raise ValueError(f"holds values in [0, 1], and the run's images in [0, {most}]: multiply it by {most}")
+            raise ValueError(f"has values in [0, 1], and the run's images in [0, {limit}]: multiply it by {limit}")
         if not np.isfinite(image).all():
-            raise ValueError("holds NaN or infinities, and the run's images integers")
-        return np.rint(image).clip(0, most).astype(dtype)
+            raise ValueError("has NaN or infinite values, and the run's images are integers")
+        return np.rint(image).clip(0, limit).astype(dtype)
     if image.dtype == np.uint16 and dtype == "uint8":
         if highest < _TWELVE_BITS:
-            raise ValueError(f"has 16 bits that reach only {highest}, and the run's images have 8: bring it to these")
+            raise ValueError(f"has 16 bits but no value above {highest}, and the run's images have 8: rescale it")
         return np.rint(image / 257).astype(np.uint8)
-    raise ValueError(f"holds {image.dtype}, and the run's images {dtype}: save it in that, in the values of those")
+    raise ValueError(f"is {image.dtype}, and the run's images are {dtype}: convert it, and keep their scale")
 
 
-def in_batches(network: Network, run: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
-    """A program over [N, ...] images, N above 0, in batches of one size."""
-    size, parts = network.batch_size, []
+def apply_in_batches(network: Network, program: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:
+    """Return the output of a program for images [N, ...], N > 0, computed in batches of one size."""
+    size, place, parts = network.batch_size, sharding.batch_sharding(network.mesh), []
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        filled = np.resize(part, (size, *part.shape[1:]))
-        parts.append(np.asarray(run(jax.device_put(filled, sharding.of_batch(network.mesh))), np.float32)[: len(part)])
+        padded = jax.device_put(np.resize(part, (size, *part.shape[1:])), place)
+        parts.append(np.asarray(program(padded), np.float32)[: len(part)])
     return np.concatenate(parts)

@@ -1,7 +1,8 @@
-"""A run's encoder as a transformer of scikit-learn: `make_pipeline(Encoder("runs/mine"), LogisticRegression())`."""
+"""The encoder of a run as a scikit-learn transformer: `make_pipeline(Encoder("runs/mine"), LogisticRegression())`."""
 
 import functools
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -12,20 +13,19 @@ from jaxssl.inference import network
 
 
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """Pooled features of images, as of `jaxssl.load(workdir).encode`. There is nothing to fit: the run did that.
+    """Computes pooled features of images by `jaxssl.load(workdir).encode`. Fitting only checks the input.
 
-    X is an array [N, H, W, C], or [N, H, W] of grey images; or [N, H * W * C], a flattened image in each row, where
-    `shape` says how they are to be unfolded. Values are those of the run's images, as `inference.Network` has them, and
-    finite.
+    X is an array [N, H, W, C], or [N, H, W] of grey images; or [N, H * W * C] with one flattened image per row, if
+    `shape` is given. Values must be finite; see `jaxssl.inference.network.Network` for their scale.
 
-    With shape=(1, -1, 1), which makes an image of any row, if an odd one, it passes scikit-learn's `check_estimator` on
-    a run whose images are floats and grey or RGB. On a run of integers those of the checks fail that give floats in
-    [0, 1]; without `shape` those fail whose rows are no images.
+    With shape=(1, -1, 1), which accepts any row as an image, it passes scikit-learn's `check_estimator` on a run with
+    grey or RGB float images. On a run with integer images the checks with floats in [0, 1] fail; without `shape`, those
+    whose rows are not images.
 
     Attributes:
-      workdir: of a run that ended.
+      workdir: of a finished run.
       evaluation: "" for its pretrained encoder, or the name of a fine-tuning in results.json.
-      shape: (H, W, C) of flat rows; one of the three may be -1, as in `numpy.reshape`.
+      shape: (H, W, C) of flattened rows; one of the three may be -1, as in `numpy.reshape`.
     """
 
     def __init__(self, workdir: str | Path, evaluation: str = "", shape: tuple[int, int, int] | None = None):
@@ -34,22 +34,23 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.shape = shape
 
     def fit(self, X: np.ndarray, y: object = None) -> "Encoder":
-        """Looks at the shape of X. Raises ValueError for what are no images, UserError for what is no such run."""
+        """Check the shape of X. Raises ValueError if X is not images, UserError if the run cannot be loaded."""
         self._images(X, reset=True)
         self._n_features_out = self._network().width
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
-        """[N, D] float32. Raises ValueError for what are no images, UserError for images that do not fit the run."""
+        """Return features [N, D] float32. ValueError if X is not images, UserError if they do not fit the run."""
         images = self._images(X, reset=False)
         return self._network().encode(images)
 
     def _images(self, X: np.ndarray, *, reset: bool) -> list[np.ndarray]:
-        X = validate_data(self, X, reset=reset, dtype="numeric", allow_nd=True)
+        checked: Any = validate_data(self, cast(Any, X), reset=reset, dtype="numeric", allow_nd=True)
+        X = checked
         if X.ndim > 2:
             return list(X)
         if self.shape is None:
-            raise ValueError(f"rows of {X.shape[1]} values are no images: give [N, H, W, C], or shape=(H, W, C)")
+            raise ValueError(f"rows of {X.shape[1]} values are not images: give [N, H, W, C], or shape=(H, W, C)")
         return list(X.reshape(len(X), *self.shape))
 
     def _network(self) -> network.Network:
@@ -65,5 +66,5 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
 
 @functools.lru_cache(maxsize=4)
 def _load(workdir: str, evaluation: str) -> network.Network:
-    """Beside the estimators, which are copied and pickled by their parameters alone."""
+    """Load a network. Not an attribute of the estimators, which are copied and pickled by their parameters."""
     return network.load(workdir, evaluation)

@@ -60,6 +60,8 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
         finetuned = {
             e["name"]: e.get("phase", e["name"]) for e in results["evaluations"] if e["protocol"] == "finetune"
         }
+    except UserError as error:
+        raise UserError(f"{workdir / 'config.json'}: {error}", code=error.code, field=error.field) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(workdir, error) from error
     if evaluation not in (*[""] * bool(pretrained), *finetuned):

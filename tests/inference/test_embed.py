@@ -17,7 +17,7 @@ from jaxssl.inference import embed, inputs
 @pytest.fixture(scope="module")
 def expected(run):
     """ids, features [N, D] and features of patches [N, P, D]."""
-    ids, files = inputs.find([str(run.images)])
+    ids, files = inputs.find_images([str(run.images)])
     network = jaxssl.load(run.workdir)
     return ids, network.encode(files), network.encode(files, patches=True)
 
@@ -36,7 +36,7 @@ def test_a_parquet_file_has_a_row_an_image(run, expected, tmp_path, capsys):
 @pytest.mark.parametrize("ending", ["parquet", "csv", "npz"])
 @pytest.mark.parametrize("features", ["pooled", "patches"])
 def test_every_kind_of_file_holds_the_same(run, expected, tmp_path, monkeypatch, ending, features):
-    monkeypatch.setattr(embed, "_AT_ONCE", 15)
+    monkeypatch.setattr(embed, "_PART_SIZE", 15)
     to = tmp_path / f"features.{ending}"
     assert main(["embed", str(run.workdir), str(run.images), f"--to={to}", f"--features={features}"]) == 0
     ids, *wanted = expected
@@ -67,14 +67,14 @@ def test_unreadable_files_are_told_and_the_others_done(run, tmp_path, capsys):
     to = tmp_path / "features.npz"
     assert main(["embed", str(run.workdir), str(tmp_path / "torn.tif"), str(run.images / "dark"), f"--to={to}"]) == 0
     out, err = capsys.readouterr()
-    assert "20 of 21 images, 1 left out" in out and err.startswith(f"jaxssl: left out {tmp_path}/torn.tif: ")
+    assert "20 of 21 images, 1 skipped" in out and err.startswith(f"jaxssl: skipped {tmp_path}/torn.tif: ")
     assert len(np.load(to)["id"]) == 20
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--to=f.txt"], "--to=f.txt should end in .parquet, .csv, .npz"),
+        (["--to=f.txt"], "--to=f.txt must end in .parquet or .csv or .npz"),
         (["--to=f.csv", "--group_pattern=("], "--group_pattern='(' is not a regular expression"),
         (["--to=f.csv", "--group_pattern=x(y)"], "--group_pattern='x(y)' does not match 40 of 40 paths"),
         (["--to=/proc/f/f.csv"], "--to=/proc/f/f.csv cannot be written"),

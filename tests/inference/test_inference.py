@@ -12,10 +12,11 @@ from PIL import Image
 from scipy.special import softmax
 
 import jaxssl
+from jaxssl.augment import views
 from jaxssl.errors import UserError
 from jaxssl.inference import network as inference
-from jaxssl.run import experiment
-from jaxssl.run import setup as preparation
+from jaxssl.run import encoders
+from jaxssl.run import prepare as preparation
 from jaxssl.training import checkpoint
 from tests import tiny_run
 
@@ -55,15 +56,15 @@ def test_another_evaluation_is_of_its_own_network(run):
 
 def test_features_are_those_of_the_run(run, network):
     setup = preparation.prepare(tiny_run.get_config(run.images), run.workdir)
-    variables = experiment.init_encoder(setup)
+    variables = encoders.init_encoder(setup)
     variables = checkpoint.restore(run.workdir / "checkpoints" / "encoder", variables)[1]
-    expected = experiment.features(setup, variables, np.arange(len(setup.source.ids)))
+    expected = encoders.compute_features(setup, variables, np.arange(len(setup.source.ids)))
     found = network.encode([run.images / name for name in setup.source.ids])
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
     # As the run holds them, too.
     np.testing.assert_allclose(network.encode(setup.source.images), expected, rtol=1e-5, atol=1e-5)
-    scaled = inference.augment.plain(setup.source.images, setup.pixels, 16)
+    scaled = views.eval_transform(setup.source.images, setup.pixels, 16)
     np.testing.assert_allclose(network.encode(scaled, preprocess=False), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -108,27 +109,27 @@ def test_arrays_of_another_depth_mean_what_they_say(network):
     ("given", "says"),
     [
         (image() / 255, r"values in \[0, 1\], and the run's images in \[0, 255\]: multiply it by 255"),
-        (image().astype(np.uint16), "16 bits that reach only 255"),
+        (image().astype(np.uint16), "16 bits but no value above 255"),
         (image((24, 30, 2)), "has 2 channels, and the run's images have 3"),
         (np.where(image() > 9, np.nan, image()), "NaN"),
         (np.array(["a", "b"]), "not numbers"),
     ],
 )
 def test_an_array_whose_values_cannot_be_known_is_refused(network, given, says):
-    with pytest.raises(UserError, match=f"1 of 2 images cannot be taken: image 1 .*{says}") as error:
+    with pytest.raises(UserError, match=f"1 of 2 images cannot be used: image 1 .*{says}") as error:
         network.encode([image(), given])
     assert "\n" not in str(error.value)
 
 
 def test_files_that_cannot_be_read_are_named(network, run, tmp_path):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
-    with pytest.raises(UserError, match=r"2 of 3 images cannot be taken: .*torn.png \(.*; .*gone.png \(No such file"):
+    with pytest.raises(UserError, match=r"2 of 3 images cannot be used: .*torn.png \(.*; .*gone.png \(No such file"):
         network.predict([next(run.images.rglob("*.png")), tmp_path / "torn.png", tmp_path / "gone.png"])
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (2, 20, 20, 3), (0, 16, 16, 3)])
 def test_without_preprocessing_the_shape_is_that_of_training(network, shape):
-    with pytest.raises(UserError, match=r"without preprocessing they are \[N, 16, 16, 3\]"):
+    with pytest.raises(UserError, match=r"without preprocessing they must be \[N, 16, 16, 3\]"):
         network.encode(np.zeros(shape), preprocess=False)
 
 
@@ -149,7 +150,7 @@ def test_no_images_are_refused(network):
     ],
 )
 def test_a_single_image_is_told_from_several(shape, channels, count):
-    assert len(inference.listed(np.zeros(shape), channels)) == count
+    assert len(inference.list_images(np.zeros(shape), channels)) == count
 
 
 def rewrite(file, change):
@@ -203,7 +204,7 @@ def test_where_nothing_was_pretrained_the_fine_tuned_network_encodes(copy):
     ("spoil", "says"),
     [
         (lambda w: shutil.rmtree(w), "results.json cannot be read"),
-        (lambda w: (w / "results.json").write_text("[]"), "not of a jaxssl run that this version can read"),
+        (lambda w: (w / "results.json").write_text("[]"), "results.json has no schema_version"),
         (lambda w: rewrite(w / "config.json", lambda c: c.pop("pixels")), "not of a jaxssl run"),
         (lambda w: shutil.rmtree(w / "checkpoints"), "missing or damaged"),
     ],
@@ -229,6 +230,10 @@ def test_a_jpeg_is_read_at_the_size_at_which_the_run_read_it(run, network, tmp_p
     """It is decoded at a fraction of its size, and the bytes differ from those of a whole decoding."""
     big = image((400, 400, 3))
     Image.fromarray(big).save(tmp_path / "big.jpg")
-    read = inference.pictures.read(tmp_path / "big.jpg", 20)
+    read = inference.image_files.read(tmp_path / "big.jpg", 20)
     assert read.shape[0] < 400
     np.testing.assert_array_equal(network.encode(tmp_path / "big.jpg"), network.encode([read]))
+
+
+def test_a_network_prints_one_line(network, run):
+    assert repr(network) == f"Network('{run.workdir}': ResNet, 16 x 16 x 3 images, 2 classes by finetune_ssl)"

@@ -22,7 +22,7 @@ def test_the_runs_own_test_images_get_the_numbers_of_its_table(run, tmp_path, ca
     assert main(["predict", str(run.workdir), str(run.images), f"--to={to}"]) == 0
     rows = {row.pop("image_id"): row for row in read(to)}
     expected = [row for row in read(run.workdir / "predictions.csv") if row["evaluation"] == "finetune_ssl"]
-    seen = f"{40 - len(expected)} of them are training or validation images of the run: no score on them"
+    seen = f"{40 - len(expected)} of them are training or validation images of the run: do not score it on them"
     assert capsys.readouterr() == (f"{to}: 40 images, by finetune_ssl; {seen}\n", "")
     assert len(rows) == 40 and len(expected) >= 10
     for row in expected:
@@ -57,13 +57,13 @@ def test_what_does_not_fit_is_left_out_with_its_reason(run, tmp_path, capsys):
     to = tmp_path / "p.csv"
     assert main(["predict", str(run.workdir), str(images), f"--to={to}"]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{to}: 22 of 26 images, 4 left out, by finetune_ssl\n"
+    assert out == f"{to}: 22 of 26 images, 4 skipped, by finetune_ssl\n"
     lines = err.splitlines()
     assert [line.split(":")[1] for line in lines] == [
-        " left out five.npy",
-        " left out text.jpg",
-        " left out torn.png",
-        " left out unit.npy",
+        " skipped five.npy",
+        " skipped text.jpg",
+        " skipped torn.png",
+        " skipped unit.npy",
     ]
     assert "has 5 channels, and the run's images have 3" in lines[0] and "values in [0, 1]" in lines[3]
     assert {"deep.npy", "thin.png"} < {row["image_id"] for row in read(to)}
@@ -105,7 +105,7 @@ def without_head(workdir):
     ("spoil", "arguments", "says"),
     [
         (without_head, ["--to=p.csv"], "no network with a trained head"),
-        (None, ["--to=p.txt"], "--to=p.txt should end in .csv"),
+        (None, ["--to=p.txt"], "--to=p.txt must end in .csv"),
         (None, ["--to=/proc/p/p.csv"], "--to=/proc/p/p.csv cannot be written"),
         (None, ["--to=p.csv", "--evaluation=probe_ssl"], "has no network 'probe_ssl'"),
         (None, ["--to=p.csv", "--evaluation=finetune_sl"], "did you mean 'finetune_ssl'"),
@@ -125,7 +125,9 @@ def test_what_is_the_users_to_mend_ends_with_2_and_one_line(copy, run, capsys, m
 def test_where_no_image_could_be_taken_it_ends_with_2_and_leaves_no_table(run, tmp_path, capsys):
     (tmp_path / "torn.png").write_bytes(b"\x89PNG")
     to = tmp_path / "p.csv"
-    assert main(["predict", str(run.workdir), str(tmp_path / "torn.png"), str(tmp_path / "gone.png"), f"--to={to}"]) == 2
+    assert (
+        main(["predict", str(run.workdir), str(tmp_path / "torn.png"), str(tmp_path / "gone.png"), f"--to={to}"]) == 2
+    )
     lines = capsys.readouterr().err.splitlines()
-    assert "torn.png" in lines[0] and "gone.png: No such file" in lines[1] and "none of 2 images could" in lines[2]
+    assert "torn.png" in lines[0] and "gone.png: No such file" in lines[1] and "none of the 2 images can" in lines[2]
     assert list(tmp_path.glob("*p.csv*")) == []

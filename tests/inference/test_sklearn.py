@@ -62,5 +62,5 @@ def test_in_a_pipeline_it_tells_bright_from_dark(run, images):
 
 
 def test_flat_rows_of_unknown_shape_are_refused(run, images):
-    with pytest.raises(ValueError, match=r"rows of 1188 values are no images: give \[N, H, W, C\], or shape"):
+    with pytest.raises(ValueError, match=r"rows of 1188 values are not images: give \[N, H, W, C\], or shape"):
         Encoder(run.workdir).fit(images[0].reshape(24, -1))

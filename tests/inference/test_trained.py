@@ -14,8 +14,9 @@ from jaxssl import models
 from jaxssl.augment import views
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
+from jaxssl.models.shapes import count_channels
 from jaxssl.run import experiment
-from jaxssl.run import setup as preparation
+from jaxssl.run import prepare as preparation
 from jaxssl.training import checkpoint
 from tests import tiny_config
 
@@ -44,7 +45,7 @@ def copy(finished, tmp_path):
 def written(folder):
     """By orbax, with the shardings that it stored itself."""
     with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore((folder / str(checkpoint.steps(folder)[0])).absolute())
+        return checkpointer.restore((folder / str(checkpoint.list_steps(folder)[0])).absolute())
 
 
 def rewrite(file, change):
@@ -63,7 +64,7 @@ def test_a_fine_tuned_network_predicts_what_the_run_predicted(finished, evaluati
 
     found = trained.load(finished, evaluation)
     assert (found.classes, found.channels, found.supervised) == (("no", "sphere", "vort"), 1, True)
-    pooled = found.encoder.apply(found.variables, views.plain(images, setup.pixels, 16), train=False)["pooled"]
+    pooled = found.encoder.apply(found.variables, views.eval_transform(images, setup.pixels, 16), train=False)["pooled"]
     logits = pooled @ found.head["linear"]["kernel"] + found.head["linear"]["bias"]
     expected = [[float(row[f"p_{name}"]) for name in found.classes] for row in rows]
     np.testing.assert_allclose(jax.nn.softmax(logits), expected, rtol=1e-4)
@@ -96,10 +97,10 @@ def test_where_validation_chose_no_epoch_the_last_one_stands(copy):
     [("resnet18", {"width": 4, "stages": [1, 1]}), ("vit_tiny", {"depth": 1}), ("autoencoder", {"widths": [4, 4]})],
 )
 def test_channels_are_read_off_the_parameters(name, kw, channels):
-    encoder = models.make(name, **kw)
+    encoder = models.find(name)(**kw)
     image = jnp.zeros((1, 32, 32, channels))
     variables = jax.eval_shape(lambda key: encoder.init(key, image, train=False), jax.random.key(0))
-    assert trained.count_channels(encoder, 32, variables["params"]) == channels
+    assert count_channels(encoder, 32, variables["params"]) == channels
 
 
 def flip(workdir):
@@ -112,14 +113,17 @@ def flip(workdir):
 
 
 SPOILS = {
-    "gone": (shutil.rmtree, "copy is not a folder; give the workdir"),
+    "gone": (shutil.rmtree, "copy is not a folder: give the workdir"),
     "config": (lambda w: (w / "config.json").unlink(), r"config.json cannot be read \(No such file"),
-    "results": (lambda w: (w / "results.json").unlink(), "results.json cannot be read .* has not ended; its command"),
-    "half": (lambda w: (w / "results.json").write_text("{"), r"results.json is not JSON"),
-    "other": (lambda w: (w / "config.json").write_text("[1]"), "not of a jaxssl run that this version can read"),
+    "results": (
+        lambda w: (w / "results.json").unlink(),
+        "results.json cannot be read .* has not finished; its",
+    ),
+    "half": (lambda w: (w / "results.json").write_text("{"), r"results.json is not valid JSON"),
+    "other": (lambda w: (w / "config.json").write_text("[1]"), "config.json has no schema_version"),
     "model": (
         lambda w: rewrite(w / "config.json", lambda c: c["config"]["model"].update(name="resnet19")),
-        "not of a jaxssl run that this version can read: KeyError.'resnet19'",
+        "model.name='resnet19' is unknown",
     ),
     "width": (
         lambda w: rewrite(w / "config.json", lambda c: c["config"]["model"]["options"].update(width=8)),
@@ -129,7 +133,7 @@ SPOILS = {
     "missing": (lambda w: shutil.rmtree(w / "checkpoints"), "checkpoints/encoder is missing or damaged"),
     "unpretrained": (
         lambda w: rewrite(w / "results.json", lambda r: r.update(pretrain=None)),
-        "has no network '': there is 'finetune_ssl', 'finetune_random'",
+        "has no network '': it has 'finetune_ssl', 'finetune_random'",
     ),
 }
 
