@@ -20,7 +20,8 @@ from rich.table import Table
 
 from jaxssl import data, files
 from jaxssl.config import fields
-from jaxssl.data.audit import audit
+from jaxssl.data.audit import items
+from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.results import schema
 
@@ -111,14 +112,14 @@ def show_prepared(console: Console, options: argparse.Namespace) -> None:
         memory_mib=fields.find("data.memory_mib").default,
         options=parse_options(options.options),
     )
-    report = audit.source(loaded)
+    report = audit_source(loaded)
     groups = f" in {report['groups']['count']:,} groups" if loaded.groups_known else ""
     console.print(f"{options.name}: {report['images']:,} images{groups}, prepared in {options.cache_dir}")
     console.print(class_table(report))
 
 
 def show_audit(console: Console, options: argparse.Namespace) -> None:
-    report = audit.files(find_images(options))
+    report = audit_files(find_images(options))
     with files.output_errors(options.to):
         files.write_json(options.to, schema.with_version("audit.json", report))
     for part in audit_tables(report):
@@ -126,7 +127,7 @@ def show_audit(console: Console, options: argparse.Namespace) -> None:
     console.print(f"The whole report is in {clean(str(options.to))}.")
 
 
-def find_images(options: argparse.Namespace) -> audit.Listing:
+def find_images(options: argparse.Namespace) -> items.Items:
     """List the images that the arguments name.
 
     Raises:
@@ -143,7 +144,7 @@ def find_images(options: argparse.Namespace) -> audit.Listing:
         if not options.manual_dir:
             message = f"audit {name} needs --manual_dir: the folder of its unpacked download"
             raise UserError(message, code="missing", field="--manual_dir")
-        return audit.download(name, str(Path(options.manual_dir).expanduser()), **parse_options(options.options))
+        return items.list_download(name, str(Path(options.manual_dir).expanduser()), **parse_options(options.options))
     if options.manual_dir:
         message = f"--manual_dir={options.manual_dir} is for the datasets of `jaxssl data list`, not for {name}"
         raise UserError(message, code="conflict", field="--manual_dir")
@@ -166,14 +167,14 @@ def named_place(options: argparse.Namespace) -> Path:
     return place
 
 
-def find_own_images(place: Path, options: Mapping[str, str]) -> audit.Listing:
+def find_own_images(place: Path, options: Mapping[str, str]) -> items.Items:
     """List the images of a folder or an archive. UserError if it does not take one of the options."""
-    known = list(inspect.signature(audit.folder).parameters)[1:] if place.is_dir() else []
+    known = list(inspect.signature(items.list_folder).parameters)[1:] if place.is_dir() else []
     for key in options:
         if key not in known:
             valid = f"{did_you_mean(key, known)}Valid: {', '.join(known)}" if known else "an archive has no options"
             raise UserError(f"--options={key} is not an option: {valid}", code="unknown-name", field="--options")
-    return audit.folder(str(place), **options) if place.is_dir() else audit.archive(str(place))
+    return items.list_folder(str(place), **options) if place.is_dir() else items.list_archive(str(place))
 
 
 def parse_pairs(arguments: Iterable[str]) -> dict[str, str]:
@@ -201,7 +202,7 @@ def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
-    """Return what the terminal shows of a report of `audit.files`: the findings come last, where they are seen."""
+    """Return what the terminal shows of a report of `audit_files`: the findings come last, where they are seen."""
     size = f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB"
     parts = [
         f"{clean(report['name'])}: {size}, in {clean(report['place'])}",

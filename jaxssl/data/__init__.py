@@ -13,14 +13,13 @@ from jaxssl.data import datasets
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
-_SHARED = ("prepared",)  # Modules of `jaxssl.data.datasets` that are no dataset.
 # Arguments that any dataset may take. All others of its `load` are options.
 _GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "memory_mib")
 
 
 def names() -> list[str]:
     """Return the names of all datasets, sorted."""
-    return sorted({module.name for module in pkgutil.iter_modules(datasets.__path__)} - {*_SHARED})
+    return sorted(module.name for module in pkgutil.iter_modules(datasets.__path__))
 
 
 def find_module(name: str) -> ModuleType:

@@ -201,7 +201,9 @@ def _writing(file: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"data.cache_dir: {file} cannot be written ({_line(error)}): make room there, or set another folder"
+            f"data.cache_dir: {file} cannot be written ({_line(error)}): make room there, or set another folder",
+            code="not-writable",
+            field="data.cache_dir",
         ) from error
 
 
@@ -226,7 +228,9 @@ def _reader(file: str) -> ArrayRecordReader:
 
 
 def _damaged(file: str, error: Exception) -> UserError:
-    return UserError(f"{file} is damaged: {_line(error)}: delete it, and it is made again")
+    return UserError(
+        f"{file} is damaged: {_line(error)}: delete it, and it is made again", code="damaged", field="data.cache_dir"
+    )
 
 
 def _line(error: BaseException) -> str:
@@ -284,7 +288,9 @@ def _next(iterator: Iterator[np.ndarray]) -> np.ndarray:
             raise
         raise UserError(
             f"data.workers: a process that reads images was ended ({_line(error)}), perhaps for want of memory or of "
-            "room in /dev/shm: free some, or set data.workers=0"
+            "room in /dev/shm: free some, or set data.workers=0",
+            code="missing",
+            field="data.workers",
         ) from error
 
 

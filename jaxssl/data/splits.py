@@ -40,7 +40,11 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
     if official and source.official is not None:
         splits = {side: np.flatnonzero(source.official == side) for side in SIDES}
         if not len(splits["train"]):
-            raise UserError("the official split has no train images; data.use_official_split=False splits by group")
+            raise UserError(
+                "the official split has no train images; data.use_official_split=False splits by group",
+                code="too-few",
+                field="data.use_official_split",
+            )
     else:
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
@@ -74,7 +78,11 @@ def cross_validation(source: Source, *, seed: int, folds: int, fold: int, valida
     everything = np.arange(len(source.ids))
     scored = np.isin(source.groups, source.groups[source.labels != UNLABELLED])
     if not scored.any():
-        raise UserError(f"data.folds={folds}: the images have no labels to be divided by; set it to 0")
+        raise UserError(
+            f"data.folds={folds}: the images have no labels to be divided by; set it to 0",
+            code="missing",
+            field="data.folds",
+        )
     if source.folds is not None and len(np.unique(source.folds)) == folds:
         parts = [np.flatnonzero(source.folds == k) for k in np.unique(source.folds)]
     else:
@@ -155,7 +163,10 @@ def check(source: Source, splits: Mapping[str, np.ndarray]) -> None:
         some = ", ".join(f"{group} ({', '.join(sorted(sides[group]))})" for group in torn[:_LISTED])
         more = f" and {len(torn) - _LISTED} more" if len(torn) > _LISTED else ""
         raise UserError(
-            f"{len(torn)} groups on two sides of the split: {some}{more}: data.use_official_split=False splits by group"
+            f"{len(torn)} groups on two sides of the split: {some}{more}: data.use_official_split=False splits by "
+            "group",
+            code="leakage",
+            field="data.use_official_split",
         )
 
 
@@ -205,7 +216,9 @@ def _one_of_each(source: Source, counts: np.ndarray, wanted: np.ndarray, sides: 
             if not len(free):
                 raise UserError(
                     f"class '{source.classes[c]}' is in {holders[c]} groups, too few for {', '.join(sides)} to have "
-                    "one each: add images of it, or leave it out"
+                    "one each: add images of it, or leave it out",
+                    code="too-few",
+                    field="data.validation",
                 )
             excess = np.maximum(counts[free, c] - np.ceil(wanted[s, c]), 0)
             place[free[excess.argmin()]] = s

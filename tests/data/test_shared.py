@@ -10,7 +10,7 @@ import yaml
 from jaxssl import data
 from jaxssl.cli.data import GENERAL
 from jaxssl.cli.parser import main
-from jaxssl.data.audit import audit
+from jaxssl.data.audit.report import audit_source
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +150,7 @@ def test_what_is_prepared_counts_what_the_list_says(shared_data, tmp_path, case,
         nan="refuse",
         options={},
     )
-    agrees(audit.source(loaded)["counts"], wanted)
+    agrees(audit_source(loaded)["counts"], wanted)
 
 
 def without_doubles(shared_data, counts):

@@ -17,21 +17,20 @@ import h5py
 import numpy as np
 from absl import logging
 
-from jaxssl.data import source
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared, source
 from jaxssl.errors import UserError
 
 SLICES = 3064
 
 
-def read(example: prepared.Example) -> np.ndarray:
-    """The slice as [H, W] float32."""
+def read(example: downloads.Example) -> np.ndarray:
+    """Read a slice as [H, W] float32."""
     with h5py.File(example.path) as opened:
         _label_and_patient(opened)
         return opened["cjdata/image"][()].T.astype(np.float32)
 
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="brain_tumor",
     title="slices of contrast-enhanced T1-weighted MRI with a brain tumour",
     classes=("meningioma", "glioma", "pituitary"),
@@ -58,26 +57,28 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The slices with their labels and patients; one whose file is broken has neither, and reading it will say why."""
-    files = prepared.image_files(download, extensions=(".mat",))
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the slices with labels and patients; one whose file is broken has neither, and fails when it is read."""
+    files = downloads.image_files(download, extensions=(".mat",))
     slices = {number: path for number, path in files.items() if number.isdecimal()}
     if not slices:
-        if prepared.image_files(download):
+        if downloads.image_files(download):
             raise UserError(
                 f"data.manual_dir={download.root} holds no <n>.mat but images, a copy that has lost the patients: set "
-                f"data.name to 'folder' and data.dir to its class folders, or download {DATASET.download}"
+                f"data.name to 'folder' and data.dir to its class folders, or download {DATASET.download}",
+                code="unsupported",
+                field="data.manual_dir",
             )
-        raise prepared.missing(download, "<n>.mat")
+        raise downloads.missing_error(download, "<n>.mat")
     if len(slices) < SLICES:
         logging.warning("%s holds %d of the %d slices", download.root, len(slices), SLICES)
     folds = _folds(download)
     return [_example(number, path)._replace(fold=folds.get(number)) for number, path in slices.items()]
 
 
-def _folds(download: prepared.Download) -> dict[str, int]:
-    """By number of the file, from 0 on; empty where `cvind.mat` is missing."""
-    path = prepared.image_files(download, extensions=(".mat",)).get("cvind")
+def _folds(download: downloads.Download) -> dict[str, int]:
+    """Return the fold, from 0, by number of the file; empty if `cvind.mat` is missing."""
+    path = downloads.image_files(download, extensions=(".mat",)).get("cvind")
     if path is None:
         return {}
     try:
@@ -85,16 +86,23 @@ def _folds(download: prepared.Download) -> dict[str, int]:
             parts = opened["cvind"][()].ravel()
     # HDF5 raises many kinds at a broken file.
     except Exception as error:
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}: download it again") from error
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{path} cannot be read: {reason}: download it again", code="damaged", field="data.manual_dir"
+        ) from error
     if len(parts) != SLICES or set(parts.tolist()) != set(range(1, 6)):
-        raise UserError(f"{path} does not hold a part from 1 to 5 for each of {SLICES} slices: download it again")
+        raise UserError(
+            f"{path} does not hold a part from 1 to 5 for each of {SLICES} slices: download it again",
+            code="damaged",
+            field="data.manual_dir",
+        )
     return {str(i): int(part) - 1 for i, part in enumerate(parts, 1)}
 
 
 def load(
     *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
 ) -> source.Source:
-    """Loads the slices; ids are the numbers of their files. See `prepared.load`."""
+    """Load the slices; ids are the numbers of their files. See `prepared.load`."""
     loaded = prepared.load(
         DATASET,
         examples,
@@ -115,13 +123,13 @@ def load(
     return source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
 
 
-def _example(number: str, path: Path) -> prepared.Example:
+def _example(number: str, path: Path) -> downloads.Example:
     try:
         with h5py.File(path) as opened:
-            return prepared.Example(number, path, *_label_and_patient(opened))
+            return downloads.Example(number, path, *_label_and_patient(opened))
     # As in reading images: HDF5 raises many kinds at a broken file, and one must not hide the others.
     except Exception:
-        return prepared.Example(number, path, None, number)
+        return downloads.Example(number, path, None, number)
 
 
 def _label_and_patient(opened: h5py.File) -> tuple[str, str]:

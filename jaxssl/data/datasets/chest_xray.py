@@ -10,10 +10,10 @@ import functools
 import re
 from pathlib import Path
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 from jaxssl.errors import UserError
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="chest_xray",
     title="chest x-rays of children with and without pneumonia",
     classes=("NORMAL", "PNEUMONIA"),
@@ -32,23 +32,27 @@ DATASET = prepared.Dataset(
 _PATIENT = {"NORMAL": re.compile(r"IM-(\d+)"), "PNEUMONIA": re.compile(r"person(\d+)", re.IGNORECASE)}
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """All images; their ids are paths, as `train/NORMAL/IM-0115-0001.jpeg`."""
-    files = prepared.class_folders(
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return all images; ids are paths, such as `train/NORMAL/IM-0115-0001.jpeg`."""
+    files = downloads.class_folders(
         download, ("train", "val", "test"), DATASET.classes, optional=("val",), extensions=(".jpeg", ".jpg")
     )
     found = []
     for side, label, path in files:
         split = "test" if side == "test" else "train"
         name, group = f"{side}/{label}/{path.name}", f"{split}/{label}/{_patient(label, path)}"
-        found.append(prepared.Example(name, path, label, group, split))
+        found.append(downloads.Example(name, path, label, group, split))
     return found
 
 
 def _patient(label: str, path: Path) -> int:
     match = _PATIENT[label].search(path.name)
     if not match:
-        raise UserError(f"{path}: no patient in the file's name, such as {_PATIENT[label].pattern}: download it again")
+        raise UserError(
+            f"{path}: no patient in the file's name, such as {_PATIENT[label].pattern}: download it again",
+            code="damaged",
+            field="data.manual_dir",
+        )
     return int(match.group(1))
 
 

@@ -6,9 +6,9 @@ formats are mixed, as are colour, grey and alpha: all become RGB.
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="covid19_xray",
     title="chest x-rays with Covid-19, with other viral pneumonia, and without",
     classes=("Covid", "Normal", "Viral Pneumonia"),
@@ -24,11 +24,11 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """All images; their ids are paths, since file names repeat in the classes."""
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return all images; ids are paths, since file names repeat in the classes."""
     return [
-        prepared.Example(f"{side}/{label}/{path.name}", path, label=label, split=side)
-        for side, label, path in prepared.class_folders(download, ("train", "test"), DATASET.classes)
+        downloads.Example(f"{side}/{label}/{path.name}", path, label=label, split=side)
+        for side, label, path in downloads.class_folders(download, ("train", "test"), DATASET.classes)
     ]
 
 

@@ -22,8 +22,7 @@ import math
 import numpy as np
 
 from jaxssl import safe_pickle
-from jaxssl.data import source
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared, source
 from jaxssl.errors import UserError, did_you_mean
 
 _SUBSTRUCTURE = ("axion", "cdm", "no_sub")
@@ -36,8 +35,8 @@ PARTS = {
 }
 
 
-def read(example: prepared.Example) -> np.ndarray:
-    """The image as [1, H, W] or [H, W] of the file's dtype, without the mass."""
+def read(example: downloads.Example) -> np.ndarray:
+    """Read the image as [1, H, W] or [H, W] of the file's dtype, without the mass."""
     array = safe_pickle.load_npy(example.path)
     if array.dtype.kind != "O":
         return array
@@ -46,7 +45,7 @@ def read(example: prepared.Example) -> np.ndarray:
     return array[0]
 
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="deeplense",
     title="simulated images of strong gravitational lenses",
     classes=PARTS["common_test"][2],
@@ -68,13 +67,13 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download, part: str = "common_test") -> list[prepared.Example]:
-    """The files of one part."""
+def examples(download: downloads.Download, part: str = "common_test") -> list[downloads.Example]:
+    """Return the files of one part."""
     train, test, classes = PARTS[part]
     optional = () if part == "common_test" else (test,)
-    found = prepared.class_folders(download, (train, test), classes, optional=optional, extensions=(".npy",))
+    found = downloads.class_folders(download, (train, test), classes, optional=optional, extensions=(".npy",))
     return [
-        prepared.Example(f"{side}/{name}/{path.stem}", path, name, split="test" if side == test else "train")
+        downloads.Example(f"{side}/{name}/{path.stem}", path, name, split="test" if side == test else "train")
         for side, name, path in found
     ]
 
@@ -89,10 +88,12 @@ def load(
     memory_mib: float = math.inf,
     part: str = "common_test",
 ) -> source.Source:
-    """Loads one part; ids are such as "train/no/1". See `prepared.load`."""
+    """Load one part; ids are such as "train/no/1". See `prepared.load`."""
     if part not in PARTS:
         raise UserError(
-            f"data.options.part is '{part}': {did_you_mean(str(part), PARTS)}it must be one of {', '.join(PARTS)}"
+            f"data.options.part is '{part}': {did_you_mean(str(part), PARTS)}it must be one of {', '.join(PARTS)}",
+            code="unknown-name",
+            field="data.options.part",
         )
     return prepared.load(
         DATASET._replace(classes=PARTS[part][2]),

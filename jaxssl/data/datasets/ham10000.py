@@ -6,9 +6,9 @@ group is its lesion, and there is no official split. Images without a row in the
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="ham10000",
     title="dermatoscopic images of pigmented skin lesions",
     classes=("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc"),
@@ -30,19 +30,19 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The rows of the metadata; mirrors that hold the images twice are taken once."""
-    places = prepared.image_files(download)
-    metadata = prepared.find(download, *(f"HAM10000_metadata{end}" for end in (".csv", ".tab", "")))
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the rows of the metadata; images that a mirror holds twice are listed once."""
+    places = downloads.image_files(download)
+    metadata = downloads.find(download, *(f"HAM10000_metadata{end}" for end in (".csv", ".tab", "")))
     classes = {name: name for name in DATASET.classes}
     return [
-        prepared.Example(
+        downloads.Example(
             row["image_id"],
             places.get(row["image_id"]),
-            label=prepared.pick(place, row, "dx", classes),
+            label=downloads.choose_value(place, row, "dx", classes),
             group=row["lesion_id"],
         )
-        for place, row in prepared.table(metadata, ("lesion_id", "image_id", "dx"))
+        for place, row in downloads.read_table(metadata, ("lesion_id", "image_id", "dx"))
     ]
 
 

@@ -6,9 +6,9 @@ The download holds `labels.csv` with the columns `id`, a number, and ` hemorrhag
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="head_ct",
     title="slices of head CT with and without haemorrhage",
     classes=("normal", "hemorrhage"),
@@ -24,14 +24,15 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The rows of the table; the id of the first is 000."""
-    places = prepared.image_files(download, "head_ct")
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the rows of the table; the id of the first is 000."""
+    places = downloads.image_files(download, "head_ct")
     known = dict(zip(("0", "1"), DATASET.classes, strict=True))
     found = []
-    for place, row in prepared.table(prepared.find(download, "labels.csv"), ("id", "hemorrhage")):
+    for place, row in downloads.read_table(downloads.find(download, "labels.csv"), ("id", "hemorrhage")):
         name = row["id"].zfill(3)
-        found.append(prepared.Example(name, places.get(name), prepared.pick(place, row, "hemorrhage", known), name))
+        label = downloads.choose_value(place, row, "hemorrhage", known)
+        found.append(downloads.Example(name, places.get(name), label, name))
     return found
 
 

@@ -8,9 +8,9 @@ grades is refused, but where `data.on_bad_file` is "skip".
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="idrid_grading",
     title="photographs of the retina, by grade of diabetic retinopathy",
     classes=("0", "1", "2", "3", "4"),
@@ -32,16 +32,16 @@ _SPLITS = {
 }
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The rows of both tables, as `train/IDRiD_001`."""
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the rows of both tables; ids are such as `train/IDRiD_001`."""
     found = []
     grades = {name: name for name in DATASET.classes}
     for split, (folder, labels) in _SPLITS.items():
-        places = prepared.image_files(download, folder)
-        for place, row in prepared.table(prepared.find(download, labels), ("Image name", "Retinopathy grade")):
+        places = downloads.image_files(download, folder)
+        for place, row in downloads.read_table(downloads.find(download, labels), ("Image name", "Retinopathy grade")):
             name = row["Image name"]
-            label = prepared.pick(place, row, "Retinopathy grade", grades)
-            found.append(prepared.Example(f"{split}/{name}", places.get(name), label, split=split))
+            label = downloads.choose_value(place, row, "Retinopathy grade", grades)
+            found.append(downloads.Example(f"{split}/{name}", places.get(name), label, split=split))
     return found
 
 

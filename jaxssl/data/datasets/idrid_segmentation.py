@@ -5,8 +5,8 @@ In `A. Segmentation`, `1. Original Images/{a. Training Set,b. Testing Set}/IDRiD
 where an image has no such lesion, it has no such file. The grading part, `B. Disease Grading`, may lie beside it: its
 numbers have three digits.
 
-jaxssl classifies images, so that the images come without labels, for pretraining, unless `data.options.label` names a kind:
-then the two classes are whether the mask of that kind has any pixel. Kinds that all images have are refused. The
+jaxssl classifies images, so that the images come without labels, for pretraining, unless `data.options.label` names a
+kind: then the two classes are whether the mask of that kind has any pixel. Kinds that all images have are refused. The
 official split is kept; which images show the same patient is not published.
 
 The masks themselves are prepared and kept as images are: `load_masks` gives those of all images at the size of these,
@@ -22,9 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl.data import source
-from jaxssl.data.datasets import prepared
-from jaxssl.data.io import images
+from jaxssl.data import downloads, prepared, source
+from jaxssl.data.io import images, loading
 from jaxssl.errors import UserError
 
 KINDS = {
@@ -42,7 +41,7 @@ _MASK = re.compile(
     re.IGNORECASE,
 )
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="idrid_segmentation",
     title="fundus images with masks of the lesions of diabetic retinopathy",
     classes=(),
@@ -60,11 +59,11 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download, label: str = "") -> list[prepared.Example]:
-    """The images, labelled by whether they have lesions of the kind `label` where that is not empty."""
+def examples(download: downloads.Download, label: str = "") -> list[downloads.Example]:
+    """Return the images; with `label`, a kind of lesion, each is labelled by whether it has any."""
     found = _images(download)
     labels = _labels(download, list(found), label) if label else {}
-    return [prepared.Example(name, path, labels.get(name), split=name.split("/")[0]) for name, path in found.items()]
+    return [downloads.Example(name, path, labels.get(name), split=name.split("/")[0]) for name, path in found.items()]
 
 
 def load(
@@ -76,13 +75,15 @@ def load(
     memory_mib: float = math.inf,
     label: str = "",
 ) -> source.Source:
-    """Loads the images, without labels or with those of one kind of `KINDS`; ids are such as "train/IDRiD_01".
+    """Load the images, without labels or with those of one of `KINDS`; ids are such as "train/IDRiD_01".
 
     See `prepared.load`.
     """
     if label and label not in KINDS:
         raise UserError(
-            f"data.options.label is '{label}': it must be one of {', '.join(KINDS)}, or empty for no labels"
+            f"data.options.label is '{label}': it must be one of {', '.join(KINDS)}, or empty for no labels",
+            code="unknown-name",
+            field="data.options.label",
         )
     return prepared.load(
         DATASET._replace(classes=CLASSES) if label else DATASET,
@@ -98,12 +99,12 @@ def load(
 def load_masks(
     *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
 ) -> source.Source:
-    """Loads the masks of all images, as a dataset of their own.
+    """Load the masks of all images as a dataset of their own.
 
-    Its ids are those of `load`, in the same order; but where `on_bad_file` is "skip", either may lack other ones. Its
-    images are [N, size, size, 5] uint8, a channel for each of `KINDS`, cut and resampled as the images are: 255 where
-    the lesion fills the pixel, 0 where there is none, and its share between. `mask >= 128` is the nearest mask of two
-    values; small lesions have lower values only, and vanish from it. See `prepared.load`.
+    Ids are those of `load`, in the same order; with `on_bad_file="skip"`, either may lack some. Images are
+    [N, size, size, 5] uint8, a channel for each of `KINDS`, cropped and resampled as the images are: 255 where the
+    lesion fills the pixel, 0 where there is none, its share in between. `mask >= 128` is the nearest binary mask; small
+    lesions have lower values only, and vanish from it. See `prepared.load`.
     """
     return prepared.load(
         DATASET._replace(title="masks of the lesions of diabetic retinopathy", read=read_masks),
@@ -116,21 +117,21 @@ def load_masks(
     )
 
 
-def mask_examples(download: prepared.Download) -> list[prepared.Example]:
-    """Those of `examples`, with the files of their masks."""
+def mask_examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return `examples` with the files of their masks."""
     of: dict[str, tuple[Path, ...]] = {}
     for (name, _), path in sorted(_mask_paths(download).items()):
         of[name] = (*of.get(name, ()), path)
     if not of:
-        raise prepared.missing(download, "2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_*.tif")
+        raise downloads.missing_error(download, "2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_*.tif")
     return [example._replace(extra=of.get(example.id, ())) for example in examples(download)]
 
 
-def read_masks(example: prepared.Example) -> np.ndarray:
-    """[H, W, 5] uint8 at the size of the image, 0 or 255, a channel for each of `KINDS`; 0 where there is no file.
+def read_masks(example: downloads.Example) -> np.ndarray:
+    """Read the masks of an image as [H, W, 5] uint8, 0 or 255, a channel for each of `KINDS`; 0 where there is no file.
 
     Raises:
-      ValueError: a mask that is broken or of another size; besides, what `images.read` raises at the image.
+      ValueError: a mask is broken or of another size than the image; or as `images.read` raises for the image.
     """
     shape = images.read(example.path).shape[:2]
     found = np.zeros((*shape, len(KINDS)), np.uint8)
@@ -143,7 +144,7 @@ def read_masks(example: prepared.Example) -> np.ndarray:
 
 
 def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
-    """The masks of one image.
+    """Return the masks of one image at full size.
 
     Args:
       manual_dir: the folder that the download was unpacked into.
@@ -153,27 +154,28 @@ def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
       A mask for each of `KINDS`, [H, W] bool at the size of the file, all False where there is no such file.
 
     Raises:
-      UserError: no such image, or it or a mask of it is broken, or of another size.
+      UserError: there is no such image, or it or one of its masks is broken or differs in size.
     """
-    found = {example.id: example for example in mask_examples(prepared.look(DATASET, manual_dir))}
+    found = {example.id: example for example in mask_examples(downloads.list_files(DATASET, manual_dir))}
     if image_id not in found:
         raise UserError(
-            f"{image_id} is none of the {len(found)} images under {manual_dir}, such as {next(iter(found))}"
+            f"{image_id} is none of the {len(found)} images under {manual_dir}, such as {next(iter(found))}",
+            code="unknown-name",
         )
-    with _to_mend(manual_dir):
+    with _as_user_error(manual_dir):
         read = read_masks(found[image_id]) > 0
     return dict(zip(KINDS, np.moveaxis(read, -1, 0), strict=True))
 
 
-def _images(download: prepared.Download) -> dict[str, Path]:
-    """By image id, in the order of the files."""
+def _images(download: downloads.Download) -> dict[str, Path]:
+    """Return the images by id, in the order of the files."""
     found = {}
     for file in download.files:
         named = _IMAGE.search(file)
         if named:
             found.setdefault(_id(named), download.root / file)
     if not found:
-        raise prepared.missing(download, "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg")
+        raise downloads.missing_error(download, "A. Segmentation/1. Original Images/a. Training Set/IDRiD_01.jpg")
     return found
 
 
@@ -181,39 +183,45 @@ def _id(named: re.Match) -> str:
     return f"{_SIDES[named['side'].lower()]}/{named['id']}"
 
 
-def _mask_paths(download: prepared.Download) -> dict[tuple[str, str], Path]:
-    """By image id and kind."""
+def _mask_paths(download: downloads.Download) -> dict[tuple[str, str], Path]:
+    """Return the masks by image id and kind."""
     named = [(_MASK.search(file), file) for file in download.files]
     found = {(_id(match), match["kind"].upper()): download.root / file for match, file in named if match}
     return {(name, kind): path for (name, kind), path in found.items() if kind in KINDS}
 
 
-def _labels(download: prepared.Download, names: list[str], kind: str) -> dict[str, str]:
+def _labels(download: downloads.Download, names: list[str], kind: str) -> dict[str, str]:
     paths = _mask_paths(download)
     if all((name, kind) not in paths for name in names):
-        raise prepared.missing(download, f"2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_{kind}.tif")
-    with _to_mend(download.root):
+        raise downloads.missing_error(
+            download, f"2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_{kind}.tif"
+        )
+    with _as_user_error(download.root):
         present = {name: (name, kind) in paths and bool(_mask(paths[name, kind]).any()) for name in names}
     labels = {name: CLASSES[there] for name, there in present.items()}
     if len(set(labels.values())) == 1:
         raise UserError(
-            f"data.options.label={kind}: {KINDS[kind]} are {labels[names[0]]} in every image: choose another kind"
+            f"data.options.label={kind}: {KINDS[kind]} are {labels[names[0]]} in every image: choose another kind",
+            code="too-few",
+            field="data.options.label",
         )
     return labels
 
 
 def _mask(path: Path) -> np.ndarray:
-    # As in reading images: decoders raise nearly anything at a broken file.
+    # Decoders raise nearly any exception at a broken file.
     try:
         return images.read(path).any(-1)
     except Exception as error:
-        raise ValueError(f"{path.name} cannot be read as a mask: {images.reason(error)}") from error
+        raise ValueError(f"{path.name} cannot be read as a mask: {loading.reason(error)}") from error
 
 
 @contextlib.contextmanager
-def _to_mend(root: str | Path) -> Iterator[None]:
-    """A file that cannot be read is the user's to mend."""
+def _as_user_error(root: str | Path) -> Iterator[None]:
+    """Turn the error of a file that cannot be read into a UserError."""
     try:
         yield
     except Exception as error:
-        raise UserError(f"{root}: {images.reason(error)}: download it again") from error
+        raise UserError(
+            f"{root}: {loading.reason(error)}: download it again", code="damaged", field="data.manual_dir"
+        ) from error

@@ -8,10 +8,10 @@ images of HAM10000 are among these, with the same ids.
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 from jaxssl.errors import UserError
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="isic2019",
     title="dermatoscopic images of eight skin diseases",
     classes=("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC"),
@@ -38,20 +38,20 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The rows of the ground truth, with the lesions of the metadata."""
-    truth = prepared.find(download, "ISIC_2019_Training_GroundTruth.csv")
-    metadata = prepared.find(download, "ISIC_2019_Training_Metadata.csv")
-    lesions = {row["image"]: row.get("lesion_id") for _, row in prepared.table(metadata, ("image",))}
-    places = prepared.image_files(download)
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the rows of the ground truth, with the lesions of the metadata."""
+    truth = downloads.find(download, "ISIC_2019_Training_GroundTruth.csv")
+    metadata = downloads.find(download, "ISIC_2019_Training_Metadata.csv")
+    lesions = {row["image"]: row.get("lesion_id") for _, row in downloads.read_table(metadata, ("image",))}
+    places = downloads.image_files(download)
     return [
-        prepared.Example(
+        downloads.Example(
             row["image"],
             places.get(row["image"]),
             label=_label(place, row),
             group=lesions.get(row["image"]) or row["image"],
         )
-        for place, row in prepared.table(truth, ("image", *DATASET.classes))
+        for place, row in downloads.read_table(truth, ("image", *DATASET.classes))
     ]
 
 
@@ -59,7 +59,11 @@ def _label(place: str, row: dict[str, str]) -> str:
     marked = [name for name in (*DATASET.classes, "UNK") if row.get(name) not in ("0", "0.0", "", None)]
     if len(marked) != 1 or marked == ["UNK"]:
         has = " and ".join(marked) or "none"
-        raise UserError(f"{place}: the class of {row['image']} is {has}, not one of {', '.join(DATASET.classes)}")
+        raise UserError(
+            f"{place}: the class of {row['image']} is {has}, not one of {', '.join(DATASET.classes)}",
+            code="unknown-name",
+            field="data.manual_dir",
+        )
     return marked[0]
 
 

@@ -11,9 +11,9 @@ import functools
 
 from absl import logging
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="isic9",
     title="dermatoscopic images of nine skin diseases",
     classes=(
@@ -40,9 +40,9 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The images of Test, and those of Train that are not in Test and stand in one class only."""
-    files = prepared.class_folders(download, ("Train", "Test"), DATASET.classes, extensions=(".jpg", ".jpeg"))
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the images of Test, and those of Train that are not in Test and are in one class only."""
+    files = downloads.class_folders(download, ("Train", "Test"), DATASET.classes, extensions=(".jpg", ".jpeg"))
     places = {side: {} for side in ("Train", "Test")}
     for side, label, path in files:
         places[side].setdefault(path.name, []).append((label, path))
@@ -57,7 +57,7 @@ def examples(download: prepared.Download) -> list[prepared.Example]:
                 *(download.root, len(named) - len(kept), len(named), side, " or in Test" if side == "Train" else ""),
             )
         found += [
-            prepared.Example(name, path, label=label, split=side.lower()) for name, [(label, path)] in kept.items()
+            downloads.Example(name, path, label=label, split=side.lower()) for name, [(label, path)] in kept.items()
         ]
     return found
 

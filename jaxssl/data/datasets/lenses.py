@@ -203,7 +203,7 @@ def _simulate_chunk(key: jax.Array, start: int, substructure: float, snr: float,
 def load(
     *, seed: int, size: int, images_per_class: int = 2000, substructure: float = 0.1, snr: float = 25.0
 ) -> source.Source:
-    """Simulates 3 * `images_per_class` images, the classes in turn; each is its own group, as each is its own lens.
+    """Simulate 3 * `images_per_class` images, the classes in turn; each is its own group, as each is its own lens.
 
     Args:
       seed: image i is a function of (seed, i), so that fewer images are the first ones of more.
@@ -216,14 +216,18 @@ def load(
     Raises:
       UserError: an argument is out of its range.
     """
-    for field, value, valid, mend in (
+    for field, value, valid, limits in (
         ("image_size", size, size >= 16, "at least 16"),
         ("options.images_per_class", images_per_class, images_per_class >= 1, "at least 1"),
         ("options.substructure", substructure, 0 <= substructure <= 0.5, "between 0 and 0.5"),
         ("options.snr", snr, 0 < snr < float("inf"), "above 0 and finite"),
     ):
         if not valid:
-            raise UserError(f"data.{field} is {value}: for simulated lenses it must be {mend}")
+            raise UserError(
+                f"data.{field} is {value}: for simulated lenses it must be {limits}",
+                code="out-of-range",
+                field=f"data.{field}",
+            )
     total = len(CLASSES) * images_per_class
     images = np.empty((total, size, size, 1), np.float32)
     for start in range(0, total, _CHUNK):

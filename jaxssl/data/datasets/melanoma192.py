@@ -8,9 +8,9 @@ dataset as such, for `pretrain.on="train+unlabelled"` alone. They are looked for
 
 import functools
 
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="melanoma192",
     title="dermatoscopic images with and without melanoma",
     classes=("benign", "malignant"),
@@ -27,27 +27,29 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download) -> list[prepared.Example]:
-    """The rows of the tables that are not duplicates; those of the test images have no label."""
-    places = prepared.image_files(download, "train")
+def examples(download: downloads.Download) -> list[downloads.Example]:
+    """Return the rows of the tables that are not duplicates; those of the test images have no label."""
+    places = downloads.image_files(download, "train")
     known = dict(zip(("0", "1"), DATASET.classes, strict=True))
-    rows = prepared.table(prepared.find(download, "train.csv"), ("image_name", "patient_id", "target", "tfrecord"))
+    rows = downloads.read_table(
+        downloads.find(download, "train.csv"), ("image_name", "patient_id", "target", "tfrecord")
+    )
     labelled = [
-        prepared.Example(
+        downloads.Example(
             row["image_name"],
             places.get(row["image_name"]),
-            label=prepared.pick(place, row, "target", known),
+            label=downloads.choose_value(place, row, "target", known),
             group=row["patient_id"],
         )
         for place, row in rows
         if row["tfrecord"] != "-1"
     ]
-    unlabelled = prepared.image_files(download, "test")
+    unlabelled = downloads.image_files(download, "test")
     if not unlabelled and not any(f"/{file}".lower().endswith("/test.csv") for file in download.files):
         return labelled
-    rows = prepared.table(prepared.find(download, "test.csv"), ("image_name", "patient_id"))
+    rows = downloads.read_table(downloads.find(download, "test.csv"), ("image_name", "patient_id"))
     return labelled + [
-        prepared.Example(row["image_name"], unlabelled.get(row["image_name"]), label=None, group=row["patient_id"])
+        downloads.Example(row["image_name"], unlabelled.get(row["image_name"]), label=None, group=row["patient_id"])
         for _, row in rows
     ]
 

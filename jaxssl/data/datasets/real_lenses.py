@@ -18,8 +18,7 @@ import re
 
 import numpy as np
 
-from jaxssl.data import source
-from jaxssl.data.datasets import prepared
+from jaxssl.data import downloads, prepared, source
 from jaxssl.data.io import images
 from jaxssl.errors import UserError
 
@@ -31,15 +30,15 @@ _WANTED = {(1, "lens"): "<n>_hst.npy", (1, "not_lens"): "nl_<n>_hst.npy"}
 _WANTED |= {(3, "lens"): "lenses/*.npy", (3, "not_lens"): "nonlenses/*.npy"}
 
 
-def read(example: prepared.Example, bands: int) -> np.ndarray:
-    """[H, W, bands] float32."""
+def read(example: downloads.Example, bands: int) -> np.ndarray:
+    """Read an image as [H, W, bands] float32."""
     image = images.read(example.path)
     if image.shape[-1] != bands:
         raise ValueError(f"has {image.shape[-1]} bands, not {bands} as data.options.bands")
     return image
 
 
-DATASET = prepared.Dataset(
+DATASET = downloads.Dataset(
     name="real_lenses",
     title="observed galaxies that are strong gravitational lenses or not",
     classes=("not_lens", "lens"),
@@ -58,18 +57,18 @@ DATASET = prepared.Dataset(
 )
 
 
-def examples(download: prepared.Download, bands: int = 1) -> list[prepared.Example]:
-    """The images of one of the two downloads; a file that lies there twice is taken once."""
+def examples(download: downloads.Download, bands: int = 1) -> list[downloads.Example]:
+    """Return the images of one of the two downloads; a file that occurs twice is listed once."""
     found = {}
     for file in download.files:
         named = _FILES[bands].search(file)
         if named:
             name, label = named["id"], "not_lens" if named["non"] else "lens"
             side = (named.groupdict().get("side") or "train").lower()
-            found.setdefault(name, prepared.Example(name, download.root / file, label, split=side))
+            found.setdefault(name, downloads.Example(name, download.root / file, label, split=side))
     for label in DATASET.classes:
         if all(example.label != label for example in found.values()):
-            raise prepared.missing(download, _WANTED[bands, label])
+            raise downloads.missing_error(download, _WANTED[bands, label])
     return list(found.values())
 
 
@@ -83,9 +82,11 @@ def load(
     memory_mib: float = math.inf,
     bands: int = 1,
 ) -> source.Source:
-    """Loads the images in one band or three; ids are such as "12_hst" or "lenses/12". See `prepared.load`."""
+    """Load the images in one band or three; ids are such as "12_hst" or "lenses/12". See `prepared.load`."""
     if bands not in _FILES:
-        raise UserError(f"data.options.bands is {bands!r}: it must be 1 or 3")
+        raise UserError(
+            f"data.options.bands is {bands!r}: it must be 1 or 3", code="out-of-range", field="data.options.bands"
+        )
     return prepared.load(
         DATASET._replace(read=functools.partial(read, bands=bands)),
         functools.partial(examples, bands=bands),

@@ -11,6 +11,7 @@ from jaxssl.data import splits
 from jaxssl.data.datasets import deeplense, folder
 from jaxssl.errors import UserError
 from tests.data import layouts
+from tests.refusals import refuses
 
 RNG = np.random.default_rng(0)
 
@@ -109,7 +110,7 @@ def test_by_name(tmp_path):
     }
     got = data.load("deeplense", manual_dir=str(tmp_path / "download"), options={"part": "model_ii"}, **given)
     check(got, arrays)
-    with pytest.raises(UserError, match=r"data\.options\.prat is not known: did you mean 'part'"):
+    with refuses("unknown-name", "data.options.prat", "did you mean 'part'"):
         data.load("deeplense", manual_dir="", options={"prat": "model_i"}, **given)
 
 

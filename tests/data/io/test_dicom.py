@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.datasets import folder
-from jaxssl.data.io import images
+from jaxssl.data.io import images, loading
 from jaxssl.errors import UserError
 
 pydicom = pytest.importorskip("pydicom", reason="the extra [dicom] is not installed")
@@ -47,7 +47,7 @@ def save(path, array, syntax=ExplicitVRLittleEndian, **fields):
 
 
 def read(path):
-    with images.strict_decoders():
+    with loading.strict_decoders():
         return images.read(path)
 
 
@@ -233,11 +233,11 @@ def test_bad_files_have_a_reason(tmp_path):
     paths = ["frames", "colours", "size", "short", "deflated", "report", "cut", "mark", "nothing"]
     reasons = dict(zip(paths, bad_files(tmp_path), strict=True))
     for name, why in reasons.items():
-        with pytest.raises(UserError, match=rf"^1 of 2 files cannot be read: {name} \(.*{why}.*\): mend") as error:
+        with pytest.raises(UserError, match=rf"^1 of 2 files cannot be read: {name} \(.*{why}.*\): repair") as error:
             files = [tmp_path / f"{name}.dcm", tmp_path / "good" / "x.dcm"]
-            images.stack(lambda i: images.read(files[i]), [name, "good"], 8)
+            loading.stack(lambda i: images.read(files[i]), [name, "good"], 8)
         assert "\n" not in str(error.value)
-        held, kept = images.stack(lambda i: images.read(files[i]), [name, "good"], 8, on_bad_file="skip")
+        held, kept = loading.stack(lambda i: images.read(files[i]), [name, "good"], 8, on_bad_file="skip")
         assert kept.tolist() == [1] and held.shape == (1, 8, 8, 1)
 
 
@@ -260,7 +260,7 @@ def test_damaged_bytes_give_an_image_or_an_exception(tmp_path):
         try:
             held += read(bytes(damaged)).ndim == 3
         except Exception as error:
-            assert images.reason(error)
+            assert loading.reason(error)
     assert 0 < held < 100
 
 

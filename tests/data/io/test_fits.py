@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data.datasets import folder
-from jaxssl.data.io import images
+from jaxssl.data.io import arrays, images, loading
 from jaxssl.errors import UserError
 
 fits = pytest.importorskip("astropy.io.fits", reason="the extra [fits] is not installed")
@@ -38,7 +38,7 @@ def save(path, *arrays, **fields):
 
 
 def read(file):
-    with images.strict_decoders():
+    with loading.strict_decoders():
         return images.read(file)
 
 
@@ -168,21 +168,21 @@ def test_bad_file_has_a_reason(tmp_path, kind):
     content, why = BAD[kind]
     (tmp_path / "a.fits").write_bytes(content)
     save(tmp_path / "b.fits", GREY)
-    with pytest.raises(UserError, match=r"^1 of 2 files cannot be read: a\.fits \(.+\): mend") as error:
+    with pytest.raises(UserError, match=r"^1 of 2 files cannot be read: a\.fits \(.+\): repair") as error:
         folder.load(dir=str(tmp_path), size=8)
     assert why in str(error.value) and "\n" not in str(error.value)
     assert folder.load(dir=str(tmp_path), size=8, on_bad_file="skip").ids.tolist() == ["b.fits"]
 
 
 def test_gzip_is_unpacked_to_a_limit(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 10**6)
+    monkeypatch.setattr(arrays, "MAX_PIXELS", 10**6)
     assert len(zeros(2**25)) < 2**16
     with pytest.raises(ValueError, match="unpacks to more than the limit of 8 million bytes"):
         read(zeros(2**25))
 
 
 def test_many_layers_have_a_limit(monkeypatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", 300)
+    monkeypatch.setattr(arrays, "MAX_PIXELS", 300)
     with pytest.raises(ValueError, match="4913 values, above the limit"):
         read(by_hand(np.zeros((17, 17, 17), np.uint8), bitpix=8))
 

@@ -9,9 +9,10 @@ import pytest
 import tifffile
 from PIL import Image
 
-from jaxssl.data.audit import audit
+from jaxssl.data.audit import items
+from jaxssl.data.audit.report import audit_files
 from jaxssl.data.datasets import folder
-from jaxssl.data.io import images
+from jaxssl.data.io import images, loading, resize
 from jaxssl.errors import UserError
 
 SIZE = 16
@@ -199,7 +200,7 @@ def damaged(tmp_path_factory):
 def test_each_file_gives_the_right_image_or_an_exception(damaged):
     root, wanted = damaged
     assert len(wanted) == 500
-    with images.strict_decoders():
+    with loading.strict_decoders():
         for path, want in wanted.items():
             try:
                 got = images.read(root / path)
@@ -218,13 +219,13 @@ def test_the_loader_lists_what_it_cannot_read(damaged):
     bad = sorted(path for path, want in wanted.items() if want is None)
     paths = good + bad
     with pytest.raises(UserError) as stopped:
-        images.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE)
+        loading.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE)
     message = str(stopped.value)
     assert message.startswith(f"{len(bad)} of {len(paths)} files cannot be read: {bad[0]} (") and "\n" not in message
-    held, kept = images.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE, on_bad_file="skip")
+    held, kept = loading.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE, on_bad_file="skip")
     assert held.shape == (len(good), SIZE, SIZE, 3) and [paths[i] for i in kept] == good
     for image, path in zip(held, good, strict=True):
-        assert (image == images.fit(np.ascontiguousarray(wanted[path]), SIZE)).all(), path
+        assert (image == resize.fit(np.ascontiguousarray(wanted[path]), SIZE)).all(), path
 
 
 def test_the_folder_of_all_of_them_is_one_line(damaged):
@@ -235,7 +236,7 @@ def test_the_folder_of_all_of_them_is_one_line(damaged):
 
 def test_the_audit_lists_every_one_with_its_reason(damaged):
     root, wanted = damaged
-    report = audit.files(audit.folder(str(root)))
+    report = audit_files(items.list_folder(str(root)))
     reasons = {row["path"]: row for row in report["unreadable"]}
     assert report["images"] == 500 and report["counts"]["all"] == {kind.__name__: PER_KIND for kind in KINDS}
     for path, want in wanted.items():
@@ -268,5 +269,5 @@ def test_a_bomb_is_refused_and_not_unpacked(tmp_path):
     assert not images.read(black_png(300, 200)).any() and images.read(black_png(300, 200)).shape == (200, 300, 3)
     (tmp_path / "a.png").write_bytes(black_png(20_000, 20_000))
     assert (tmp_path / "a.png").stat().st_size < 3e6
-    (row,) = audit.files(audit.folder(str(tmp_path)))["unreadable"]
+    (row,) = audit_files(items.list_folder(str(tmp_path)))["unreadable"]
     assert row["kind"] == "refused" and "bomb" in row["why"]

@@ -62,17 +62,17 @@ def test_one_column_may_hold_commas(tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "has no column 'name' among : mend it"),
-        (b"name\n", "has no rows: mend it"),
-        (b"names,k\nx,1\n", "has no column 'name' among names, k: mend it"),
-        (b"name,name\nx,y\n", "has 2 columns 'name': mend it"),
-        (b"name,k,k\nx,1,2\n", "has 2 columns 'k': mend it"),
-        (b"name,k\nx,1\n\n,2\n", "line 4 lacks one of name: mend it"),
-        (b"name,k\na, b.png,1\n", "line 2 has 3 values for 2 columns: mend it"),
-        (b'name,k\n"x,1\ny,2\n', "line 3: unexpected end of data: mend it"),
-        (b"name,k\n" + 200_000 * b"x" + b",1\n", r"line 2: field larger than field limit \(131072\): mend it"),
-        ("name\nJosé".encode("latin-1"), "is not text in UTF-8: mend it"),
-        ("name\nx".encode("utf-16"), "is not text in UTF-8: mend it"),
+        (b"", "has no column 'name' among : correct it"),
+        (b"name\n", "has no rows: correct it"),
+        (b"names,k\nx,1\n", "has no column 'name' among names, k: correct it"),
+        (b"name,name\nx,y\n", "has 2 columns 'name': correct it"),
+        (b"name,k,k\nx,1,2\n", "has 2 columns 'k': correct it"),
+        (b"name,k\nx,1\n\n,2\n", "line 4 lacks one of name: correct it"),
+        (b"name,k\na, b.png,1\n", "line 2 has 3 values for 2 columns: correct it"),
+        (b'name,k\n"x,1\ny,2\n', "line 3: unexpected end of data: correct it"),
+        (b"name,k\n" + 200_000 * b"x" + b",1\n", r"line 2: field larger than field limit \(131072\): correct it"),
+        ("name\nJosé".encode("latin-1"), "is not text in UTF-8: correct it"),
+        ("name\nx".encode("utf-16"), "is not text in UTF-8: correct it"),
     ],
 )
 def test_read_refuses(tmp_path, content, says):
@@ -161,7 +161,7 @@ def test_files_that_are_not_there(root):
     rewrite(root, ["path"], ["2.png"], ["gone.png"], ["x"])
     with pytest.raises(
         UserError,
-        match=r"^2 of 3 files cannot be read: gone\.png \(No such file or directory\); x \(Is a directory\): mend",
+        match=r"^2 of 3 files cannot be read: gone\.png \(No such file or directory\); x \(Is a directory\): repair",
     ):
         load(root)
     assert load(root, on_bad_file="skip").ids.tolist() == ["2.png"]

@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 
 import jaxssl.data
-from jaxssl.data import datasets
-from jaxssl.data.datasets import prepared
+from jaxssl.data import datasets, downloads, prepared
 from jaxssl.errors import UserError
 from tests.data import layouts
 
-ARRAYS = prepared.Dataset("arrays", "arrays", ("a", "b"), "", "none", "nowhere", "arrays", "@misc{arrays}")
-NAMES = sorted({m.name for m in pkgutil.iter_modules(datasets.__path__)} - {"prepared"})
+ARRAYS = downloads.Dataset("arrays", "arrays", ("a", "b"), "", "none", "nowhere", "arrays", "@misc{arrays}")
+NAMES = sorted({m.name for m in pkgutil.iter_modules(datasets.__path__)} - {"folder", "lenses", "npz"})
 
 
 def examples(download):
     return [
-        prepared.Example(path.stem, path, "ab"[i % 2], split=("train", "test")[i // 3])
+        downloads.Example(path.stem, path, "ab"[i % 2], split=("train", "test")[i // 3])
         for i, path in enumerate(download.root / file for file in download.files if file.endswith(".npy"))
     ]
 
@@ -167,15 +166,15 @@ def test_table(tmp_path):
     path = tmp_path / "table.csv"
     layouts.table(path, [["name", " kind ", "", ""], ["x", " 1", "", ""], ["", "", "", ""], ["y", "2"]])
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert prepared.table(path, ("name", "kind")) == [
+    assert downloads.read_table(path, ("name", "kind")) == [
         (f"{path} line 2", {"name": "x", "kind": "1"}),
         (f"{path} line 4", {"name": "y", "kind": "2"}),
     ]
     with pytest.raises(UserError, match=r"table\.csv has no column 'grade' among name, kind: download it again"):
-        prepared.table(path, ("name", "grade"))
+        downloads.read_table(path, ("name", "grade"))
     path.write_bytes(b"\xff\xfe\0")
     with pytest.raises(UserError, match=r"table\.csv is not text"):
-        prepared.table(path, ("name",))
+        downloads.read_table(path, ("name",))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,27 @@
+"""The checks of the audit: one file per kind of finding.
+
+A check is a function from a report of `jaxssl.data.audit.report` to its findings: lines that say what is wrong, with
+how many images, and what to do. To add one, write it in a file of this folder and add it to `CHECKS`, whose order is
+that of the findings, the most serious first.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxssl.data.audit.checks import classes, duplicates, groups, layout, readable, values
+
+CHECKS: tuple[Callable[[Mapping[str, Any]], list[str]], ...] = (
+    layout.notes,
+    readable.unreadable,
+    values.nonfinite,
+    groups.across_splits,
+    duplicates.leaked,
+    duplicates.torn,
+    duplicates.extra,
+    values.constant,
+    values.kinds,
+    readable.misnamed,
+    classes.balance,
+    groups.single,
+    groups.unknown,
+)

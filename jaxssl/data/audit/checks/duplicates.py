@@ -1,0 +1,50 @@
+"""Exact and near duplicates: across splits, classes and groups."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jaxssl.data.audit import duplicates
+from jaxssl.data.audit.checks import lines
+
+
+def leaked(report: Mapping[str, Any]) -> list[str]:
+    """Validation and test images with a copy in train."""
+    near, found = _near(report), []
+    for split, count in report["exact"]["leaked"].items():
+        of = sum(report["counts"].get(split, {}).values())
+        if count:
+            found.append(f"{split} images with a copy in train: {count:,} of {of:,}")
+        if near["leaked"][split] > count:
+            found.append(f"{split} images with a copy or near copy in train: {near['leaked'][split]:,} of {of:,}")
+    return found
+
+
+def torn(report: Mapping[str, Any]) -> list[str]:
+    """Copies with another class or group."""
+    return [
+        line
+        for kind, found in (("copy", report["exact"]), ("near copy", _near(report)))
+        for key in ("class", "group")
+        for line in lines.listed(f"images with a {kind} in another {key}", _pairs(found["clusters"], key), "pair")
+    ]
+
+
+def extra(report: Mapping[str, Any]) -> list[str]:
+    """Images beyond the first of each cluster of exact copies."""
+    if not report["exact"]["extra"]:
+        return []
+    return [f"images that are one more copy of another: {report['exact']['extra']:,} of {report['images']:,}"]
+
+
+def _near(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    return report.get("near") or duplicates.describe_clusters([])
+
+
+def _pairs(clusters: Sequence[Mapping[str, Any]], key: str) -> list[dict[str, str]]:
+    """Return, of each cluster with several classes or groups, the `pair` of files of two of them."""
+    pairs = []
+    for cluster in clusters:
+        of = {file[key]: file["path"] for file in reversed(cluster["files"]) if file[key] is not None}
+        if len(of) > 1:
+            pairs.append({"pair": " = ".join(sorted(of.values())[:2])})
+    return pairs

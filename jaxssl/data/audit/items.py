@@ -1,0 +1,230 @@
+"""The images of a folder, a download or an archive, listed for the audit; none of them is read yet."""
+
+import functools
+import importlib
+import inspect as signatures
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from jaxssl.data import downloads, labels
+from jaxssl.data.audit.checks import lines
+from jaxssl.data.audit.inspect import ALL, UNUSED, Item
+from jaxssl.data.audit.summary import count_values
+from jaxssl.data.datasets import npz
+from jaxssl.data.io import images
+from jaxssl.data.listing import folders, tables
+from jaxssl.data.listing.listed import Listing
+from jaxssl.errors import UserError, did_you_mean
+
+
+class Items(NamedTuple):
+    """The images of a dataset; `name`, `place`, `ignored` and `notes` as in audit.json."""
+
+    name: str
+    place: str
+    items: list[Item]
+    ignored: dict[str, int]
+    notes: list[str]
+
+
+def list_folder(
+    dir: str,
+    group_pattern: str = "",
+    table: str = "",
+    path_column: str = "path",
+    label_column: str = "label",
+    group_column: str = "group",
+    split_column: str = "split",
+) -> Items:
+    """List the images in a folder, with splits, classes and groups as `jaxssl.data.datasets.folder` reads them.
+
+    Without a table, outer folders that hold a single folder are skipped; if the loader would refuse the layout, a note
+    says so and the images have no class. With a table, a note names the images that it lists without their files, and
+    those that it does not list are "unused".
+
+    Raises:
+      UserError: there is no such folder or no image in it, the pattern does not fit, or the loader would refuse the
+        table.
+    """
+    root = Path(dir)
+    if not root.is_dir():
+        raise UserError(f"{dir} is not a folder: name the one that holds the images", code="missing", field=str(dir))
+    found = images.find(root)
+    columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
+    if table:
+        return _of_table(root, found, tables.list_images(root, table, columns, group_pattern))
+    tables.check_unused(columns)
+    paths = [path for path in found if images.is_image(root / path)]
+    if not paths:
+        raise UserError(
+            f"{dir} holds no image ({', '.join(images.EXTENSIONS)}): name another folder",
+            code="missing",
+            field=str(dir),
+        )
+    groups = labels.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
+    outer = _common_folder(paths)
+    inner = [path[len(outer) :] for path in paths]
+    notes = []
+    try:
+        official, classes = folders.read_layout(root, inner)
+    except UserError as error:
+        official, classes, notes = None, None, [f"the folders are no classes: {error}"]
+    rows = (official or [ALL] * len(paths), classes or [None] * len(paths), groups)
+    items = [Item(name, root / outer / name, *row) for name, *row in zip(inner, *rows, strict=True)]
+    return Items(str(dir), str(root / outer), items, _count_extensions(set(found) - set(paths)), notes)
+
+
+def _of_table(root: Path, found: Sequence[str], listing: Listing) -> Items:
+    count = len(listing.paths)
+    columns = [column or [None] * count for column in (listing.official, listing.labels, listing.groups)]
+    items, absent = {}, []
+    for path, split, label, group in zip(listing.paths, *columns, strict=True):
+        if (root / path).is_file():
+            items[path] = Item(path, root / path, split or ALL, label or None, group or None)
+        else:
+            absent.append({"path": path})
+    if not items:
+        raise UserError(
+            f"{root} holds none of the {count} images of the table, such as {listing.paths[0]}",
+            code="missing",
+            field="data.options.table",
+        )
+    notes = lines.listed("images that the table lists without their files", absent, "path", count)
+    alone = [{"path": path} for path, item in items.items() if item.group is None]
+    if len(alone) < len(items):
+        notes += lines.listed("images without a group, although others have one", alone, "path", len(items))
+    for path in found:
+        if path not in items and images.is_image(root / path):
+            items[path] = Item(path, root / path, UNUSED, used=False)
+    others = _count_extensions(path for path in found if path not in items)
+    return Items(str(root), str(root), [items[path] for path in sorted(items)], others, notes)
+
+
+def list_download(name: str, manual_dir: str, **options: Any) -> Items:
+    """List the images in the download of a dataset: all of them, also those that are no example of the dataset.
+
+    An example has the split, class and group of the dataset, another file those that its folders name. If the dataset
+    cannot use the download, a note says why, and it is listed as a folder.
+
+    Args:
+      name: of a module of `jaxssl.data.datasets`.
+      manual_dir: the download.
+      **options: options of the dataset, which its `examples` takes.
+
+    Raises:
+      UserError: there is no such folder, or one without a file of the dataset and without an image; an unknown option.
+    """
+    module = importlib.import_module(f"jaxssl.data.datasets.{name}")
+    valid = list(signatures.signature(module.examples).parameters)[1:]
+    for key in options:
+        if key not in valid:
+            raise UserError(
+                f"--options={key}: {did_you_mean(key, valid)}'{name}' takes {', '.join(valid) or 'no options'}",
+                code="unknown-name",
+                field="--options",
+            )
+    download = downloads.list_files(module.DATASET, manual_dir)
+    try:
+        examples = module.examples(download, **options)
+    except KeyError as error:
+        if not options:
+            raise
+        raise UserError(f"--options: '{name}' does not know {error}", code="unknown-name", field="--options") from error
+    except UserError as error:
+        if not any(images.is_image(download.root / file) for file in download.files):
+            raise
+        listed = list_folder(manual_dir)
+        return listed._replace(name=name, notes=[f"the dataset cannot use this download: {error}", *listed.notes])
+    return _of_download(module, download, examples, options)
+
+
+def _of_download(
+    module: ModuleType, download: downloads.Download, examples: Sequence[downloads.Example], options: Mapping[str, Any]
+) -> Items:
+    absent = [{"path": example.id} for example in examples if example.path is None]
+    examples = [example for example in examples if example.path is not None]
+    if not examples:
+        raise downloads.missing_error(download, f"the images of '{module.DATASET.name}'")
+    items = {}
+    for item in _of_examples(module.DATASET, download.root, examples, options):
+        # A file may hold several examples.
+        items[item.path if item.path not in items else f"{item.path} {len(items)}"] = item
+    ends = tuple({example.path.suffix.lower() for example in examples})
+    names = (*module.DATASET.classes, *(e.label for e in examples if e.label))
+    classes = {_normalize(label): label for label in names}
+    for path in set(download.files) - set(items):
+        if path.lower().endswith(ends):
+            items[path] = _of_folders(path, download.root, classes)
+    outer = _common_folder(list(items))
+    listed = [items[path]._replace(path=path[len(outer) :]) for path in sorted(items)]
+    notes = lines.listed("images that the download lists without their files", absent, "path")
+    others = _count_extensions(set(download.files) - set(items))
+    return Items(module.DATASET.name, str(download.root / outer), listed, others, notes)
+
+
+def _of_examples(
+    dataset: downloads.Dataset, root: Path, examples: Sequence[downloads.Example], options: Mapping[str, Any]
+) -> Iterable[Item]:
+    official = {example.split for example in examples} != {"train"}
+    reader: Callable | None = dataset.read
+    if reader:
+        accepted = signatures.signature(reader).parameters
+        reader = functools.partial(reader, **{key: value for key, value in options.items() if key in accepted})
+    for example in examples:
+        path = example.path.relative_to(root).as_posix()
+        split, group = example.split if official else ALL, example.group if dataset.group else None
+        read = reader and functools.partial(reader, example)
+        yield Item(path, example.path, split, example.label, group, read=read)
+
+
+def _of_folders(path: str, root: Path, classes: Mapping[str, str]) -> Item:
+    """Describe a file that is no example by the innermost folder named as a class, and the first named as a split."""
+    names = path.split("/")[:-1]
+    label = next((classes[_normalize(name)] for name in reversed(names) if _normalize(name) in classes), None)
+    split = next((labels.SPLITS[name.lower()] for name in names if name.lower() in labels.SPLITS), UNUSED)
+    return Item(path, root / path, split, label, used=False)
+
+
+def list_archive(path: str) -> Items:
+    """List the images in an npz archive, in the layout of `jaxssl.data.datasets.npz`.
+
+    Raises:
+      UserError: there is no archive, or arrays are missing, hold objects or differ in length.
+    """
+    arrays = npz.read_arrays(Path(path))
+    sides = [side for side in npz.SPLITS if f"{side}_images" in arrays]
+    rows = [(f"{side}_", side, npz.SPLITS[side]) for side in sides] or [("", "images", ALL)]
+    items = []
+    npz.image_arrays(Path(path), arrays)
+    for prefix, side, split in rows:
+        pixels = arrays[f"{prefix}images"]
+        known = bool(sides) or "labels" in arrays
+        values = npz.read_labels(Path(path), arrays, f"{prefix}labels", len(pixels)) if known else [None] * len(pixels)
+        names = npz.make_ids(side, len(pixels))
+        for one, pixel, label in zip(names, pixels, values, strict=True):
+            items.append(Item(one, pixel, split, None if label is None else str(label)))
+    if not items:
+        raise UserError(f"{path} holds no image: name another archive", code="missing", field=str(path))
+    return Items(str(path), str(path), items, {}, [])
+
+
+def _count_extensions(paths: Iterable[str]) -> dict[str, int]:
+    return count_values(os.path.splitext(path)[1].lower() or "no extension" for path in paths)
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    """Return the folders that all paths share, with a trailing "/", down to one that is named as a split."""
+    shared = ""
+    for names in zip(*(path.split("/")[:-1] for path in paths), strict=False):
+        if len(set(names)) > 1 or names[0].lower() in labels.SPLITS:
+            break
+        shared += names[0] + "/"
+    return shared
+
+
+def _normalize(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().lower()

@@ -1,0 +1,77 @@
+"""DICOM files of one frame, decoded by pydicom (the extra "dicom").
+
+Grey values are those of the modality LUT, or of rescale slope and intercept. The window of a file is not applied: the
+range of the values is measured on the training images.
+"""
+
+import importlib
+import io
+import logging
+from typing import Any
+
+import numpy as np
+
+from jaxssl.data.io import arrays, optional
+
+EXTENSIONS = (".dcm", ".dicom")
+_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+
+
+def matches(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is of this format."""
+    return head[128:132] == b"DICM"
+
+
+def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+    """Read one image. See `images.read`."""
+    del size
+    pydicom = optional.load_package("pydicom", "dicom")
+    pixels = importlib.import_module("pydicom.pixels")
+    # pydicom logs what it also raises, and what it repairs.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    if _DEFLATED in opened.read(1024):
+        raise ValueError("deflated DICOM has no limit to its size and is refused: save it as Explicit VR Little Endian")
+    opened.seek(0)
+    data = pydicom.dcmread(opened)
+    if "Rows" not in data or "Columns" not in data:
+        raise ValueError(f"a DICOM file without an image ({data.get('Modality') or 'of no modality'})")
+    arrays.check_pixels(data.Columns, data.Rows)
+    frames = int(data.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise ValueError(f"{frames} frames are not one image: save each as a file")
+    syntax = data.file_meta.TransferSyntaxUID
+    if not pixels.get_decoder(syntax).is_available:
+        raise ValueError(f"{syntax.name} needs a plugin of pydicom, such as pylibjpeg, or save the file uncompressed")
+    colours, array = data.PhotometricInterpretation, pixels.pixel_array(data)
+    if colours == "PALETTE COLOR":
+        return arrays.as_image(pixels.apply_color_lut(array, data))
+    if colours in _COLOUR:
+        return arrays.as_image(array)
+    if colours not in ("MONOCHROME1", "MONOCHROME2"):
+        raise ValueError(f"photometric interpretation '{colours}' is not known")
+    return arrays.as_image(_grey(array, data))
+
+
+def _grey(array: np.ndarray, data: Any) -> np.ndarray:
+    """Convert the stored values of a `pydicom.Dataset` to output values (DICOM PS3.3, C.7.6.3.1.2 and C.11.1)."""
+    bits = data.get("BitsStored")
+    if data.get("ModalityLUTSequence"):
+        array = importlib.import_module("pydicom.pixels").apply_modality_lut(array, data)
+        bits = 8 * array.itemsize
+    if data.PhotometricInterpretation == "MONOCHROME1":
+        # The lowest and the highest value that so many bits can hold change places: with a sign their sum is -1.
+        array = (-1 if array.dtype.kind == "i" else 2**bits - 1) - array
+    if data.get("BitsAllocated") == 1:
+        return array.astype(bool)
+    slope, intercept = _rescale(data)
+    return array if (slope, intercept) == (1, 0) else (array * slope + intercept).astype(np.float32)
+
+
+def _rescale(data: Any) -> tuple[float, float]:
+    """Return rescale slope and intercept, (1, 0) by default; enhanced files hold them in nested sequences."""
+    nested = [data.get(f"{which}FunctionalGroupsSequence") for which in ("PerFrame", "Shared")]
+    found = [groups[0].get("PixelValueTransformationSequence") for groups in nested if groups]
+    holder = next((sequence[0] for sequence in found if sequence), data)
+    slope, intercept = holder.get("RescaleSlope"), holder.get("RescaleIntercept")
+    return 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
