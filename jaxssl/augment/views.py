@@ -1,11 +1,11 @@
-"""Augmentation on the device: (key, batch) -> batch with views, every image changed in its own way.
+"""Augmentation on the device: (key, batch) -> batch with views, each image with its own random numbers.
 
-Everything is written for the whole batch at once. The random numbers of an image depend on the key and on its place in
-the batch, not on the devices, so one device and eight see the same views.
+All functions take a whole batch. The random numbers of an image depend on the key and on its index in the batch, not on
+the devices, so that one device and eight make the same views.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import dm_pix as pix
@@ -16,14 +16,14 @@ from jaxssl.augment import randaugment
 
 
 class Pixels(NamedTuple):
-    """What stored values mean, found on the training images.
+    """Scaling of stored values, measured on the training images.
 
     Attributes:
-      low: becomes 0.
-      high: becomes 1.
-      mean: of each channel after that and after the stretch; becomes 0.
-      std: likewise; becomes 1.
-      asinh: strength of the stretch that lifts what is faint; 0 for none.
+      low: stored value that becomes 0.
+      high: stored value that becomes 1.
+      mean: mean of each channel after scaling and stretch; becomes 0.
+      std: standard deviation, likewise; becomes 1.
+      asinh: strength of the stretch that brightens faint structure; 0 for none.
     """
 
     low: float
@@ -34,28 +34,32 @@ class Pixels(NamedTuple):
 
 
 def to_unit(image: jax.Array, pixels: Pixels) -> jax.Array:
-    """Stored values (uint8, uint16 or float) -> float32, most of them in [0, 1].
+    """Scale stored values (uint8, uint16 or float) to float32, most of them in [0, 1].
 
-    With `pixels.asinh` = a these become asinh(a x) / asinh(a) (Lupton et al., 1999, AJ 118:1406; 2004, PASP 116:133).
+    With `pixels.asinh` = a, x becomes asinh(a x) / asinh(a) (Lupton et al., 1999, AJ 118:1406; 2004, PASP 116:133).
     """
     x = (image.astype(jnp.float32) - pixels.low) / (pixels.high - pixels.low)
     return jnp.arcsinh(pixels.asinh * x) / math.asinh(pixels.asinh) if pixels.asinh else x
 
 
-def standardise(image: jax.Array, pixels: Pixels) -> jax.Array:
+def standardize(image: jax.Array, pixels: Pixels) -> jax.Array:
+    """Scale each channel of [B, H, W, C] by the mean and standard deviation of `pixels`."""
     return (image - jnp.asarray(pixels.mean)) / jnp.asarray(pixels.std)
 
 
-def plain(image: jax.Array, pixels: Pixels, size: int) -> jax.Array:
-    """[B, H, W, C] as stored -> [B, size, size, C] float32 standardised: what evaluation sees."""
-    x = to_unit(image, pixels)
-    if x.shape[1:3] != (size, size):
-        x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
-    return standardise(x, pixels)
+def eval_transform(image: jax.Array, pixels: Pixels, size: int) -> jax.Array:
+    """[B, H, W, C] as stored -> [B, size, size, C] float32, standardized and without augmentation."""
+    return standardize(resize(to_unit(image, pixels), size), pixels)
+
+
+def resize(x: jax.Array, size: int) -> jax.Array:
+    if x.shape[1:3] == (size, size):
+        return x
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
 
 
 def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tuple) -> jax.Array:
-    """A random part of each image, `area` of its pixels with sides at `ratio`, at size x size (Inception crop)."""
+    """Random crop (Inception crop) with area share and ratio of sides in these ranges, resized to `size`."""
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     side = jnp.asarray(x.shape[1:3], jnp.float32)
     share = jax.random.uniform(area_key, (len(x),), minval=area[0], maxval=area[1])
@@ -73,7 +77,7 @@ def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tu
 
 
 def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
-    """[B, H, W, C] smoothed by `sigma` [B] pixels, as two matrix products; the kernel is rescaled at the border."""
+    """Blur [B, H, W, C] by `sigma` [B] pixels, as two matrix products; the kernel is normalized at the border."""
 
     def kernel(length: int) -> jax.Array:
         place = jnp.arange(length, dtype=jnp.float32)
@@ -87,7 +91,7 @@ def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
 def jitter(
     key: jax.Array, x: jax.Array, brightness: float, contrast: float, saturation: float, hue: float
 ) -> jax.Array:
-    """Brightness and contrast of any image; saturation and hue of three channels, which stay in [0, 1]."""
+    """Change brightness and contrast; for three channels, which stay in [0, 1], saturation and hue too."""
     keys = jax.random.split(key, 4)
 
     def factor(key: jax.Array, strength: float) -> jax.Array:
@@ -107,6 +111,37 @@ def jitter(
 
 def grey(x: jax.Array) -> jax.Array:
     return jnp.broadcast_to(pix.rgb_to_grayscale(x), x.shape)
+
+
+def sometimes(key: jax.Array, probability: float, changed: jax.Array, x: jax.Array) -> jax.Array:
+    """Take each image of `changed` with this probability, else that of `x`."""
+    chosen = jax.random.bernoulli(key, probability, (len(x), 1, 1, 1))
+    return jnp.where(chosen, changed, x)
+
+
+def flip(keys: Iterator[jax.Array], x: jax.Array, horizontal: bool, vertical: bool, rotate90: bool) -> jax.Array:
+    """Flip each image with probability 1/2; with `rotate90`, apply one of the eight symmetries of the square."""
+    if horizontal or rotate90:
+        x = sometimes(next(keys), 0.5, x[:, :, ::-1], x)
+    if vertical or rotate90:
+        x = sometimes(next(keys), 0.5, x[:, ::-1], x)
+    if rotate90:
+        # With both flips, a transposition half of the time gives each of the eight symmetries.
+        x = sometimes(next(keys), 0.5, x.swapaxes(1, 2), x)
+    return x
+
+
+def blur(keys: Iterator[jax.Array], x: jax.Array, probability: float, sigma: tuple[float, float]) -> jax.Array:
+    """Blur each image with this probability by a random sigma of this range."""
+    drawn = jax.random.uniform(next(keys), (len(x),), minval=sigma[0], maxval=sigma[1])
+    return sometimes(next(keys), probability, gaussian_blur(x, drawn), x)
+
+
+def add_noise(keys: Iterator[jax.Array], x: jax.Array, noise: float) -> jax.Array:
+    """Add Gaussian noise with a random standard deviation of up to `noise` times the range of each image."""
+    extent = x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True)
+    deviation = extent * jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
+    return x + deviation * jax.random.normal(next(keys), x.shape)
 
 
 def make(
@@ -133,24 +168,25 @@ def make(
     solarize_probability: tuple[float, ...] = (0.0,),
     noise: float = 0.0,
 ) -> Callable[[jax.Array, dict], dict]:
-    """(key, {"image": [B, H, W, C] as stored, ...}) -> the same with "views", each [B, size, size, C] standardised.
+    """Return a function that adds "views" to a batch, each [B, size, size, C] float32 and standardized.
 
-    The order is that of BYOL (arXiv:2006.07733, appendix B), with what it lacks where it fits: crop, rotation, flips,
-    RandAugment, jitter, grey, blur, solarize, noise. An option that is 0 or False costs nothing.
+    It maps (key, {"image": [B, H, W, C] as stored, ...}) to the same batch with "views". The order is that of BYOL
+    (arXiv:2006.07733, appendix B) with some additions: crop, rotation, flips, RandAugment, jitter, grey, blur,
+    solarize, noise. An option that is 0 or False takes no time.
 
     Args:
       pixels: scaling of the stored values.
       size: side of the views in pixels.
       views: how many.
-      crop_area: smallest and largest share of the image that a view shows; (1, 1) takes the whole image.
+      crop_area: smallest and largest share of the image that a view shows; (1, 1) is the whole image.
       crop_ratio: smallest and largest ratio of the sides of that part.
       flip_horizontal: with probability 1/2.
       flip_vertical: with probability 1/2.
       rotate90: by a random multiple of 90 degrees.
       rotation: largest angle in degrees, drawn from +- this for each image; 180 is any angle. Bilinear, about the
-        centre. The image goes on beyond its border as its reflection: no black corners give the angle away.
-      randaugment_operations: of RandAugment, one after the other (N of arXiv:1909.13719); 0 for none. They clip the
-        image to [0, 1], and some round it to 8 bits.
+        centre. The image is continued by reflection, so that no black corners give the angle away.
+      randaugment_operations: number of RandAugment operations (N of arXiv:1909.13719); 0 for none. They clip the image
+        to [0, 1], and some round it to 8 bits.
       randaugment_magnitude: strength of those operations, 0 to 10 (M).
       jitter_probability: of changing brightness, contrast, saturation and hue.
       brightness: factor drawn from 1 +- this.
@@ -158,56 +194,45 @@ def make(
       saturation: factor drawn from 1 +- this, for three channels.
       hue: shift drawn from +- this, as a share of the colour circle, for three channels.
       grey_probability: of dropping colour, for three channels.
-      blur_probability: of a Gaussian blur; one number for all views or one a view.
+      blur_probability: of a Gaussian blur; one number for all views or one per view.
       blur_sigma: smallest and largest, in pixels of the view.
-      solarize_probability: of inverting what is above 0.5; one number for all views or one a view.
-      noise: largest standard deviation of Gaussian noise, drawn for each image, as a share of the range of the
-        view itself (its largest value less its smallest, over all channels), so that faint images are not drowned.
+      solarize_probability: of inverting values above 0.5; one number for all views or one per view.
+      noise: largest standard deviation of Gaussian noise, drawn for each image, as a share of the range of the view
+        (largest minus smallest value over all channels), so that it does not cover faint images.
     """
     crops = tuple(crop_area) != (1.0, 1.0)
 
-    def sometimes(key: jax.Array, probability: float, changed: jax.Array, x: jax.Array) -> jax.Array:
-        chosen = jax.random.bernoulli(key, probability, (len(x), 1, 1, 1))
-        return jnp.where(chosen, changed, x)
-
-    def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
-        keys = iter(jax.random.split(key, 14))
-        # Keys of their own, so that these two change no draw of the others.
-        rotation_key, randaugment_key = (jax.random.fold_in(key, number) for number in (14, 15))
-        blur, solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
-        colour = x.shape[-1] == 3
-        if crops:
-            x = resized_crop(next(keys), x, size, crop_area, crop_ratio)
-        elif x.shape[1:3] != (size, size):
-            x = jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
+    def move_pixels(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
+        x = resized_crop(next(keys), x, size, crop_area, crop_ratio) if crops else resize(x, size)
         if rotation:
-            angle = jax.random.uniform(rotation_key, (len(x),), minval=-rotation, maxval=rotation)
+            # A key of its own, so that this changes no draw of the others.
+            angle = jax.random.uniform(jax.random.fold_in(key, 14), (len(x),), minval=-rotation, maxval=rotation)
             x = randaugment.rotate(x, jnp.radians(angle))
-        if flip_horizontal or rotate90:
-            x = sometimes(next(keys), 0.5, x[:, :, ::-1], x)
-        if flip_vertical or rotate90:
-            x = sometimes(next(keys), 0.5, x[:, ::-1], x)
-        if rotate90:
-            # With both flips, a transposition half of the time gives each of the eight symmetries of the square.
-            x = sometimes(next(keys), 0.5, x.swapaxes(1, 2), x)
-        if randaugment_operations:
-            x = randaugment.randaugment(randaugment_key, x, randaugment_operations, randaugment_magnitude)
+        return flip(keys, x, flip_horizontal, flip_vertical, rotate90)
+
+    def change_colour(keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
         if jitter_probability:
             strengths = (brightness, contrast, saturation, hue)
             x = sometimes(next(keys), jitter_probability, jitter(next(keys), x, *strengths), x)
-        if grey_probability and colour:
+        if grey_probability and x.shape[-1] == 3:
             x = sometimes(next(keys), grey_probability, grey(x), x)
-        if blur:
-            low, high = blur_sigma
-            sigma = jax.random.uniform(next(keys), (len(x),), minval=low, maxval=high)
-            x = sometimes(next(keys), blur, gaussian_blur(x, sigma), x)
-        if solarize:
-            x = sometimes(next(keys), solarize, pix.solarize(x, 0.5), x)
+        return x
+
+    def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
+        keys = iter(jax.random.split(key, 14))
+        of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
+        x = move_pixels(key, keys, x)
+        if randaugment_operations:
+            own_key = jax.random.fold_in(key, 15)
+            x = randaugment.randaugment(own_key, x, randaugment_operations, randaugment_magnitude)
+        x = change_colour(keys, x)
+        if of_blur:
+            x = blur(keys, x, of_blur, blur_sigma)
+        if of_solarize:
+            x = sometimes(next(keys), of_solarize, pix.solarize(x, 0.5), x)
         if noise:
-            extent = x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True)
-            deviation = extent * jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
-            x = x + deviation * jax.random.normal(next(keys), x.shape)
-        return standardise(x, pixels)
+            x = add_noise(keys, x, noise)
+        return standardize(x, pixels)
 
     def augment(key: jax.Array, batch: dict) -> dict:
         image = to_unit(batch["image"], pixels)

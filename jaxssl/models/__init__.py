@@ -1,25 +1,27 @@
-"""Encoders: `encoder.apply(variables, image, train=...)` gives "pooled" [B, D] and "map" or "tokens".
+"""Encoders: `encoder.apply(variables, image, train=...)` returns "pooled" [B, D] and "map" or "tokens".
 
-With `views=V` the batch is V views of each image, one after the other, and batch statistics are of each view apart.
+With `views=V` the batch holds V views of each image, one after the other, and batch statistics are computed per view.
 
-A file here offers its encoders as functions named as configs name them (`resnet18`); nothing is registered.
+Each file here lists in `ENCODERS` the functions that make its encoders; their names are those of the config
+(`resnet18`). There is no other registry: to add an encoder is to add a file.
 """
 
-import dataclasses
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import linen as nn
 
-# Fields of the modules that are no options.
-_GENERAL = ("stem", "dtype", "parent", "name")
+from jaxssl import option_calls
+from jaxssl.errors import UserError, did_you_mean
+
+CONTEXT = ("stem", "dtype")
+"""Arguments that the config has for all encoders; an encoder gets those that its signature names."""
 
 
 def available() -> dict[str, str]:
-    """Name of each encoder -> the module that offers it."""
+    """Return {encoder: module that offers it}."""
     found = {}
     for module in pkgutil.iter_modules(__path__):
         names = getattr(importlib.import_module(f"{__name__}.{module.name}"), "ENCODERS", ())
@@ -27,26 +29,49 @@ def available() -> dict[str, str]:
     return found
 
 
-def load(name: str) -> Callable[..., nn.Module]:
-    """Return the function that makes the encoder called `name`. Raises KeyError for an unknown one."""
-    return getattr(importlib.import_module(f"{__name__}.{available()[name]}"), name)
+def find(name: str) -> Callable[..., nn.Module]:
+    """Return the function that makes an encoder.
+
+    Raises:
+      UserError: there is no encoder of this name.
+    """
+    modules = available()
+    if name not in modules:
+        raise UserError(
+            f"model.name={name!r} is unknown: {did_you_mean(name, modules)}valid names: {', '.join(sorted(modules))}",
+            code="unknown-name",
+            field="model.name",
+        )
+    return getattr(importlib.import_module(f"{__name__}.{modules[name]}"), name)
 
 
 def options(name: str) -> dict[str, Any]:
-    """Return the options of an encoder (`model.options`) with their defaults: those of its function and of its class.
+    """Return the options of an encoder (`model.options`) with their defaults.
 
     >>> options("resnet18")
     {'stages': (2, 2, 2, 2), 'width': 64}
 
     Raises:
-      KeyError: there is no encoder of this name.
+      UserError: there is no encoder of this name.
     """
-    signature = inspect.signature(load(name), eval_str=True)
-    own = {p.name: p.default for p in signature.parameters.values() if p.kind != p.VAR_KEYWORD}
-    fields = (f for f in dataclasses.fields(signature.return_annotation) if f.default is not dataclasses.MISSING)
-    return own | {f.name: f.default for f in fields if f.name not in {*own, *_GENERAL}}
+    return option_calls.defaults(find(name), CONTEXT)
 
 
-def make(name: str, **kw) -> nn.Module:
-    """The encoder called `name`. Raises KeyError for an unknown one, TypeError for an option that it does not take."""
-    return load(name)(**kw)
+def make(name: str, context: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """Make an encoder.
+
+    Args:
+      name: one of `available()`.
+      context: "stem" ("imagenet" or "small") and "dtype" of the computation.
+      options: see `options`.
+
+    Raises:
+      UserError: the name or an option is unknown, or the encoder cannot have these options.
+    """
+    options = dict(options or {})
+    try:
+        return option_calls.call(find(name), context=context or {}, options=options, section="model.options", name=name)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"model.options={options} does not fit {name}: {error}", code="out-of-range", field="model.options"
+        ) from error

@@ -1,34 +1,33 @@
 """A convolutional autoencoder: 32-32-pool-64-64-pool-128-128-pool-128-128, and a decoder that mirrors it."""
 
 import math
+from collections.abc import Sequence
 from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
-from jaxssl.models.conv import conv_general_dilated
+from jaxssl.models.cpu_conv.conv import conv_general_dilated
+from jaxssl.models.initializers import he_truncated
 
 ENCODERS = ("autoencoder",)
 
-he_truncated = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
-
 
 class Encoder(nn.Module):
-    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]: 3x3 convolutions, ReLU, and a
-    2x2 max-pool between two stages; with four stages H' = ceil(H / 8).
+    """Images [B, H, W, C] -> {"pooled": [B, D], "map": [B, H', W', D]} float32; with four stages H' = ceil(H / 8).
 
-    It has no batch statistics, and `train` changes nothing.
+    3x3 convolutions with ReLU, and a 2x2 max-pool between two stages. It has no batch statistics, and `train` changes
+    nothing.
 
     Attributes:
       widths: channels of each stage; the last is D.
-      stem: unused. It has none; the configuration gives one to every encoder.
       dtype: of the computation; parameters and outputs stay float32.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 128)
-    stem: str = "imagenet"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @property
     def smallest_image(self) -> int:
@@ -58,7 +57,7 @@ class Decoder(nn.Module):
     """
 
     width: int = 32
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
@@ -78,7 +77,7 @@ class Decoder(nn.Module):
 conv = partial(nn.Conv, kernel_size=(3, 3), padding=1, conv_general_dilated=conv_general_dilated)
 
 
-def convolve_twice(x: jax.Array, width: int, dtype: jnp.dtype, name: str) -> jax.Array:
+def convolve_twice(x: jax.Array, width: int, dtype: DTypeLike, name: str) -> jax.Array:
     for j in (1, 2):
         x = nn.relu(conv(width, dtype=dtype, kernel_init=he_truncated, name=f"{name}_conv{j}")(x))
     return x
@@ -100,5 +99,5 @@ def double(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def autoencoder(widths: tuple[int, ...] = (32, 64, 128, 128), **kw) -> Encoder:
-    return Encoder(tuple(widths), **kw)
+def autoencoder(*, widths: Sequence[int] = (32, 64, 128, 128), dtype: DTypeLike = jnp.float32) -> Encoder:
+    return Encoder(tuple(widths), dtype)

@@ -7,17 +7,20 @@ odd last row or column; attention knows positions by the sines and cosines of MA
 before a layer norm.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxssl.models.autoencoder import max_pool
-from jaxssl.models.conv import conv_general_dilated, he_normal
+from jaxssl.models.cpu_conv.conv import conv_general_dilated
+from jaxssl.models.initializers import he_normal
 from jaxssl.models.linear import Dense
 from jaxssl.models.norm import BatchNorm
-from jaxssl.models.vit import EPSILON, attention, check, sincos_positions
+from jaxssl.models.vit import EPSILON, attention, check_width, sincos_positions
 
 ENCODERS = ("conv_attention",)
 
@@ -27,7 +30,7 @@ class Attention(nn.Module):
     arXiv:1706.03762), but that the positions enter the attention alone."""
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -41,15 +44,13 @@ class Attention(nn.Module):
 
 
 class ConvAttention(nn.Module):
-    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; H' = floor(H / 8) for three
-    stages, and D = 256 as described.
+    """Images [B, H, W, C] -> {"pooled": [B, D], "map": [B, H', W', D]} float32; H' = floor(H / 8) for three stages.
 
-    Time and memory of the attention grow with (H' W')**2: large images want a further stage.
+    D is 256 by default. Time and memory of the attention grow with (H' W')**2: use a further stage for large images.
 
     Attributes:
       widths: channels of each stage; the last is D, which divides by 4 and by `heads`.
       heads: of the attention.
-      stem: unused. It has none; the configuration gives one to every encoder.
       dtype: of the computation; parameters, statistics and outputs stay float32.
 
     Raises:
@@ -58,13 +59,12 @@ class ConvAttention(nn.Module):
 
     widths: tuple[int, ...] = (64, 128, 256)
     heads: int = 8
-    stem: str = "imagenet"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         if min(self.widths, default=0) < 1:
             raise ValueError(f"widths={self.widths} must give each of one stage or more a channel or more")
-        check(self.widths[-1], self.heads)
+        check_width(self.widths[-1], self.heads)
         super().__post_init__()
 
     @property
@@ -92,5 +92,7 @@ class ConvAttention(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def conv_attention(widths: tuple[int, ...] = (64, 128, 256), **kw) -> ConvAttention:
-    return ConvAttention(tuple(widths), **kw)
+def conv_attention(
+    *, widths: Sequence[int] = (64, 128, 256), heads: int = 8, dtype: DTypeLike = jnp.float32
+) -> ConvAttention:
+    return ConvAttention(tuple(widths), heads, dtype)

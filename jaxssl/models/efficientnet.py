@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.typing import DTypeLike
 
-from jaxssl.models.conv import conv_general_dilated, he_normal
+from jaxssl.models.cpu_conv.conv import conv_general_dilated
+from jaxssl.models.initializers import he_normal, he_normal_depthwise
 from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("efficientnet_lite0",)
 
-# A pixel of the last map stands for this many pixels of the image: on smaller images its stages only shuffle padding.
+# Image pixels per pixel of the last map: on smaller images the last stages see little but padding.
 SMALLEST_IMAGE = {"imagenet": 32, "small": 16}
 
 # Of each stage: blocks, side of the depthwise kernel, stride of the first block, expansion, channels that leave it.
@@ -29,9 +31,6 @@ STAGES = (
     (1, 3, 1, 6, 320),
 )
 STEM, HEAD = 32, 1280  # Channels, which Lite keeps at any width.
-
-# Flax counts the channels of a depthwise kernel among its outputs, of which each channel has one.
-he_normal_depthwise = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
 
 
 def relu6(x: jax.Array) -> jax.Array:
@@ -75,7 +74,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Gives {"pooled": [B, 1280], "map": [B, H', W', 1280]} float32 for images [B, H, W, C].
+    """Images [B, H, W, C] -> {"pooled": [B, 1280], "map": [B, H', W', 1280]} float32.
 
     Convolutions pad as TensorFlow's "SAME" does, at stride 2 one pixel more at the bottom and at the right, so that
     H' = ceil(H / 32). There is no dropout and no stochastic depth, with which the published weights were trained.
@@ -95,7 +94,7 @@ class EfficientNetLite(nn.Module):
     depth: float = 1.0
     momentum: float = 0.99
     stem: str = "imagenet"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         if not (self.width > 0 and self.depth > 0 and 0 <= self.momentum < 1):
@@ -132,5 +131,12 @@ class EfficientNetLite(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def efficientnet_lite0(**kw) -> EfficientNetLite:
-    return EfficientNetLite(**kw)
+def efficientnet_lite0(
+    *,
+    width: float = 1.0,
+    depth: float = 1.0,
+    momentum: float = 0.99,
+    stem: str = "imagenet",
+    dtype: DTypeLike = jnp.float32,
+) -> EfficientNetLite:
+    return EfficientNetLite(width, depth, momentum, stem, dtype)

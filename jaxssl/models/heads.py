@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxssl.models.norm import BatchNorm
 
@@ -22,7 +23,7 @@ class MLP(nn.Module):
 
     hidden: int
     width: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, views: int = 1) -> jax.Array:

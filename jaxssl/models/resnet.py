@@ -1,18 +1,21 @@
 """ResNet (He et al., 2016, arXiv:1512.03385), stride on the 3x3 as in torchvision, whose layer names it keeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
-from jaxssl.models.conv import conv_general_dilated, he_normal, max_pool
+from jaxssl.models.cpu_conv.conv import conv_general_dilated
+from jaxssl.models.cpu_conv.max_pool import max_pool
+from jaxssl.models.initializers import he_normal
 from jaxssl.models.norm import BatchNorm
 
 ENCODERS = ("resnet18", "resnet34", "resnet50")
 
-# A pixel of the last map stands for this many pixels of the image: on smaller images its stages only shuffle padding.
+# Image pixels per pixel of the last map: on smaller images the last stages see little but padding.
 SMALLEST_IMAGE = {"imagenet": 32, "small": 8}
 
 
@@ -59,8 +62,7 @@ def shortcut(block: nn.Module, x: jax.Array, width: int) -> jax.Array:
 
 
 class ResNet(nn.Module):
-    """Gives {"pooled": [B, D], "map": [B, H', W', D]} float32 for images [B, H, W, C]; D = 8 width expansion for four
-    stages.
+    """Images [B, H, W, C] -> {"pooled": [B, D], "map": [B, H', W', D]} float32; D = 8 width expansion for four stages.
 
     Attributes:
       stages: blocks in each stage; the published ones have four.
@@ -74,7 +76,7 @@ class ResNet(nn.Module):
     block: type[nn.Module]
     stem: str = "imagenet"
     width: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @property
     def smallest_image(self) -> int:
@@ -105,13 +107,31 @@ class ResNet(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def resnet18(stages: tuple[int, ...] = (2, 2, 2, 2), **kw) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, **kw)
+def resnet18(
+    *,
+    stages: Sequence[int] = (2, 2, 2, 2),
+    width: int = 64,
+    stem: str = "imagenet",
+    dtype: DTypeLike = jnp.float32,
+) -> ResNet:
+    return ResNet(tuple(stages), BasicBlock, stem, width, dtype)
 
 
-def resnet34(stages: tuple[int, ...] = (3, 4, 6, 3), **kw) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, **kw)
+def resnet34(
+    *,
+    stages: Sequence[int] = (3, 4, 6, 3),
+    width: int = 64,
+    stem: str = "imagenet",
+    dtype: DTypeLike = jnp.float32,
+) -> ResNet:
+    return ResNet(tuple(stages), BasicBlock, stem, width, dtype)
 
 
-def resnet50(stages: tuple[int, ...] = (3, 4, 6, 3), **kw) -> ResNet:
-    return ResNet(tuple(stages), Bottleneck, **kw)
+def resnet50(
+    *,
+    stages: Sequence[int] = (3, 4, 6, 3),
+    width: int = 64,
+    stem: str = "imagenet",
+    dtype: DTypeLike = jnp.float32,
+) -> ResNet:
+    return ResNet(tuple(stages), Bottleneck, stem, width, dtype)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from jaxssl.models.linear import Dense
 
@@ -52,7 +53,7 @@ def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(column), np.cos(column), np.sin(row), np.cos(row)], -1).astype(np.float32)
 
 
-def check(width: int, heads: int) -> None:
+def check_width(width: int, heads: int) -> None:
     """ValueError unless the width divides among the heads, and in four for the position embedding."""
     if heads < 1 or width < 1 or width % heads or width % 4:
         raise ValueError(f"width={width} must divide by 4 and by heads={heads}")
@@ -77,7 +78,7 @@ class Block(nn.Module):
     """[B, T, D] -> [B, T, D]: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -105,7 +106,6 @@ class ViT(nn.Module):
       patch: side of a patch in pixels.
       registers: further learnt tokens that are in no output (arXiv:2309.16588).
       pool: "mean" of the patch tokens, or "cls"; both after the last norm.
-      stem: unused. A ViT has none; the configuration gives one to every encoder.
       dtype: of the computation; parameters and outputs stay float32.
 
     Raises:
@@ -118,11 +118,10 @@ class ViT(nn.Module):
     patch: int = 16
     registers: int = 0
     pool: str = "mean"
-    stem: str = "imagenet"
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        check(self.width, self.heads)
+        check_width(self.width, self.heads)
         if self.patch < 1 or self.depth < 0 or self.registers < 0:
             raise ValueError(
                 f"patch={self.patch}, depth={self.depth}, registers={self.registers}: a patch has a pixel or more, and "
@@ -174,10 +173,10 @@ class Decoder(nn.Module):
     width: int
     depth: int
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
-        check(self.width, self.heads)
+        check_width(self.width, self.heads)
         super().__post_init__()
 
     @nn.compact
@@ -207,13 +206,40 @@ class Decoder(nn.Module):
         return predict(x[:, 1:]).astype(jnp.float32)
 
 
-def vit_tiny(width: int = 192, depth: int = 12, heads: int = 3, **kw) -> ViT:
-    return ViT(width, depth, heads, **kw)
+def vit_tiny(
+    *,
+    width: int = 192,
+    depth: int = 12,
+    heads: int = 3,
+    patch: int = 16,
+    registers: int = 0,
+    pool: str = "mean",
+    dtype: DTypeLike = jnp.float32,
+) -> ViT:
+    return ViT(width, depth, heads, patch, registers, pool, dtype)
 
 
-def vit_small(width: int = 384, depth: int = 12, heads: int = 6, **kw) -> ViT:
-    return ViT(width, depth, heads, **kw)
+def vit_small(
+    *,
+    width: int = 384,
+    depth: int = 12,
+    heads: int = 6,
+    patch: int = 16,
+    registers: int = 0,
+    pool: str = "mean",
+    dtype: DTypeLike = jnp.float32,
+) -> ViT:
+    return ViT(width, depth, heads, patch, registers, pool, dtype)
 
 
-def vit_base(width: int = 768, depth: int = 12, heads: int = 12, **kw) -> ViT:
-    return ViT(width, depth, heads, **kw)
+def vit_base(
+    *,
+    width: int = 768,
+    depth: int = 12,
+    heads: int = 12,
+    patch: int = 16,
+    registers: int = 0,
+    pool: str = "mean",
+    dtype: DTypeLike = jnp.float32,
+) -> ViT:
+    return ViT(width, depth, heads, patch, registers, pool, dtype)

@@ -1,46 +1,60 @@
-"""What a network is trained for: one file an objective, each a bundle of pure functions."""
+"""Training objectives: one file per objective, each with a function `make(encoder, *, ...) -> Objective`.
+
+Keyword arguments of `make` that are named in `CONTEXT` come from the caller; all others are options of the objective,
+which the config sets in `pretrain.options`. To add an objective is to add a file.
+"""
 
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxssl import option_calls
+from jaxssl.errors import UserError, did_you_mean
 from jaxssl.models import heads
 from jaxssl.objectives import losses
 
 Tree = Any
-_SHARED = ("losses",)  # Modules here that are no objective.
 LossAndAux = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]  # loss, (model_state, metrics)
+
+CONTEXT = ("classes", "steps", "teacher")
+"""Number of classes, steps of the whole training, and a trained network (`distill.Teacher`)."""
+
+TEACHER_OPTIONS = {"teacher": "", "evaluation": ""}
+"""Options of an objective with a teacher: the workdir of a finished run, and which of its networks; "" is the pretrained
+encoder. The caller of `make` loads it."""
+
+_SHARED = ("losses",)  # Modules here that are not objectives.
 
 
 def keep_target(target: Tree, params: Tree, step: jax.Array) -> Tree:
-    """The `advance` of a target that nothing moves."""
+    """The `advance` of a constant target."""
     del params, step
     return target
 
 
 class Objective(NamedTuple):
-    """To jaxssl what `GradientTransformation` is to optax.
+    """Pure functions of a training objective, as `GradientTransformation` is of an optimizer in optax.
 
     A batch holds "views", a tuple of `views` augmented versions [B, H, W, C] float32 of the same images, and "label"
-    [B] int32 (negative: unknown). `params` and `model_state` (batch statistics) are dictionaries by network, of which
-    "encoder" is the one that is carried on. The metrics are scalars, and "features" [B, D] for the online probe.
+    [B] int32 (negative: unknown). `params` and `model_state` (batch statistics) are dictionaries by network; "encoder"
+    is the one that is kept after training. The metrics are scalars, and "features" [B, D] for the online probe.
 
     Attributes:
       init: (key, batch) -> params, model_state, target.
       loss: (params, model_state, target, batch, key) -> loss, (model_state, metrics).
-      advance: (target, params, step) -> target; the identity but for a moving average.
-      views: how many augmented views of each image the loss wants.
-      first_loss: batch size -> the loss that theory expects of an untrained network, or None.
-      supervised: whether the loss reads labels. Then training sees those images alone whose labels may be used, and
-        no result calls the encoder self-supervised.
-      constant_target: whether `init` makes the same target each time and nothing moves it, such as a teacher:
+      advance: (target, params, step) -> target; the identity except for a moving average.
+      views: number of augmented views of each image that the loss takes.
+      first_loss: batch size -> the loss that theory expects of an untrained network; None if unknown.
+      supervised: whether the loss reads labels. Training then uses only images whose labels may be used, and no result
+        calls the encoder self-supervised.
+      constant_target: whether `init` makes the same target each time and nothing changes it, such as a teacher;
         checkpoints do not hold it.
     """
 
@@ -54,12 +68,29 @@ class Objective(NamedTuple):
 
 
 def available() -> list[str]:
+    """Return the names of all objectives, sorted."""
     return sorted({module.name for module in pkgutil.iter_modules(__path__)} - {*_SHARED})
 
 
-def load(name: str) -> Callable[..., Objective]:
-    """The `make(encoder, *, classes, steps, **kw)` of the objective called `name`."""
+def find(name: str) -> Callable[..., Objective]:
+    """Return the function `make` of an objective.
+
+    Raises:
+      UserError: there is no objective of this name.
+    """
+    if name not in available():
+        raise UserError(
+            f"pretrain.objective={name!r} is unknown: {did_you_mean(name, available())}"
+            f"valid names: {', '.join(available())}",
+            code="unknown-name",
+            field="pretrain.objective",
+        )
     return importlib.import_module(f"{__name__}.{name}").make
+
+
+def has_teacher(name: str) -> bool:
+    """Return whether an objective needs a teacher in its context."""
+    return "teacher" in option_calls.defaults(find(name), ())
 
 
 def options(name: str) -> dict[str, Any]:
@@ -67,19 +98,46 @@ def options(name: str) -> dict[str, Any]:
 
     >>> options("ntxent")
     {'hidden': 512, 'projection': 128, 'temperature': 0.1}
+
+    Raises:
+      UserError: there is no objective of this name.
     """
-    parameters = inspect.signature(load(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is not p.empty}
+    of_teacher = TEACHER_OPTIONS if has_teacher(name) else {}
+    return of_teacher | option_calls.defaults(find(name), CONTEXT)
+
+
+def make(name: str, encoder: nn.Module, context: Mapping[str, Any], options: Mapping[str, Any]) -> Objective:
+    """Make an objective.
+
+    Args:
+      name: one of `available()`.
+      encoder: the network to train.
+      context: values for `CONTEXT`; those that the objective does not use may be missing.
+      options: see `options`.
+
+    Raises:
+      UserError: the name or an option is unknown, or an option is out of its range.
+    """
+    if has_teacher(name):
+        options = {key: value for key, value in options.items() if key not in TEACHER_OPTIONS}
+    return option_calls.call(
+        find(name),
+        encoder,
+        context=dict.fromkeys(CONTEXT) | dict(context),
+        options=options,
+        section="pretrain.options",
+        name=name,
+    )
 
 
 def init_network(module: nn.Module, key: jax.Array, x: jax.Array) -> tuple[Tree, Tree]:
-    """Parameters and state (batch statistics, or {}) of a linen module that takes `x` and `train`."""
+    """Return parameters and state (batch statistics, or {}) of a linen module that takes `x` and `train`."""
     variables = module.init(key, x, train=False)
     return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
 
 def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
-    """Zeros of the shape of the encoder's pooled features, for initialising what stands on it."""
+    """Return zeros of the shape of the encoder's pooled features, to initialize the heads on it."""
     shapes = jax.eval_shape(lambda key: encoder.init_with_output(key, image, train=False)[0], jax.random.key(0))
     return jnp.zeros(shapes["pooled"].shape)
 
@@ -88,7 +146,7 @@ def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
 def apply_network(
     module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool, views: int = 1
 ) -> tuple[Any, Tree]:
-    """Output and new state of a linen module; the state is new only when training."""
+    """Return output and state of a linen module; the state changes only in training."""
     if not train:
         return module.apply({"params": params, **state}, x, train=False), state
     kw = {"views": views} if views > 1 else {}
@@ -96,7 +154,7 @@ def apply_network(
 
 
 def init_projected(encoder: nn.Module, projector: nn.Module, keys: jax.Array, image: jax.Array) -> tuple[Tree, Tree]:
-    """Parameters and state of an "encoder" and of a "projector" on its pooled features; of `keys` one for each."""
+    """Return parameters and state of an "encoder" and of a "projector" on its pooled features, of one key each."""
     params, state = {}, {}
     params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
     params["projector"], state["projector"] = init_network(projector, keys[1], pooled_like(encoder, image))
@@ -104,12 +162,12 @@ def init_projected(encoder: nn.Module, projector: nn.Module, keys: jax.Array, im
 
 
 def interleave(views: Sequence[jax.Array]) -> jax.Array:
-    """V arrays [B, ...] as one [B * V, ...]: the views of an image one after the other, so all stay on its device."""
+    """V arrays [B, ...] -> [B * V, ...]: the views of an image one after the other, so that they stay on its device."""
     return jnp.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
 
 
 def deinterleave(x: jax.Array, views: int) -> list[jax.Array]:
-    """What `interleave` made one."""
+    """Inverse of `interleave`: [B * V, ...] -> V arrays [B, ...]."""
     x = x.reshape(-1, views, *x.shape[1:])
     return [x[:, i] for i in range(views)]
 
@@ -117,9 +175,9 @@ def deinterleave(x: jax.Array, views: int) -> list[jax.Array]:
 def project(
     encoder: nn.Module, projector: nn.Module, params: Tree, state: Tree, image: jax.Array, views: int
 ) -> tuple[jax.Array, jax.Array, Tree]:
-    """Pooled features and their projection of interleaved views, in one pass, and the state after this batch.
+    """Return pooled features and projections of interleaved views, in one pass, and the state after this batch.
 
-    Batch statistics are of each view apart, as if one view after the other had passed.
+    Batch statistics are computed per view, as if the views were passed one after the other.
     """
     out, of_encoder = apply_network(encoder, params["encoder"], state["encoder"], image, train=True, views=views)
     pooled = out["pooled"]
@@ -128,9 +186,9 @@ def project(
 
 
 def with_online_probe(objective: Objective, classes: int) -> Objective:
-    """The same objective beside a linear classifier on its features, through which no gradient reaches the encoder.
+    """Add an online linear probe to an objective: a linear classifier on its features, without gradient to the encoder.
 
-    The probe learns in the same step from the labels at hand; its loss is not part of the loss that is reported.
+    The probe learns in the same step from the labels of the batch; its loss is not part of the reported loss.
     """
     head = heads.Linear(classes)
 

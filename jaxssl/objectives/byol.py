@@ -1,7 +1,8 @@
-"""Bootstrap your own latent (Grill et al., 2020, arXiv:2006.07733)."""
+"""BYOL, bootstrap your own latent (Grill et al., 2020, arXiv:2006.07733), and SimSiam."""
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from jaxssl.models.heads import MLP
@@ -19,21 +20,19 @@ from jaxssl.objectives import (
 )
 
 
-def make(
-    encoder: nn.Module, *, classes: int, steps: int, hidden: int = 4096, projection: int = 256, ema: float = 0.996
-) -> Objective:
-    """An online network predicts, from one view, what its own moving average makes of the other.
+def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int = 256, ema: float = 0.996) -> Objective:
+    """The online network predicts, from one view, the projection of the other view by the target network.
+
+    The target network is the moving average of the online network.
 
     Args:
-      encoder: the network that is wanted.
-      classes: unused, BYOL sees no label.
-      steps: of the whole training; the moving average stands still at its end.
+      encoder: the network to train.
+      steps: of the whole training; the moving average no longer changes at its end.
       hidden: width of the hidden layer of projector and predictor.
       projection: width of their output.
-      ema: share of the target that is kept in the first step; rises to 1 along a cosine (section 3.3).
-        0 makes the target the online network itself, which is SimSiam (arXiv:2011.10566), and stays 0.
+      ema: decay of the moving average in the first step; rises to 1 along a cosine (section 3.3). With 0, which
+        stays 0, the target is the online network itself: SimSiam (arXiv:2011.10566).
     """
-    del classes
     projector, predictor = MLP(hidden, projection, encoder.dtype), MLP(hidden, projection, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -52,11 +51,11 @@ def make(
         _, t, of_target = project(encoder, projector, jax.lax.stop_gradient(target), state["target"], image, views=2)
         (p1, p2), (t1, t2) = deinterleave(p, 2), deinterleave(jax.lax.stop_gradient(t), 2)
         value = losses.regression(p1, t2) + losses.regression(p2, t1)
-        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(t1)}
+        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.embedding_std(t1)}
         return value.mean(), (online | {"predictor": of_predictor, "target": of_target}, metrics)
 
     def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
         tau = 1 - (1 - ema) * (jnp.cos(jnp.pi * step / steps) + 1) / 2 if ema else 0.0
-        return jax.tree.map(lambda t, p: tau * t + (1 - tau) * p, target, {name: params[name] for name in target})
+        return optax.incremental_update({name: params[name] for name in target}, target, step_size=1 - tau)
 
     return Objective(init, loss, advance, views=2)

@@ -1,5 +1,7 @@
-"""Inpainting: an autoencoder fills rectangles cut out of the image (context encoders, Pathak et al., 2016,
-arXiv:1604.07379, without their adversary)."""
+"""Inpainting: an autoencoder fills rectangles that are cut out of the image.
+
+Context encoders (Pathak et al., 2016, arXiv:1604.07379), without the adversarial loss.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,40 +15,27 @@ from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_n
 def make(
     encoder: nn.Module,
     *,
-    classes: int,
-    steps: int,
     sides: tuple[float, float] = (5 / 96, 29 / 96),
     holes: int = 1,
     on: str = "hole",
     decoder_width: int = 32,
 ) -> Objective:
-    """Mean squared error between the image and what a decoder makes of the encoder's map of the image with holes.
+    """Mean squared error between the image and its reconstruction from the image with holes.
 
-    The holes are drawn anew for each image and step, and hold 0, the mean colour of standardised images. The features
-    of the online probe are those of the image with holes.
+    The holes are drawn anew for each image and step, and are filled with 0, the mean colour of standardized images. The
+    features of the online probe are those of the image with holes.
 
     Args:
-      encoder: the network that is wanted; gives a "map".
-      classes: unused, inpainting sees no label.
-      steps: unused.
-      sides: shortest and longest side of a hole, as shares of the image's; height and width are drawn apart.
-      holes: rectangles an image; they may overlap.
-      on: where the error is taken: "hole", each image's mean over its own, or "image", everywhere.
+      encoder: the network to train; returns a "map".
+      sides: shortest and longest side of a hole, as shares of the image's; height and width are drawn independently.
+      holes: number of rectangles per image; they may overlap.
+      on: where the error is computed: "hole", per image the mean over its holes, or "image", everywhere.
       decoder_width: channels of the decoder's last stage.
 
     Raises:
-      UserError: an option is out of its range, or, from `init`, the encoder gives no map.
+      UserError: an option is out of its range, or, from `init`, the encoder returns no map.
     """
-    del classes, steps
-    low, high = sides
-    if not 0 < low <= high < 1:
-        raise UserError(
-            f"pretrain.options.sides={tuple(sides)}: two shares of the side between 0 and 1, the smaller first"
-        )
-    if holes < 1:
-        raise UserError(f"pretrain.options.holes={holes}: there is 1 or more")
-    if on not in ("hole", "image"):
-        raise UserError(f"pretrain.options.on={on!r} is not known: it takes 'hole' or 'image'")
+    check_options(sides, holes, on)
     decoder = Decoder(decoder_width, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -57,8 +46,10 @@ def make(
         out, _ = apply_network(encoder, params["encoder"], state["encoder"], image, train=False)
         if "map" not in out:
             raise UserError(
-                f"pretrain.objective='inpaint' needs an encoder with a map, which {type(encoder).__name__} has not; "
-                "model.name='autoencoder' or any other but a ViT has one"
+                f"pretrain.objective='inpaint' needs an encoder that returns a map, and {type(encoder).__name__} does "
+                "not: set model.name='autoencoder' or any other but a ViT",
+                code="mismatch",
+                field="model.name",
             )
         params["decoder"] = decoder.init(keys[1], out["map"], image.shape[1:])["params"]
         return params, state, {}
@@ -72,15 +63,35 @@ def make(
         value = jnp.square(filled - image).mean((1, 2, 3), where=where).mean()
         return value, ({"encoder": state}, {"features": pooled})
 
-    # The first prediction is 0, so that the first loss is the mean square of the pixels: theory does not know it.
+    # The first prediction is 0, and the first loss is the mean square of the pixels, which depends on the images.
     return Objective(init, loss)
 
 
-def random_holes(key: jax.Array, shape: tuple, sides: tuple[float, float], holes: int) -> jax.Array:
-    """For images of this shape [B, H, W, C], [B, H, W, 1] bool, true in `holes` rectangles each.
+def check_options(sides: tuple[float, float], holes: int, on: str) -> None:
+    low, high = sides
+    if not 0 < low <= high < 1:
+        raise UserError(
+            f"pretrain.options.sides={tuple(sides)}: give two shares of the side between 0 and 1, the smaller first",
+            code="out-of-range",
+            field="pretrain.options.sides",
+        )
+    if holes < 1:
+        raise UserError(
+            f"pretrain.options.holes={holes}: set it to 1 or more", code="out-of-range", field="pretrain.options.holes"
+        )
+    if on not in ("hole", "image"):
+        raise UserError(
+            f"pretrain.options.on={on!r} is unknown: valid are 'hole' and 'image'",
+            code="unknown-name",
+            field="pretrain.options.on",
+        )
 
-    Height and width are uniform over the whole pixels from the shortest to the longest side, at least one pixel; the
-    place is uniform over all where the rectangle lies inside the image.
+
+def random_holes(key: jax.Array, shape: tuple, sides: tuple[float, float], holes: int) -> jax.Array:
+    """Draw holes for images of this shape [B, H, W, C]: [B, H, W, 1] bool, true in `holes` rectangles each.
+
+    Height and width are uniform over whole pixels from the shortest to the longest side, at least one pixel; the
+    position is uniform over all for which the rectangle lies inside the image.
     """
 
     def interval(key: jax.Array, length: int) -> jax.Array:
@@ -107,9 +118,9 @@ def fill(
     *,
     train: bool,
 ) -> tuple[jax.Array, jax.Array, Tree]:
-    """The decoder's image [B, H, W, C], the pooled features [B, D] and the encoder's state; no pixel in `hole` is seen.
+    """Return the decoder's image [B, H, W, C], the pooled features [B, D] and the encoder's state.
 
-    `hole` is [B, H, W, 1] bool.
+    The encoder does not see the pixels in `hole` [B, H, W, 1] bool.
     """
     seen = jnp.where(hole, 0, image)
     out, state = apply_network(encoder, params["encoder"], model_state["encoder"], seen, train=train)
@@ -128,16 +139,16 @@ def reconstruct(
     on: str,
     decoder_width: int,
 ) -> dict[str, jax.Array]:
-    """What there is to draw of a network that `make` trained with the same options.
+    """Reconstruct images with a network that `make` trained with the same options, to draw them.
 
     Args:
       encoder: as for `make`.
       params: trained.
       model_state: trained.
       image: [B, H, W, C] float32, standardised as in training.
-      key: chooses the holes.
-      sides: as for `make`, or others.
-      holes: as for `make`, or another number.
+      key: PRNG key of the holes.
+      sides: as for `make`; may differ.
+      holes: as for `make`; may differ.
       on: unused.
       decoder_width: as for `make`.
 

@@ -1,57 +1,84 @@
-"""Losses: arrays in, one number an example out."""
+"""Losses and metrics as functions of arrays: one number per example, or a scalar."""
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
-def normalise(x: jax.Array) -> jax.Array:
-    """[..., D] scaled to unit length in float32; a zero vector stays zero and its gradient finite."""
+def normalize(x: jax.Array) -> jax.Array:
+    """Scale [..., D] to unit length, in float32. A zero vector stays zero, and its gradient is finite.
+
+    >>> normalize(jnp.array([3.0, 4.0])).round(2).tolist()
+    [0.6000000238418579, 0.800000011920929]
+    """
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum((x * x).sum(-1, keepdims=True), 1e-12))
 
 
 def regression(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """[B, D], [B, D] -> [B]: 2 - 2 cos, between 0 and 4 (BYOL, arXiv:2006.07733, equation 2)."""
-    return 2 - 2 * (normalise(prediction) * normalise(target)).sum(-1)
+    """Squared distance of [B, D] and [B, D] at unit length, 2 - 2 cos, as [B] (BYOL, arXiv:2006.07733, equation 2).
+
+    >>> regression(jnp.array([[2.0, 0.0]]), jnp.array([[0.0, 1.0]])).tolist()
+    [2.0]
+    """
+    return 2 - 2 * (normalize(prediction) * normalize(target)).sum(-1)
 
 
 def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """[B, C], [B] int -> [B] nats; 0 where the label is negative, that is unknown."""
-    hot = jax.nn.one_hot(labels, logits.shape[-1])
-    hot = (1 - smoothing) * hot + smoothing / logits.shape[-1]
-    return -jnp.where(labels >= 0, (hot * jax.nn.log_softmax(logits.astype(jnp.float32))).sum(-1), 0.0)
+    """Cross-entropy of logits [B, C] and labels [B] int, as [B] nats; 0 where the label is negative (unknown).
+
+    >>> cross_entropy(jnp.zeros((2, 4)), jnp.array([1, -1])).round(3).tolist()
+    [1.3860000371932983, 0.0]
+    """
+    one_hot = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
+    return jnp.where(labels >= 0, optax.softmax_cross_entropy(logits.astype(jnp.float32), one_hot), 0.0)
 
 
-def kullback_leibler(target: jax.Array, logits: jax.Array, temperature: float = 1.0) -> jax.Array:
-    """[B, C] logits, [B, C] logits -> [B] nats: T^2 KL(softmax(target / T) || softmax(logits / T)).
+def kl_divergence(target: jax.Array, logits: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """T^2 KL(softmax(target / T) || softmax(logits / T)) of logits [B, C] and [B, C], as [B] nats.
 
-    The factor keeps the size of the gradient, T (softmax(logits / T) - softmax(target / T)), which would else shrink as
-    1 / T^2 (Hinton et al., 2015, arXiv:1503.02531, section 2).
+    The factor T^2 keeps the size of the gradient, T (softmax(logits / T) - softmax(target / T)), which would otherwise
+    shrink as 1 / T^2 (Hinton et al., 2015, arXiv:1503.02531, section 2).
+
+    >>> logits = jnp.array([[1.0, 2.0, 4.0]])
+    >>> kl_divergence(logits, logits, temperature=2.0).tolist()
+    [0.0]
     """
     log_p, log_q = (jax.nn.log_softmax(x.astype(jnp.float32) / temperature) for x in (target, logits))
-    return temperature**2 * (jnp.exp(log_p) * (log_p - log_q)).sum(-1)
+    return temperature**2 * optax.losses.kl_divergence_with_log_targets(log_q, log_p)
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """[B, C], [B] int -> scalar: share that is guessed right of those whose label is known, 0 where none is."""
+    """Share of correct predictions among known labels (0 or more): [B, C], [B] int -> scalar; 0 if none is known.
+
+    >>> accuracy(jnp.eye(3), jnp.array([0, 2, -1])).item()
+    0.5
+    """
     known = labels >= 0
     return ((logits.argmax(-1) == labels) & known).sum() / jnp.maximum(known.sum(), 1)
 
 
-def spread(embedding: jax.Array) -> jax.Array:
-    """[B, D] -> scalar: standard deviation of the unit-length embedding times sqrt(D), 0 if collapsed, 1 if isotropic.
+def embedding_std(embedding: jax.Array) -> jax.Array:
+    """Standard deviation of the unit-length embeddings [B, D] times sqrt(D): 0 if collapsed, 1 if isotropic.
 
     SimSiam (arXiv:2011.10566), figure 2, scaled by sqrt(D).
+
+    >>> embedding_std(jnp.ones((8, 4))).item()
+    0.0
     """
-    return normalise(embedding).std(0).mean() * jnp.sqrt(embedding.shape[-1])
+    return normalize(embedding).std(0).mean() * jnp.sqrt(embedding.shape[-1])
 
 
 def ntxent(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array:
-    """[B, D], [B, D] -> [B] nats: which of the 2B - 1 other embeddings is the partner (SimCLR, equation 1).
+    """NT-Xent: [B, D], [B, D] -> [B] nats (SimCLR, arXiv:2002.05709, equation 1).
 
-    The mean over both directions of each pair; embeddings of equal rows are partners, all others negatives.
+    Cross-entropy of finding the partner among the 2B - 1 other embeddings, averaged over both directions of each pair.
+    Rows of equal index are partners, all others are negatives.
+
+    >>> ntxent(jnp.ones((2, 4)), jnp.ones((2, 4)), 0.5).round(3).tolist()
+    [1.0989999771118164, 1.0989999771118164]
     """
-    z = normalise(jnp.concatenate([first, second]))
+    z = normalize(jnp.concatenate([first, second]))
     logits = jnp.einsum("id,jd->ij", z, z, precision="highest") / temperature
     logits = jnp.where(jnp.eye(len(z), dtype=bool), -jnp.inf, logits)
     partner = jnp.roll(jnp.arange(len(z)), len(first))
@@ -59,13 +86,17 @@ def ntxent(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array
     return nats.reshape(2, -1).mean(0)
 
 
-def margin(first: jax.Array, second: jax.Array, margin: float, *, together: bool) -> jax.Array:
-    """[B, D], [B, D] -> [B]: d^2 for pairs that belong together, else max(0, margin - d)^2, d being their distance.
+def contrastive_margin(first: jax.Array, second: jax.Array, margin: float, *, positive: bool) -> jax.Array:
+    """Contrastive margin loss, [B, D], [B, D] -> [B]: d^2 at distance d, or max(0, margin - d)^2 for negative pairs.
 
     Hadsell et al. (2006, doi:10.1109/CVPR.2006.100), equation 4, without its factor 1/2.
+
+    >>> first, second = jnp.array([[0.0, 0.0]]), jnp.array([[0.0, 0.5]])
+    >>> [contrastive_margin(first, second, 1.0, positive=p).tolist() for p in (True, False)]
+    [[0.25], [0.25]]
     """
     square = jnp.square(first - second).sum(-1)
-    if together:
+    if positive:
         return square
-    # The slope of a root is infinite at 0.
+    # The gradient of the square root is infinite at 0.
     return jnp.square(jnp.maximum(margin - jnp.sqrt(jnp.maximum(square, 1e-12)), 0))

@@ -15,12 +15,12 @@ EPSILON = 1e-6
 
 
 class Prediction(NamedTuple):
-    """Of a batch; T patches of P pixels, row by row.
+    """Output for a batch of T patches of P pixels, in row-major order.
 
     Attributes:
-      patches: [B, T, P C] float32 what the decoder says, of the masked patches and of the others.
+      patches: [B, T, P C] float32, the decoder's output for all patches, masked or not.
       mask: [B, T] bool, true where the patch was masked.
-      pooled: [B, D] float32 the encoder's features of what it saw.
+      pooled: [B, D] float32, the encoder's features of the visible patches.
       state: of the encoder after this batch.
     """
 
@@ -33,37 +33,36 @@ class Prediction(NamedTuple):
 def make(
     encoder: nn.Module,
     *,
-    classes: int,
-    steps: int,
     mask_ratio: float = 0.75,
     decoder_width: int = 128,
     decoder_depth: int = 2,
     decoder_heads: int = 4,
     normalise_targets: bool = True,
 ) -> Objective:
-    """The encoder sees a few random patches, and a light decoder says what the others held.
+    """The encoder sees a few random patches, and a light decoder reconstructs the others.
 
     The features of the online probe are those of the visible patches.
 
     Args:
-      encoder: the network that is wanted: a `vit.ViT`, or one that has its `patch` and takes its `keep`.
-      classes: unused, MAE sees no label.
-      steps: unused.
+      encoder: the network to train: a `vit.ViT`, or another with its attribute `patch` and its argument `keep`.
       mask_ratio: share of the patches that are masked, in (0, 1); at least one is and one is not.
-      decoder_width: of the decoder's tokens; divides by 4 and by `decoder_heads`.
+      decoder_width: width of the decoder's tokens; divisible by 4 and by `decoder_heads`.
       decoder_depth: blocks of the decoder.
-      decoder_heads: of its attention.
-      normalise_targets: each patch to mean 0 and variance 1 before it is a target (section 4.1, "reconstruction
-        target"), which then costs a prediction of 0 exactly 1, or nothing if the patch is of one colour.
+      decoder_heads: attention heads of the decoder.
+      normalise_targets: whether target patches are standardized to mean 0 and variance 1 (section 4.1, "reconstruction
+        target"). The loss of predicting 0 is then 1, or 0 for a patch of one colour.
 
     Raises:
       UserError: the encoder has no patches, an option is out of its range, or, from `init`, the patches do not fit the
         images.
     """
-    del classes, steps
     check_encoder(encoder)
     if not 0 < mask_ratio < 1:
-        raise UserError(f"pretrain.options.mask_ratio={mask_ratio}: a share of the patches lies between 0 and 1")
+        raise UserError(
+            f"pretrain.options.mask_ratio={mask_ratio} lies outside (0, 1): it is a share of the patches",
+            code="out-of-range",
+            field="pretrain.options.mask_ratio",
+        )
     decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -82,15 +81,15 @@ def make(
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         (image,) = batch["views"]
-        said = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=True)
+        prediction = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=True)
         patches = vit.patchify(image, encoder.patch)
         if normalise_targets:
             mean, deviation = moments(patches)
             patches = (patches - mean) / deviation
-        error = jnp.square(said.patches - patches).mean(-1)
-        # Each image has as many masked patches as any other.
-        value = jnp.where(said.mask, error, 0).sum() / said.mask.sum()
-        return value, ({"encoder": said.state}, {"features": said.pooled})
+        error = jnp.square(prediction.patches - patches).mean(-1)
+        # All images have equally many masked patches.
+        value = jnp.where(prediction.mask, error, 0).sum() / prediction.mask.sum()
+        return value, ({"encoder": prediction.state}, {"features": prediction.pooled})
 
     first_loss = (lambda batch_size: 1.0) if normalise_targets else None
     return Objective(init, loss, first_loss=first_loss)
@@ -99,8 +98,10 @@ def make(
 def check_encoder(encoder: nn.Module) -> None:
     if not hasattr(encoder, "patch"):
         raise UserError(
-            f"pretrain.objective='mae' needs an encoder of patches, which {type(encoder).__name__} is not; "
-            f"model.name can be one of {', '.join(map(repr, vit.ENCODERS))}"
+            f"pretrain.objective='mae' needs an encoder with patches, and {type(encoder).__name__} has none: set "
+            f"model.name to one of {', '.join(map(repr, vit.ENCODERS))}",
+            code="mismatch",
+            field="model.name",
         )
 
 
@@ -109,27 +110,31 @@ def make_decoder(encoder: nn.Module, width: int, depth: int, heads: int) -> vit.
         return vit.Decoder(width, depth, heads, encoder.dtype)
     except ValueError as error:
         raise UserError(
-            f"pretrain.options.decoder_width and pretrain.options.decoder_heads do not fit: {error}"
+            f"pretrain.options.decoder_width={width} and pretrain.options.decoder_heads={heads} do not fit: {error}",
+            code="conflict",
+            field="pretrain.options.decoder_width",
         ) from error
 
 
 def check_image(encoder: nn.Module, image: jax.Array) -> None:
-    """UserError where a patch would hang over the image's border, or is all of it."""
+    """Raise UserError unless the image divides into two patches or more."""
     height, width = image.shape[1:3]
     if height % encoder.patch or width % encoder.patch or height * width < 2 * encoder.patch**2:
         size = f"{height}" if height == width else f"{height}x{width}"
         raise UserError(
-            f"data.image_size={size} does not divide into two or more patches of model.options.patch={encoder.patch}, as "
-            f"mae needs it; data.image_size={max(2, round(width / encoder.patch)) * encoder.patch} does"
+            f"data.image_size={size} does not divide into two or more patches of model.options.patch={encoder.patch}, "
+            f"as 'mae' needs it: set data.image_size={max(2, round(width / encoder.patch)) * encoder.patch}",
+            code="mismatch",
+            field="data.image_size",
         )
 
 
 def random_mask(key: jax.Array, images: int, patches: int, mask_ratio: float) -> tuple[jax.Array, jax.Array]:
-    """Which patches stay visible, drawn anew for each image.
+    """Draw the visible patches of each image.
 
     Returns:
-      keep: [B, K] int32, the visible patches.
-      place: [B, T] int32, where each patch lies in `keep`; K or more if it is masked.
+      keep: [B, K] int32, indices of the visible patches.
+      place: [B, T] int32, position of each patch in `keep`; K or more if it is masked.
     """
     visible = min(max(round(patches * (1 - mask_ratio)), 1), patches - 1)
     order = jnp.argsort(jax.random.uniform(key, (images, patches)), axis=1)
@@ -137,7 +142,7 @@ def random_mask(key: jax.Array, images: int, patches: int, mask_ratio: float) ->
 
 
 def moments(patches: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and standard deviation over all numbers of each patch: [B, T, P] -> two of [B, T, 1]."""
+    """Return mean and standard deviation of each patch: [B, T, P] -> [B, T, 1] each."""
     return patches.mean(-1, keepdims=True), jnp.sqrt(patches.var(-1, keepdims=True) + EPSILON)
 
 
@@ -152,7 +157,7 @@ def predict(
     *,
     train: bool,
 ) -> Prediction:
-    """Masks [B, H, W, C] float32 by the key, encodes the rest, and decodes every patch."""
+    """Mask [B, H, W, C] float32 at random, encode the visible patches, and decode all."""
     grid = vit.grid_of(*image.shape[1:3], encoder.patch)
     keep, place = random_mask(key, len(image), grid[0] * grid[1], mask_ratio)
     state = model_state["encoder"]
@@ -176,20 +181,20 @@ def reconstruct(
     decoder_heads: int,
     normalise_targets: bool,
 ) -> dict[str, jax.Array]:
-    """What there is to draw of a network that `make` trained with the same options.
+    """Reconstruct images with a network that `make` trained with the same options, to draw them.
 
     Args:
       encoder: as for `make`.
       params: trained.
       model_state: trained.
       image: [B, H, W, C] float32, standardised as in training.
-      key: chooses the mask.
-      mask_ratio: as for `make`, or another.
+      key: PRNG key of the mask.
+      mask_ratio: as for `make`; may differ.
       decoder_width: as for `make`.
       decoder_depth: as for `make`.
       decoder_heads: as for `make`.
-      normalise_targets: as for `make`. If true, the prediction is given the mean and the deviation of the true patch,
-        without which it is no image: what it shows of brightness and contrast is not the network's doing.
+      normalise_targets: as for `make`. If true, mean and standard deviation of the true patch are applied to the
+        prediction: brightness and contrast of the drawn patches are not predicted.
 
     Returns:
       "image": [B, H, W, C] in the scale of `image`: the prediction where masked, the image itself elsewhere.
@@ -199,12 +204,12 @@ def reconstruct(
     check_encoder(encoder)
     check_image(encoder, image)
     decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
-    said = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=False)
-    patches = said.patches
+    prediction = predict(encoder, decoder, params, model_state, image, key, mask_ratio, train=False)
+    patches = prediction.patches
     if normalise_targets:
         mean, deviation = moments(vit.patchify(image, encoder.patch))
         patches = patches * deviation + mean
-    pixels = jnp.broadcast_to(said.mask[..., None], (*said.mask.shape, encoder.patch**2))
+    pixels = jnp.broadcast_to(prediction.mask[..., None], (*prediction.mask.shape, encoder.patch**2))
     mask = vit.unpatchify(pixels, encoder.patch, *image.shape[1:3])
     predicted = vit.unpatchify(patches, encoder.patch, *image.shape[1:3])
     return {"image": jnp.where(mask, predicted, image), "masked": jnp.where(mask, 0, image), "mask": mask}

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image against those of all others (Chen et al., 2020, arXiv:2002.05709)."""
+"""SimCLR: contrastive learning with the NT-Xent loss (Chen et al., 2020, arXiv:2002.05709)."""
 
 import math
 
@@ -9,20 +9,15 @@ from jaxssl.models.heads import MLP
 from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
 
-def make(
-    encoder: nn.Module, *, classes: int, steps: int, hidden: int = 512, projection: int = 128, temperature: float = 0.1
-) -> Objective:
-    """The normalised temperature-scaled cross-entropy; the negatives are the whole global batch.
+def make(encoder: nn.Module, *, hidden: int = 512, projection: int = 128, temperature: float = 0.1) -> Objective:
+    """Normalized temperature-scaled cross-entropy; the negatives are the other images of the whole global batch.
 
     Args:
-      encoder: the network that is wanted.
-      classes: unused, SimCLR sees no label.
-      steps: unused.
+      encoder: the network to train.
       hidden: width of the hidden layer of the projector.
       projection: width of its output, on which the loss is taken.
       temperature: by which cosine similarities are divided.
     """
-    del classes, steps
     projector = MLP(hidden, projection, encoder.dtype)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -33,8 +28,8 @@ def make(
         pooled, z, state = project(encoder, projector, params, model_state, interleave(batch["views"]), views=2)
         first, second = deinterleave(z, 2)
         value = losses.ntxent(first, second, temperature).mean()
-        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.spread(first)}
+        metrics = {"features": deinterleave(pooled, 2)[0], "embedding_std": losses.embedding_std(first)}
         return value, (state, metrics)
 
-    # Of embeddings that are all alike, each of the 2N - 1 others is as likely the partner.
+    # If all embeddings are equal, each of the 2N - 1 others is equally likely to be the partner.
     return Objective(init, loss, views=2, first_loss=lambda batch_size: math.log(2 * batch_size - 1))

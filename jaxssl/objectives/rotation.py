@@ -1,4 +1,4 @@
-"""Which way up: four-way rotation prediction, RotNet (Gidaris et al., 2018, arXiv:1803.07728)."""
+"""RotNet: prediction of the rotation of an image, of four (Gidaris et al., 2018, arXiv:1803.07728)."""
 
 import math
 
@@ -13,33 +13,33 @@ from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_n
 ROTATIONS = 4
 
 
-def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
-    """Cross-entropy of a linear head that tells by which multiple of 90 degrees each view was turned.
+def make(encoder: nn.Module) -> Objective:
+    """Cross-entropy of a linear head that predicts by which multiple of 90 degrees each view was rotated.
 
-    Nothing but the image's content tells it. The view is square and finished (cropped, resampled, blurred) before it is
-    turned, and to turn it permutes its pixels: none is interpolated, none is filled in, no border moves into the view
-    and the view's own border falls on itself, so neither needs a mask. Each view takes each turn equally often, and
-    what augmentation leaves in it has no side of its own, since crop and resampling treat rows as columns, and both
-    ends alike. What the stored images themselves have on one side stays: bars that made them square, or a printed mark.
+    Only the content of the image gives the rotation away. A view is square and complete (cropped, resampled, blurred)
+    before it is rotated, and rotating it permutes its pixels: nothing is interpolated or filled in, and its border maps
+    onto itself, so that no mask is needed. Crop and resampling treat rows like columns and both ends alike. Marks that
+    the stored images have on one side remain: padding that made them square, or printed text.
 
-    The augmentation must not turn views or put them upside down (`rotate90`, `flip_vertical`): that undoes the label.
+    The augmentation must not rotate or flip views vertically (`rotate90`, `flip_vertical`): that changes the label.
 
     Args:
-      encoder: the network that is wanted.
-      classes: unused, the labels are the rotations.
-      steps: unused.
+      encoder: the network to train.
 
     Raises:
       UserError: from `init`, if the views are not square.
     """
-    del classes, steps
     head = Linear(ROTATIONS)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys = jax.random.split(key)
         (image,) = batch["views"]
         if image.shape[1] != image.shape[2]:
-            raise UserError(f"pretrain.objective='rotation' needs square views; these have {image.shape[1:3]} pixels")
+            raise UserError(
+                f"pretrain.objective='rotation' needs square views, these have {image.shape[1:3]} pixels",
+                code="mismatch",
+                field="pretrain.objective",
+            )
         params, state = {}, {}
         params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
         params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
@@ -60,7 +60,18 @@ def make(encoder: nn.Module, *, classes: int, steps: int) -> Objective:
 
 
 def rotate(image: jax.Array, turns: jax.Array) -> jax.Array:
-    """[B, S, S, C], [B] int in 0..3 -> each image turned anticlockwise by so many times 90 degrees, exactly."""
+    """Rotate each of [B, S, S, C] anticlockwise by `turns` [B] int in 0..3 times 90 degrees, exactly."""
     turns = turns[:, None, None, None]
     image = jnp.where(turns >= 2, image[:, ::-1, ::-1], image)
     return jnp.where(turns % 2 == 1, jnp.rot90(image, axes=(1, 2)), image)
+
+
+def predict_rotations(
+    encoder: nn.Module, params: Tree, model_state: Tree, image: jax.Array, turns: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Rotate images [B, S, S, C] by `turns` [B] and return them with the rotations that a trained network predicts."""
+    rotated = rotate(image, turns)
+    variables = {"params": params["encoder"], **model_state["encoder"]}
+    pooled = encoder.apply(variables, rotated, train=False)["pooled"]
+    logits, _ = apply_network(Linear(ROTATIONS), params["head"], {}, pooled, train=False)
+    return rotated, logits.argmax(-1)

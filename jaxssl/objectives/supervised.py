@@ -1,4 +1,4 @@
-"""Classification with labels: full fine-tuning, training from scratch, and the head alone on a frozen encoder."""
+"""Classification with labels: fine-tuning, training from scratch, and the head alone on a frozen encoder."""
 
 import math
 
@@ -14,7 +14,6 @@ def make(
     encoder: nn.Module,
     *,
     classes: int,
-    steps: int,
     frozen: bool = False,
     batch_norm: str = "train",
     label_smoothing: float = 0.0,
@@ -23,22 +22,20 @@ def make(
 ) -> Objective:
     """Cross-entropy of a linear head on the pooled features.
 
-    With MixUp or CutMix each image is mixed with another of the batch, and its loss is that of both labels in the
-    shares that the images have; an unknown label counts 0. The accuracy is against the label of the larger share.
+    With MixUp or CutMix each image is mixed with another of the batch, and its loss is the average over both labels,
+    weighted by the shares of the images; an unknown label has loss 0. Accuracy refers to the label of the larger share.
 
     Args:
       encoder: the network below the head.
       classes: width of the head.
-      steps: unused.
-      frozen: no gradient reaches the encoder and its batch statistics stay as they are.
-      batch_norm: "train" (statistics of the batch) or "frozen" (those that the encoder came with).
+      frozen: whether encoder and batch statistics stay as they are.
+      batch_norm: "train" (statistics of the batch) or "frozen" (those of the initial encoder).
       label_smoothing: share of the target that is spread over all classes.
-      mixup: alpha of the Beta(alpha, alpha) from which each batch draws the share of the first image when images are
-        averaged (Zhang et al., 2018, arXiv:1710.09412); 0 for none.
-      cutmix: the same where a box of one image is put into the other (Yun et al., 2019, arXiv:1905.04899). Where both
+      mixup: alpha of MixUp (Zhang et al., 2018, arXiv:1710.09412): images are averaged, and each batch draws the share
+        of the first from Beta(alpha, alpha); 0 for none.
+      cutmix: alpha of CutMix (Yun et al., 2019, arXiv:1905.04899): a box of one image is put into the other. If both
         are above 0, each batch takes one of them with probability 1/2.
     """
-    del steps
     head = Linear(classes)
     encoder_trains = not frozen and batch_norm == "train"
 
@@ -69,17 +66,17 @@ def make(
 
 
 def mix(key: jax.Array, image: jax.Array, mixup: float, cutmix: float) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """MixUp or CutMix of a batch, all of it in one way, with these alphas of the Beta; not both are 0.
+    """Apply MixUp or CutMix, the same to the whole batch.
 
     Args:
-      key: of the draws.
+      key: PRNG key.
       image: [B, H, W, C] float32.
-      mixup: 0 for CutMix alone.
-      cutmix: 0 for MixUp alone.
+      mixup: alpha of MixUp; 0 for CutMix only.
+      cutmix: alpha of CutMix; 0 for MixUp only. Not both are 0.
 
     Returns:
-      The mixed images, the place [B] in the batch of the image that is mixed into each, and the share in [0, 1] of its
-      own image that each keeps: a scalar, the same for the whole batch.
+      The mixed images; for each, the index [B] of the image that is mixed in; and the share in [0, 1] of the own image,
+      a scalar for the whole batch.
     """
     partner_key, mixup_key, cutmix_key, box_key, choice_key = jax.random.split(key, 5)
     partner = jax.random.permutation(partner_key, len(image))
@@ -93,7 +90,7 @@ def mix(key: jax.Array, image: jax.Array, mixup: float, cutmix: float) -> tuple[
 
 
 def box(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
-    """[height, width] bool, true in a box of that share of the image: anywhere, and what lies outside is cut off."""
+    """Draw a box of this share of the image: [height, width] bool. Its centre is uniform, its border cropped."""
     place = jax.random.uniform(key, (2,))
 
     def inside(side: int, place: jax.Array) -> jax.Array:
@@ -105,7 +102,7 @@ def box(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def predict(encoder: nn.Module, classes: int, params: Tree, model_state: Tree, image: jax.Array) -> jax.Array:
-    """[B, H, W, C] float32 -> probabilities [B, classes] of a network that `make` trained."""
+    """Return the probabilities [B, classes] of a trained network for [B, H, W, C] float32."""
     out, _ = apply_network(encoder, params["encoder"], model_state["encoder"], image, train=False)
     logits, _ = apply_network(Linear(classes), params["head"], {}, out["pooled"], train=False)
     return jax.nn.softmax(logits)

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxssl.models import conv
+from jaxssl.models.cpu_conv import choice, conv, depthwise, matmul, max_pool, native, winograd
+from jaxssl.models.cpu_conv.geometry import Geometry
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+FORMS = {**vars(native), **vars(matmul), **vars(winograd), **vars(depthwise)}
 
 
 def arrays(*shapes, dtype=np.float32):
@@ -76,14 +78,14 @@ def test_the_shapes_of_the_encoders(n, px, c, d, k, stride, depthwise):
 
 def test_every_form_is_chosen_by_some_shape_of_the_encoders():
     chosen = set()
-    for n, px, c, d, k, stride, depthwise in ENCODERS:
-        geometry = conv.Geometry((stride, stride), ((k // 2, k // 2),) * 2, c if depthwise else 1, None)
-        shapes = (n, px, px, c), (k, k, 1 if depthwise else c, d), geometry
-        chosen |= {conv.choose_forward(*shapes)}
-        chosen |= {conv.choose_input_gradient(*shapes), conv.choose_kernel_gradient(*shapes)}
+    for n, px, c, d, k, stride, by_channel in ENCODERS:
+        geometry = Geometry((stride, stride), ((k // 2, k // 2),) * 2, c if by_channel else 1, None)
+        shapes = (n, px, px, c), (k, k, 1 if by_channel else c, d), geometry
+        chosen |= {choice.choose_forward(*shapes)}
+        chosen |= {choice.choose_input_gradient(*shapes), choice.choose_kernel_gradient(*shapes)}
     both_ways = ("native", "pointwise", "dense", "winograd", "shifted_multiply_adds")
-    expected = {getattr(conv, form + part) for form in (*both_ways, "im2col") for part in ("", "_input_gradient")}
-    assert chosen == expected | {getattr(conv, form + "_kernel_gradient") for form in (*both_ways, "chunked")}
+    expected = {FORMS[form + part] for form in (*both_ways, "im2col") for part in ("", "_input_gradient")}
+    assert chosen == expected | {FORMS[form + "_kernel_gradient"] for form in (*both_ways, "chunked")}
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -120,7 +122,7 @@ def assert_form_is_right(form, x, w, *, window_strides, padding, feature_group_c
     kw = dict(window_strides=window_strides, padding=padding, feature_group_count=feature_group_count)
     size, kernel, strides = x.shape[1:3], w.shape[:2], window_strides
     explicit = lax.padtype_to_pads(size, kernel, strides, padding) if isinstance(padding, str) else padding
-    geometry = conv.Geometry(strides, tuple(map(tuple, explicit)), 1, None)
+    geometry = Geometry(strides, tuple(map(tuple, explicit)), 1, None)
     y, dx, dw = values_and_gradients(reference, x, w, **kw)
     g = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)
 
@@ -128,9 +130,9 @@ def assert_form_is_right(form, x, w, *, window_strides, padding, feature_group_c
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-7)
 
     kernel_gradient = "chunked" if form == "im2col" else form
-    close(getattr(conv, form)(x, w, geometry), y)
-    close(getattr(conv, f"{form}_input_gradient")(w, g, geometry, x.shape, w.shape), dx)
-    close(getattr(conv, f"{kernel_gradient}_kernel_gradient")(x, g, geometry, x.shape, w.shape), dw)
+    close(FORMS[form](x, w, geometry), y)
+    close(FORMS[f"{form}_input_gradient"](w, g, geometry, x.shape, w.shape), dx)
+    close(FORMS[f"{kernel_gradient}_kernel_gradient"](x, g, geometry, x.shape, w.shape), dw)
 
 
 @pytest.mark.parametrize(("px", "c", "k", "groups"), [(16, 64, 3, 1), (2, 64, 3, 1), (8, 32, 1, 1), (8, 32, 3, 32)])
@@ -171,22 +173,22 @@ def test_linen_takes_it_and_a_negative_padding_crops():
 
 
 def test_a_batch_that_does_not_divide_and_images_larger_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(conv, "CHUNK_BYTES", 4 * 4 * 64 * 9 * 16)
-    monkeypatch.setattr(conv, "TILE_BYTES", 4 * 4 * 36 * 64)
+    monkeypatch.setattr(matmul, "CHUNK_BYTES", 4 * 4 * 64 * 9 * 16)
+    monkeypatch.setattr(winograd, "TILE_BYTES", 4 * 4 * 36 * 64)
     for n in (7, 8):
         assert_same(*arrays((n, 16, 16, 64), (3, 3, 64, 64)), window_strides=(2, 2), padding="SAME")
         assert_same(*arrays((n, 4, 4, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
-    monkeypatch.setattr(conv, "CHUNK_BYTES", 1)
-    monkeypatch.setattr(conv, "TILE_BYTES", 1)
+    monkeypatch.setattr(matmul, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(winograd, "TILE_BYTES", 1)
     assert_same(*arrays((3, 16, 16, 64), (3, 3, 64, 64)), window_strides=(2, 2), padding="SAME")
     assert_same(*arrays((3, 4, 4, 64), (3, 3, 64, 64)), window_strides=(1, 1), padding="SAME")
 
 
 def test_large_columns_are_not_made():
     w = (3, 3, 64, 64)
-    geometry = conv.Geometry((2, 2), ((1, 1), (1, 1)), 1, None)
-    assert conv.choose_input_gradient((16, 64, 64, 64), w, geometry) is conv.im2col_input_gradient
-    assert conv.choose_input_gradient((4096, 64, 64, 64), w, geometry) is conv.native_input_gradient
+    geometry = Geometry((2, 2), ((1, 1), (1, 1)), 1, None)
+    assert choice.choose_input_gradient((16, 64, 64, 64), w, geometry) is matmul.im2col_input_gradient
+    assert choice.choose_input_gradient((4096, 64, 64, 64), w, geometry) is native.native_input_gradient
 
 
 def test_on_the_cpu_a_1x1_is_no_convolution_and_elsewhere_it_is():
@@ -233,7 +235,7 @@ def test_max_pool(shape):
     (x,) = arrays(shape)
     x = jnp.round(x.at[0].set(jnp.maximum(x[0], 0)), 1)  # with many ties, as after relu
     y, pullback = jax.vjp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
-    ours, our_pullback = jax.vjp(conv.max_pool, x)
+    ours, our_pullback = jax.vjp(max_pool.max_pool, x)
     np.testing.assert_array_equal(ours, y)
     (g,) = arrays(y.shape)
     np.testing.assert_allclose(our_pullback(g)[0], pullback(g)[0], atol=1e-6)

@@ -8,7 +8,7 @@ import pytest
 from jaxssl import models, objectives
 from jaxssl.errors import UserError
 from jaxssl.models import conv_attention
-from jaxssl.run import setup
+from jaxssl.run import prepare
 from tests import tiny_config
 from tests.models.test_vit import dense, layer_norm, positions, trained
 
@@ -60,7 +60,7 @@ def stage(variables, name, x):
 
 
 def test_as_the_project_described_it():
-    encoder = models.make("conv_attention", stem="imagenet", dtype=jnp.dtype("float32"))
+    encoder = models.find("conv_attention")(stem="imagenet", dtype=jnp.dtype("float32"))
     out, variables = shapes_of(encoder, 150, 150)
     assert out["map"].shape == (2, 18, 18, 256) and out["pooled"].shape == (2, 256)
     widths = [variables["params"][f"stage{i}_conv"]["kernel"].shape for i in (1, 2, 3)]
@@ -71,7 +71,7 @@ def test_as_the_project_described_it():
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (15, 9), (65, 130)])
 def test_an_odd_row_or_column_is_dropped_at_each_pool(height, width):
-    out, _ = shapes_of(models.make("conv_attention"), height, width, channels=5)
+    out, _ = shapes_of(models.find("conv_attention")(), height, width, channels=5)
     assert out["map"].shape == (2, height // 8, width // 8, 256)
     assert out["map"].dtype == out["pooled"].dtype == jnp.float32
 
@@ -86,7 +86,7 @@ def test_attention_against_numpy():
 
 
 def test_the_whole_against_numpy():
-    encoder = models.make("conv_attention", **SMALL)
+    encoder = models.find("conv_attention")(**SMALL)
     variables = moved(encoder, image())
     out = jax.jit(lambda x: encoder.apply(variables, x, train=False))(image())
     for b in range(2):
@@ -99,7 +99,7 @@ def test_the_whole_against_numpy():
 
 def test_a_position_sees_pixels_that_its_convolutions_do_not():
     """Two stages let the first position of the map see 7 pixels a side; with attention it sees most of 32."""
-    encoder = models.make("conv_attention", **SMALL)
+    encoder = models.find("conv_attention")(**SMALL)
     x = image(32, 32)
     variables = moved(encoder, x)
 
@@ -126,7 +126,7 @@ def test_attention_knows_where_a_pixel_is():
 
 
 def test_batch_statistics_change_in_training_alone():
-    encoder = models.make("conv_attention", **SMALL)
+    encoder = models.find("conv_attention")(**SMALL)
     variables = moved(encoder, image())
 
     @jax.jit
@@ -140,11 +140,11 @@ def test_batch_statistics_change_in_training_alone():
 
 def test_training_mode_must_be_said():
     with pytest.raises(TypeError, match="train"):
-        models.make("conv_attention").init(jax.random.key(0), image())
+        models.find("conv_attention")().init(jax.random.key(0), image())
 
 
 def test_half_precision_computes_in_it_and_answers_in_full():
-    exact, coarse = (models.make("conv_attention", **SMALL, dtype=jnp.dtype(d)) for d in ("float32", "bfloat16"))
+    exact, coarse = (models.find("conv_attention")(**SMALL, dtype=jnp.dtype(d)) for d in ("float32", "bfloat16"))
     variables = moved(coarse, image())
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     a, b = (jax.jit(lambda v: e.apply(v, image(), train=False)["map"])(variables) for e in (exact, coarse))
@@ -163,22 +163,22 @@ def test_half_precision_computes_in_it_and_answers_in_full():
 )
 def test_refuses_attributes_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
-        models.make("conv_attention", **options)
+        models.find("conv_attention")(**options)
 
 
 def test_a_config_with_too_small_an_image_is_refused():
     c = tiny_config.get_config()
     c.model.name, c.model.options = "conv_attention", {"widths": [4, 8, 8], "heads": 2}
     c.data.image_size = 8
-    assert setup.make_encoder(c).widths == (4, 8, 8)
+    assert prepare.make_encoder(c).widths == (4, 8, 8)
     c.data.image_size = 7
     with pytest.raises(UserError, match="image_size=7 is below the reach of conv_attention, 8"):
-        setup.make_encoder(c)
+        prepare.make_encoder(c)
 
 
 @pytest.mark.parametrize("name", ["byol", "inpaint", "rotation", "supervised"])
 def test_serves_the_objectives(name):
-    objective = objectives.load(name)(models.make("conv_attention", **SMALL), classes=3, steps=10)
+    objective = objectives.make(name, models.find("conv_attention")(**SMALL), {"classes": 3, "steps": 10}, {})
     batch = {"views": (jnp.zeros((4, 8, 8, 3)),) * objective.views, "label": jnp.zeros(4, jnp.int32)}
     key = jax.random.key(0)
     params, state, target = jax.eval_shape(objective.init, key, batch)
@@ -189,7 +189,9 @@ def test_serves_the_objectives(name):
 
 
 def test_a_step_of_ntxent_moves_every_parameter():
-    objective = objectives.load("ntxent")(models.make("conv_attention", **SMALL), classes=3, steps=10, hidden=8)
+    objective = objectives.make(
+        "ntxent", models.find("conv_attention")(**SMALL), {"classes": 3, "steps": 10}, {"hidden": 8}
+    )
     batch = {"views": (image(8, 8, batch=4), image(8, 8, batch=4, seed=1)), "label": np.zeros(4, np.int32)}
     params, state, target = jax.jit(objective.init)(jax.random.key(0), batch)
     value_and_grad = jax.jit(jax.value_and_grad(objective.loss, has_aux=True))

@@ -65,7 +65,7 @@ def assert_near(ours, theirs, tolerance=1e-4):
 
 @pytest.mark.parametrize("size", make_efficientnet.SIZES)
 def test_as_timm(golden, size):
-    encoder = models.make("efficientnet_lite0", stem="imagenet", dtype=jnp.dtype("float32"))
+    encoder = models.find("efficientnet_lite0")(stem="imagenet", dtype=jnp.dtype("float32"))
     variables = filled(encoder, size)
     assert sorted(map(timm_name, traverse_util.flatten_dict(variables))) == golden["names"].tolist()
     x = make_efficientnet.images(size)
@@ -77,7 +77,7 @@ def test_as_timm(golden, size):
 
 
 def test_as_timm_in_training(golden):
-    encoder = models.make("efficientnet_lite0")
+    encoder = models.find("efficientnet_lite0")()
     x = make_efficientnet.images(64)
     out, _ = jax.jit(lambda v: encoder.apply(v, x, train=True, mutable=["batch_stats"]))(filled(encoder, 64))
     # Statistics over the eight pixels of the last maps magnify the rounding.
@@ -95,13 +95,13 @@ def test_as_timm_in_training(golden):
     ],
 )
 def test_as_many_parameters_as_lite0_to_lite4_less_their_head(width, depth, published):
-    encoder = models.make("efficientnet_lite0", width=width, depth=depth)
+    encoder = models.find("efficientnet_lite0")(width=width, depth=depth)
     assert parameters(encoder) == published - (1280 * 1000 + 1000)
 
 
 @pytest.mark.parametrize(("stem", "side", "smallest"), [("imagenet", 3, 32), ("small", 5, 16)])
 def test_shapes_for_any_number_of_channels(stem, side, smallest):
-    encoder = models.make("efficientnet_lite0", **SMALL | {"stem": stem})
+    encoder = models.find("efficientnet_lite0")(**SMALL | {"stem": stem})
     out, _ = shapes_of(encoder, 65, channels=5)
     assert out["pooled"].shape == (2, 1280) and out["map"].shape == (2, side, side, 1280)
     assert out["pooled"].dtype == out["map"].dtype == jnp.float32
@@ -120,17 +120,17 @@ def test_initial_kernels_keep_the_size_of_activations():
 
 def test_training_mode_must_be_said():
     with pytest.raises(TypeError, match="train"):
-        models.make("efficientnet_lite0").init(jax.random.key(0), image())
+        models.find("efficientnet_lite0")().init(jax.random.key(0), image())
 
 
 @pytest.mark.parametrize(("name", "value"), [("width", 0), ("depth", -1.0), ("momentum", 1.0)])
 def test_refuses_attributes_out_of_range(name, value):
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        models.make("efficientnet_lite0", **{name: value})
+        models.find("efficientnet_lite0")(**{name: value})
 
 
 def test_batch_statistics_move_once_in_training_and_rest_otherwise():
-    encoder = models.make("efficientnet_lite0", **SMALL)
+    encoder = models.find("efficientnet_lite0")(**SMALL)
     x = image()
     variables = filled(encoder, 16)
 
@@ -148,7 +148,7 @@ def test_batch_statistics_move_once_in_training_and_rest_otherwise():
 
 
 def test_half_precision_computes_in_it_and_answers_in_full():
-    exact, coarse = (models.make("efficientnet_lite0", **SMALL, dtype=jnp.dtype(d)) for d in ("float32", "bfloat16"))
+    exact, coarse = (models.find("efficientnet_lite0")(**SMALL, dtype=jnp.dtype(d)) for d in ("float32", "bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(shapes_of(coarse)[1])} == {jnp.dtype("float32")}
     variables = filled(exact, 16)
     a, b = (jax.jit(lambda v: e.apply(v, image(), train=False)["map"])(variables) for e in (exact, coarse))
@@ -164,7 +164,7 @@ def test_relu6_and_its_gradient():
 
 @pytest.mark.parametrize("name", ["byol", "inpaint", "ntxent", "rotation", "supervised"])
 def test_serves_the_objectives(name):
-    objective = objectives.load(name)(models.make("efficientnet_lite0", **SMALL), classes=3, steps=10)
+    objective = objectives.make(name, models.find("efficientnet_lite0")(**SMALL), {"classes": 3, "steps": 10}, {})
     views = tuple(jnp.zeros((4, 16, 16, 3)) for _ in range(objective.views))
     batch = {"views": views, "label": jnp.zeros(4, jnp.int32)}
     key = jax.random.key(0)
@@ -178,7 +178,7 @@ def test_serves_the_objectives(name):
 
 
 def test_on_the_cpu_no_depthwise_convolution_runs_natively():
-    encoder = models.make("efficientnet_lite0", **SMALL)
+    encoder = models.find("efficientnet_lite0")(**SMALL)
     variables = shapes_of(encoder, 16)[1]
 
     def loss(params, stats, x):

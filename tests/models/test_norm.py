@@ -75,7 +75,7 @@ def test_every_encoder_is_here():
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_views_in_one_pass_are_one_pass_a_view(name):
-    encoder = models.make(name, **SMALLEST[name])
+    encoder = models.find(name)(**SMALLEST[name])
     views = tuple(2 * jax.random.normal(jax.random.key(i), (4, 16, 16, 3)) + i for i in range(2))
     variables = encoder.init(jax.random.key(9), views[0], train=False)
 

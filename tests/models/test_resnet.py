@@ -19,19 +19,19 @@ def parameters(encoder, size, channels=3):
 )
 def test_as_many_parameters_as_torchvision_less_its_head(name, published):
     width = 2048 if name == "resnet50" else 512
-    assert parameters(models.make(name), 64) == published - (width * 1000 + 1000)
+    assert parameters(models.find(name)(), 64) == published - (width * 1000 + 1000)
 
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 2), ("small", 8)])
 def test_shapes_for_any_number_of_channels(stem, side):
-    encoder = models.make("resnet18", stem=stem, width=8)
+    encoder = models.find("resnet18")(stem=stem, width=8)
     image = jnp.zeros((2, 64, 64, 5))
     out = jax.eval_shape(lambda key: encoder.init_with_output(key, image, train=False)[0], jax.random.key(0))
     assert out["pooled"].shape == (2, 64) and out["map"].shape == (2, side, side, 64)
 
 
 def test_training_mode_must_be_said():
-    encoder = models.make("resnet18", width=4, stages=(1,))
+    encoder = models.find("resnet18")(width=4, stages=(1,))
     with pytest.raises(TypeError, match="train"):
         encoder.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
 
@@ -41,7 +41,7 @@ def test_half_precision_computes_in_it_and_answers_in_full():
     image = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     outs = []
     for dtype in (jnp.float32, jnp.bfloat16):
-        encoder = models.make("resnet18", stem="small", width=8, stages=(1, 1), dtype=dtype)
+        encoder = models.find("resnet18")(stem="small", width=8, stages=(1, 1), dtype=dtype)
         variables = encoder.init(jax.random.key(0), image, train=False)
         assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
         outs.append(encoder.apply(variables, image, train=False)["pooled"])
@@ -50,7 +50,7 @@ def test_half_precision_computes_in_it_and_answers_in_full():
 
 
 def test_batch_statistics_change_in_training_alone():
-    encoder = models.make("resnet18", stem="small", width=4, stages=(1,))
+    encoder = models.find("resnet18")(stem="small", width=4, stages=(1,))
     image = jax.random.normal(jax.random.key(1), (4, 8, 8, 1))
     variables = encoder.init(jax.random.key(0), image, train=False)
     _, new = encoder.apply(variables, image, train=True, mutable=["batch_stats"])

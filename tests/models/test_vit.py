@@ -170,7 +170,7 @@ def test_one_set_of_weights_takes_any_image_size():
 )
 def test_parameters_are_as_many_as_published(name, published):
     """timm's counts without a head; its position embedding of 197 tokens is learnt, ours is not."""
-    encoder = models.make(name, stem="small", dtype=jnp.dtype("float32"))
+    encoder = models.make(name, {"stem": "small", "dtype": jnp.dtype("float32")})
     shapes = jax.eval_shape(lambda: encoder.init(jax.random.key(0), jnp.zeros((1, 224, 224, 3)), train=False))
     assert set(shapes) == {"params"}
     assert sum(p.size for p in jax.tree.leaves(shapes)) == published - 197 * encoder.width

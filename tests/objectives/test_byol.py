@@ -10,7 +10,7 @@ import pytest
 from jaxssl.objectives import byol
 from tests import tiny
 
-KW = {"classes": 3, "steps": 10, "hidden": 16, "projection": 4}
+KW = {"steps": 10, "hidden": 16, "projection": 4}
 
 
 def linear(p, x):

@@ -9,15 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.errors import UserError
-from jaxssl.inference import trained
 from jaxssl.objectives import distill
 from jaxssl.run import experiment
+from jaxssl.run.teacher import load_teacher
 from jaxssl.training import checkpoint
 from tests import tiny, tiny_config
 from tests.objectives import test_byol as oracle
-
-KW = {"classes": 3, "steps": 10, "teacher": "there"}
+from tests.refusals import refuses
 
 
 def one_view():
@@ -33,14 +31,20 @@ def make_teacher(width=5):
     variables["params"]["linear"]["kernel"] = rng.normal(size=(4, width)).astype(np.float32)
     linear = {"kernel": rng.normal(size=(width, 3)), "bias": rng.normal(size=3)}
     head = {"linear": jax.tree.map(np.float32, linear)}
-    return trained.Trained(encoder, variables, head, ("a", "b", "c"), channels=1, supervised=True)
+
+    def apply(variables, image):
+        return encoder.apply(variables, image, train=False)["pooled"]
+
+    return distill.Teacher("there", apply, variables, 1, head, ("a", "b", "c"), supervised=True)
+
+
+def make(known, classes=3, **options):
+    return distill.make(tiny.Encoder(), classes=classes, teacher=known, **options)
 
 
 @pytest.fixture
-def teacher(monkeypatch):
-    known = make_teacher()
-    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: known)
-    return known
+def teacher():
+    return make_teacher()
 
 
 def teach(known, image):
@@ -57,7 +61,7 @@ def log_softmax(logits):
 
 
 def test_loss_on_features_against_the_oracle(teacher):
-    objective, batch = distill.make(tiny.Encoder(), **KW), one_view()
+    objective, batch = make(teacher), one_view()
     params, state, target = objective.init(jax.random.key(0), batch)
     params["predictor"]["bias"] += 0.1
     (image,) = batch["views"]
@@ -73,7 +77,7 @@ def test_loss_on_features_against_the_oracle(teacher):
 @pytest.mark.parametrize(("temperature", "label_weight"), [(1.0, 0.0), (4.0, 0.3), (2.0, 1.0)])
 def test_loss_on_logits_against_the_oracle(teacher, temperature, label_weight):
     kw = {"on": "logits", "temperature": temperature, "label_weight": label_weight}
-    objective, batch = distill.make(tiny.Encoder(), **KW, **kw), one_view()
+    objective, batch = make(teacher, **kw), one_view()
     batch["label"][2] = -1
     params, state, target = objective.init(jax.random.key(0), batch)
     params["head"]["linear"]["kernel"] += jax.random.normal(jax.random.key(5), (6, 3))
@@ -91,7 +95,7 @@ def test_loss_on_logits_against_the_oracle(teacher, temperature, label_weight):
 
 @pytest.mark.parametrize("on", ["features", "logits"])
 def test_no_gradient_reaches_the_teacher_and_it_stays_as_it_is(teacher, on):
-    objective, batch = distill.make(tiny.Encoder(), **KW, on=on), one_view()
+    objective, batch = make(teacher, on=on), one_view()
     params, state, target = objective.init(jax.random.key(0), batch)
     if on == "logits":
         params["head"]["linear"]["kernel"] += np.eye(6, 3, dtype=np.float32)
@@ -107,7 +111,7 @@ def test_no_gradient_reaches_the_teacher_and_it_stays_as_it_is(teacher, on):
 
 def test_each_init_makes_the_teacher_anew(teacher):
     """The state of a step is donated, and with it the target."""
-    objective = distill.make(tiny.Encoder(), **KW)
+    objective = make(teacher)
     assert objective.constant_target
     *_, target = objective.init(jax.random.key(0), one_view())
     jax.tree.map(lambda array: array.delete(), target)
@@ -116,7 +120,7 @@ def test_each_init_makes_the_teacher_anew(teacher):
 
 
 def test_a_predictor_and_its_negative_cost_two_on_average(teacher):
-    objective, batch = distill.make(tiny.Encoder(), **KW), one_view()
+    objective, batch = make(teacher), one_view()
     params, state, target = objective.init(jax.random.key(0), batch)
     negative = params | {"predictor": jax.tree.map(jnp.negative, params["predictor"])}
     pair = [objective.loss(p, state, target, batch, jax.random.key(1))[0] for p in (params, negative)]
@@ -125,51 +129,46 @@ def test_a_predictor_and_its_negative_cost_two_on_average(teacher):
 
 
 def test_labels_alone_cost_the_logarithm_of_the_classes_at_first(teacher):
-    objective = distill.make(tiny.Encoder(), **KW, on="logits", label_weight=1.0)
+    objective = make(teacher, on="logits", label_weight=1.0)
     params, state, target = objective.init(jax.random.key(0), one_view())
     value, _ = objective.loss(params, state, target, one_view(), jax.random.key(1))
     assert value == pytest.approx(math.log(3), rel=1e-6)
     assert objective.first_loss(8) == pytest.approx(math.log(3))
-    assert distill.make(tiny.Encoder(), **KW, on="logits", label_weight=0.9).first_loss is None
+    assert make(teacher, on="logits", label_weight=0.9).first_loss is None
 
 
 @pytest.mark.parametrize("on", ["features", "logits"])
 @pytest.mark.parametrize("supervised", [False, True])
-def test_what_labels_taught_is_supervised_on_features_too(teacher, monkeypatch, on, supervised):
-    known = teacher._replace(supervised=supervised)
-    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: known)
-    assert distill.make(tiny.Encoder(), **KW, on=on).supervised == (supervised or on == "logits")
+def test_what_labels_taught_is_supervised_on_features_too(teacher, on, supervised):
+    assert make(teacher._replace(supervised=supervised), on=on).supervised == (supervised or on == "logits")
 
 
 @pytest.mark.parametrize(
-    ("kw", "message"),
+    ("options", "code", "field", "value"),
     [
-        ({"teacher": ""}, r"pretrain.options.teacher='' .* give the workdir of a finished run"),
-        ({"on": "maps"}, r"pretrain.options.on='maps' .* 'features', 'logits'"),
-        ({"temperature": 0.0}, r"pretrain.options.temperature=0.0"),
-        ({"on": "logits", "label_weight": 1.5}, r"pretrain.options.label_weight=1.5 lies outside \[0, 1\]"),
-        ({"label_weight": 0.5}, r"pretrain.options.label_weight=0.5 needs pretrain.options.on='logits'"),
-        (
-            {"on": "logits", "classes": 4},
-            r"pretrain.options.teacher='there' tells 3 classes apart, and these images have 4",
-        ),
+        ({"on": "maps"}, "unknown-name", "on", "'maps'"),
+        ({"temperature": 0.0}, "out-of-range", "temperature", "0.0"),
+        ({"on": "logits", "label_weight": 1.5}, "out-of-range", "label_weight", "1.5"),
+        ({"label_weight": 0.5}, "conflict", "label_weight", "0.5 needs pretrain.options.on='logits'"),
+        ({"on": "logits", "classes": 4}, "mismatch", "teacher", "there has 3 classes, and these images have 4"),
     ],
 )
-def test_options_that_cannot_work(teacher, kw, message):
-    with pytest.raises(UserError, match=message):
-        distill.make(tiny.Encoder(), **KW | kw)
+def test_options_that_cannot_work(teacher, options, code, field, value):
+    with refuses(code, f"pretrain.options.{field}", value):
+        make(teacher, **options)
 
 
-def test_a_teacher_that_cannot_serve(teacher, monkeypatch):
-    objective = distill.make(tiny.Encoder(), **KW)
-    with pytest.raises(UserError, match=r"pretrain.options.teacher='there' takes .* channels=1, and .* channels=3"):
-        objective.init(jax.random.key(0), {"views": (np.zeros((2, 2, 2, 3), np.float32),)})
-    monkeypatch.setattr(trained, "load", lambda workdir, evaluation: teacher._replace(head=None))
-    with pytest.raises(UserError, match=r"pretrain.options.evaluation='' is an encoder without a head"):
-        distill.make(tiny.Encoder(), **KW, on="logits")
-    monkeypatch.undo()
-    with pytest.raises(UserError, match=r"^pretrain.options.teacher='there', .* there is not a folder"):
-        distill.make(tiny.Encoder(), **KW)
+def test_a_teacher_that_does_not_fit(teacher):
+    with refuses("mismatch", "pretrain.options.teacher", "there takes images of 1 channel", "these have 3"):
+        make(teacher).init(jax.random.key(0), {"views": (np.zeros((2, 2, 2, 3), np.float32),)})
+    with refuses("mismatch", "pretrain.options.evaluation", "there"):
+        make(teacher._replace(head=None), on="logits")
+
+
+@pytest.mark.parametrize("workdir", ["", "there"])
+def test_a_teacher_that_cannot_be_loaded(workdir):
+    with refuses("missing", "pretrain.options.teacher", f"pretrain.options.teacher={workdir!r}"):
+        load_teacher({"teacher": workdir, "evaluation": ""})
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +194,7 @@ def taught(tmp_path_factory):
 def test_a_student_learns_from_the_workdir_of_a_run(taught):
     _, workdir, results = taught
     assert results["pretrain"]["supervised"] and math.isfinite(results["pretrain"]["final_loss"])
-    state = checkpoint.read(workdir / "checkpoints" / "pretrain")
+    state = checkpoint.load_numpy(workdir / "checkpoints" / "pretrain")
     assert state["target"] == {} and set(state["params"]) == {"encoder", "head", "online_probe"}
 
 
@@ -203,19 +202,17 @@ def test_a_student_that_goes_on_has_its_teacher_back(taught, tmp_path):
     c, whole, _ = taught
     shutil.copytree(whole, tmp_path / "half")
     folder = tmp_path / "half" / "checkpoints" / "pretrain"
-    checkpoint.remove(folder / str(checkpoint.steps(folder)[0]))
+    checkpoint.remove(folder / str(checkpoint.list_steps(folder)[0]))
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "encoder")
     experiment.run(c, tmp_path / "half")
-    encoders = (checkpoint.read(place / "checkpoints" / "encoder") for place in (whole, tmp_path / "half"))
+    encoders = (checkpoint.load_numpy(place / "checkpoints" / "encoder") for place in (whole, tmp_path / "half"))
     jax.tree.map(np.testing.assert_array_equal, *encoders)
 
 
 def test_a_teacher_that_has_seen_the_test_images_is_refused(taught, tmp_path):
     c = taught[0].copy_and_resolve_references()
     c.seed = 1
-    with pytest.raises(
-        UserError, match=r"pretrain.options.teacher='.*teacher' has seen \d+ of the test images, such as"
-    ):
+    with refuses("leakage", "pretrain.options.teacher", "of the test images"):
         experiment.run(c, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -228,5 +225,5 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
     classes = results["dataset"]["classes"]
     results["dataset"]["classes"] = [classes[1], classes[0], *classes[2:]]
     (tmp_path / "teacher" / "results.json").write_text(json.dumps(results))
-    with pytest.raises(UserError, match=f"tells the classes {classes[1]}, {classes[0]}, .*, and these images have"):
+    with refuses("mismatch", "pretrain.options.teacher", f"the classes {classes[1]}, {classes[0]}, "):
         experiment.run(c, tmp_path / "student")

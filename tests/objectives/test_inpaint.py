@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.errors import UserError
 from jaxssl.models import autoencoder, resnet, vit
 from jaxssl.objectives import inpaint
+from tests.refusals import refuses
 
 ENCODER = autoencoder.autoencoder(widths=(3, 4))
-KW = {"classes": 3, "steps": 10, "decoder_width": 3, "sides": (0.25, 0.5)}
+KW = {"decoder_width": 3, "sides": (0.25, 0.5)}
 KEY = jax.random.key(5)
 
 
@@ -135,19 +135,19 @@ def test_serves_a_resnet():
 
 def test_refuses_an_encoder_without_a_map_by_name():
     encoder = vit.vit_tiny(width=8, depth=1, heads=2, patch=4)
-    with pytest.raises(UserError, match="'inpaint' needs an encoder with a map, which ViT has not"):
+    with refuses("mismatch", "model.name", "ViT"):
         inpaint.make(encoder, **KW).init(jax.random.key(0), batch())
 
 
 @pytest.mark.parametrize(
-    ("kw", "message"),
+    ("kw", "code", "value"),
     [
-        ({"on": "hole_only"}, "on='hole_only'"),
-        ({"holes": 0}, "holes=0"),
-        ({"sides": (0.5, 0.2)}, r"sides=\(0.5, 0.2\)"),
-        ({"sides": (0.0, 0.2)}, r"sides=\(0.0, 0.2\)"),
+        ({"on": "hole_only"}, "unknown-name", "'hole_only'"),
+        ({"holes": 0}, "out-of-range", "0"),
+        ({"sides": (0.5, 0.2)}, "out-of-range", "(0.5, 0.2)"),
+        ({"sides": (0.0, 0.2)}, "out-of-range", "(0.0, 0.2)"),
     ],
 )
-def test_refuses_options_out_of_range(kw, message):
-    with pytest.raises(UserError, match=message):
+def test_refuses_options_out_of_range(kw, code, value):
+    with refuses(code, f"pretrain.options.{next(iter(kw))}", value):
         inpaint.make(ENCODER, **KW | kw)

@@ -1,5 +1,6 @@
 """Losses against NumPy, closed forms and properties."""
 
+import doctest
 import math
 
 import jax
@@ -37,9 +38,9 @@ def test_cross_entropy_against_a_slow_loop(smoothing):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_kullback_leibler_against_a_slow_loop_and_optax(temperature):
+def test_kl_divergence_against_a_slow_loop_and_optax(temperature):
     target, logits = np.random.default_rng(3).normal(scale=4, size=(2, 5, 4)).astype(np.float32)
-    found = losses.kullback_leibler(target, logits, temperature)
+    found = losses.kl_divergence(target, logits, temperature)
     for i, value in enumerate(found):
         p, q = ([math.exp(v / temperature) for v in row] for row in (target[i], logits[i]))
         oracle = sum(a / sum(p) * math.log(a / sum(p) / (b / sum(q))) for a, b in zip(p, q, strict=True))
@@ -47,28 +48,28 @@ def test_kullback_leibler_against_a_slow_loop_and_optax(temperature):
     soft = jax.nn.softmax(target / temperature)
     published = optax.kl_divergence(jax.nn.log_softmax(logits / temperature), soft)
     np.testing.assert_allclose(found, temperature**2 * published, rtol=1e-4)
-    np.testing.assert_allclose(losses.kullback_leibler(target, target + 7, temperature), 0, atol=1e-5)
+    np.testing.assert_allclose(losses.kl_divergence(target, target + 7, temperature), 0, atol=1e-5)
 
 
-def test_kullback_leibler_at_high_temperature_compares_centred_logits():
+def test_kl_divergence_at_high_temperature_compares_centred_logits():
     """Hinton et al., equation 4: half the mean square of what is left of the difference without its mean."""
     target, logits = np.random.default_rng(4).normal(size=(2, 5, 4)).astype(np.float32)
     difference = target - logits
     limit = np.square(difference - difference.mean(1, keepdims=True)).mean(1) / 2
-    np.testing.assert_allclose(losses.kullback_leibler(target, logits, 40.0), limit, rtol=0.05)
+    np.testing.assert_allclose(losses.kl_divergence(target, logits, 40.0), limit, rtol=0.05)
 
 
-def test_kullback_leibler_at_low_temperature_compares_the_guesses():
+def test_kl_divergence_at_low_temperature_compares_the_guesses():
     """What is left is by how much the target's guess falls short of the best."""
     target = np.array([[0.0, 3.0, 1.0], [0.0, 3.0, 1.0]], np.float32)
     logits = np.array([[1.0, 2.0, 4.0], [1.0, 4.0, 2.0]], np.float32)
-    np.testing.assert_allclose(losses.kullback_leibler(target, logits, 0.05) / 0.05, [2, 0], atol=1e-5)
+    np.testing.assert_allclose(losses.kl_divergence(target, logits, 0.05) / 0.05, [2, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 4.0])
-def test_gradient_of_kullback_leibler_is_the_difference_of_the_predictions(temperature):
+def test_gradient_of_kl_divergence_is_the_difference_of_the_predictions(temperature):
     target, logits = np.random.default_rng(5).normal(size=(2, 5, 4)).astype(np.float32)
-    gradient = jax.grad(lambda x: losses.kullback_leibler(target, x, temperature).sum())(logits)
+    gradient = jax.grad(lambda x: losses.kl_divergence(target, x, temperature).sum())(logits)
     p, q = (np.exp(x / temperature) / np.exp(x / temperature).sum(1, keepdims=True) for x in (target, logits))
     np.testing.assert_allclose(gradient, temperature * (q - p), rtol=1e-4, atol=1e-5)
 
@@ -83,7 +84,11 @@ def test_uniform_logits_cost_the_logarithm_of_the_classes():
     np.testing.assert_allclose(losses.cross_entropy(np.zeros((2, 9)), np.array([4, 8])), math.log(9), rtol=1e-6)
 
 
-def test_spread_is_zero_when_collapsed_and_one_when_isotropic():
+def test_embedding_std_is_zero_when_collapsed_and_one_when_isotropic():
     isotropic = np.random.default_rng(2).normal(size=(4000, 16)).astype(np.float32)
-    assert losses.spread(isotropic) == pytest.approx(1, abs=0.02)
-    assert losses.spread(np.ones((50, 16), np.float32)) == pytest.approx(0, abs=1e-4)
+    assert losses.embedding_std(isotropic) == pytest.approx(1, abs=0.02)
+    assert losses.embedding_std(np.ones((50, 16), np.float32)) == pytest.approx(0, abs=1e-4)
+
+
+def test_examples():
+    assert doctest.testmod(losses).failed == 0

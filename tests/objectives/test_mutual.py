@@ -22,7 +22,7 @@ def one_view(size=8):
 @pytest.fixture(scope="module")
 def made():
     """An objective whose two heads have come to disagree."""
-    objective = mutual.make(tiny.Encoder(), classes=3, steps=10)
+    objective = mutual.make(tiny.Encoder(), classes=3)
     params, state, target = objective.init(jax.random.key(0), one_view())
     for i, (_, head) in enumerate(NETWORKS):
         noise = jax.random.normal(jax.random.key(i), params[head]["linear"]["kernel"].shape)
@@ -87,7 +87,7 @@ def test_each_network_has_the_gradient_of_its_own_loss_against_a_peer_held_const
 
 
 def test_two_networks_start_apart_and_guess_alike():
-    objective = mutual.make(tiny.Encoder(), classes=3, steps=10)
+    objective = mutual.make(tiny.Encoder(), classes=3)
     params, state, target = objective.init(jax.random.key(0), one_view())
     assert set(params) == {"encoder", "head", "peer_encoder", "peer_head"} and set(state) == {"encoder", "peer_encoder"}
     assert np.abs(params["encoder"]["linear"]["kernel"] - params["peer_encoder"]["linear"]["kernel"]).min() > 0

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.errors import UserError
 from jaxssl.objectives import losses, pairs
 from tests import tiny
+from tests.refusals import refuses
 
 LABEL = np.array([0, 0, 1, 2, 2, 2, -1, -1])
-KW = {"classes": 3, "steps": 10, "hidden": 16, "projection": 4}
+KW = {"hidden": 16, "projection": 4}
 
 
 def test_margin_loss_against_a_slow_loop():
@@ -18,15 +18,17 @@ def test_margin_loss_against_a_slow_loop():
     distance = [
         sum((a - b) ** 2 for a, b in zip(*rows, strict=True)) ** 0.5 for rows in zip(first, second, strict=True)
     ]
-    np.testing.assert_allclose(losses.margin(first, second, 1.3, together=True), np.square(distance), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses.contrastive_margin(first, second, 1.3, positive=True), np.square(distance), rtol=1e-5
+    )
     apart = [max(0, 1.3 - d) ** 2 for d in distance]
-    np.testing.assert_allclose(losses.margin(first, second, 1.3, together=False), apart, rtol=1e-5)
+    np.testing.assert_allclose(losses.contrastive_margin(first, second, 1.3, positive=False), apart, rtol=1e-5)
     assert min(apart) == 0 < max(apart)
 
 
 def test_alike_negatives_cost_the_squared_margin_and_have_finite_gradients():
     same = jnp.ones((2, 3))
-    value, slope = jax.value_and_grad(lambda x: losses.margin(x, same, 1.5, together=False).sum())(same)
+    value, slope = jax.value_and_grad(lambda x: losses.contrastive_margin(x, same, 1.5, together=False).sum())(same)
     assert value == pytest.approx(2 * 1.5**2, rel=1e-4) and np.isfinite(slope).all()
 
 
@@ -103,7 +105,7 @@ def test_only_pairs_from_labels_read_labels():
 
 
 def test_options_out_of_range_are_refused():
-    with pytest.raises(UserError, match=r"pretrain.options.pairs_from='classes' is not known"):
+    with refuses("unknown-name", "pretrain.options.pairs_from", "'classes'"):
         pairs.make(tiny.Encoder(), **KW, pairs_from="classes")
-    with pytest.raises(UserError, match=r"pretrain.options.margin=3.0 lies outside"):
+    with refuses("out-of-range", "pretrain.options.margin", "3.0"):
         pairs.make(tiny.Encoder(), **KW, margin=3.0)

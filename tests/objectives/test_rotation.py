@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 
 from jaxssl.augment import views as augment
-from jaxssl.errors import UserError
 from jaxssl.objectives import rotation
 from tests import tiny
-
-KW = {"classes": 3, "steps": 10}
+from tests.refusals import refuses
 
 
 def batch(size=16, side=4, seed=0):
@@ -28,7 +26,7 @@ def test_turns_are_exact():
 
 
 def test_the_first_loss_is_that_of_four_equal_guesses():
-    objective = rotation.make(tiny.Encoder(), **KW)
+    objective = rotation.make(tiny.Encoder())
     params, state, target = objective.init(jax.random.key(0), batch())
     value, _ = objective.loss(params, state, target, batch(), jax.random.key(1))
     assert value == pytest.approx(math.log(4), rel=1e-6)
@@ -37,7 +35,7 @@ def test_the_first_loss_is_that_of_four_equal_guesses():
 
 def test_the_answer_is_the_turn_that_was_made():
     """A head that reads one bright corner is always right; without it, each turn is as likely as any other."""
-    objective = rotation.make(tiny.Encoder(width=4), **KW)
+    objective = rotation.make(tiny.Encoder(width=4))
     image = np.zeros((400, 2, 2, 1), np.float32)
     image[:, 0, 0] = 1.0
     corner = batch() | {"views": (image,)}
@@ -73,5 +71,5 @@ def test_crop_and_resampling_treat_all_four_sides_alike():
 
 def test_refuses_views_that_are_not_square():
     views = (np.zeros((2, 4, 6, 1), np.float32),)
-    with pytest.raises(UserError, match=r"square views; these have \(4, 6\)"):
-        rotation.make(tiny.Encoder(), **KW).init(jax.random.key(0), batch() | {"views": views})
+    with refuses("mismatch", "pretrain.objective", "(4, 6)"):
+        rotation.make(tiny.Encoder()).init(jax.random.key(0), batch() | {"views": views})

@@ -12,7 +12,7 @@ from jaxssl.objectives import byol, supervised, with_online_probe
 from jaxssl.training import sharding
 from tests import tiny
 
-KW = {"classes": 3, "steps": 10}
+KW = {"classes": 3}
 
 
 def one_view():
@@ -188,13 +188,13 @@ def test_the_first_loss_of_mixed_images_is_that_of_a_uniform_guess():
 
 def test_one_device_and_eight_mix_alike():
     x = np.random.default_rng(0).normal(size=(16, 6, 6, 1)).astype(np.float32)
-    sharded = jax.device_put(x, sharding.of_batch(sharding.make_mesh(8, 1)))
+    sharded = jax.device_put(x, sharding.batch_sharding(sharding.make_mesh(8, 1)))
     for one, eight in zip(mix(jax.random.key(5), x, 0.5, 1.0), mix(jax.random.key(5), sharded, 0.5, 1.0), strict=True):
         np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-6)
 
 
 def test_the_online_probe_leaves_loss_and_gradients_of_the_objective_alone():
-    plain = byol.make(tiny.Encoder(), **KW, hidden=5, projection=4)
+    plain = byol.make(tiny.Encoder(), steps=10, hidden=5, projection=4)
     probed = with_online_probe(plain, 3)
     batch, key = tiny.two_views(), jax.random.key(3)
     params, state, target = probed.init(jax.random.key(0), batch)
@@ -209,7 +209,7 @@ def test_the_online_probe_leaves_loss_and_gradients_of_the_objective_alone():
 
 
 def test_the_online_probe_ignores_unknown_labels():
-    probed = with_online_probe(byol.make(tiny.Encoder(), **KW, hidden=5, projection=4), 3)
+    probed = with_online_probe(byol.make(tiny.Encoder(), steps=10, hidden=5, projection=4), 3)
     batch = tiny.two_views() | {"label": np.full(8, -1, np.int32)}
     params, state, target = probed.init(jax.random.key(0), batch)
     gradient, (_, metrics) = jax.grad(probed.loss, has_aux=True)(params, state, target, batch, jax.random.key(3))

@@ -1,0 +1,136 @@
+"""Convolutions as one product of matrices: 1x1 kernels, im2col, and maps of a few pixels."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
+from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, taps
+
+# Columns of one step of a scan that stay in the cache.
+CHUNK_BYTES = 4 << 20
+
+
+def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+    return jnp.matmul(a, b, precision=geometry.precision)
+
+
+def contract_pixels(a: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array:
+    """[N, H, W, C] and [N, H, W, D] to float32 [C, D]."""
+    # As matrices: over several axes XLA would first write one of the two anew, transposed.
+    a, g = (x.reshape(-1, x.shape[-1]) for x in (a, g))
+    dims = (((0,), (0,)), ((), ()))
+    return lax.dot_general(a, g, dims, precision=geometry.precision, preferred_element_type=jnp.float32)
+
+
+# 1x1: a product over the channels, of every stride-th pixel.
+
+
+def pointwise(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    return matmul(subsample(x, geometry), w[0, 0], geometry)
+
+
+def subsample(x: jax.Array, geometry: Geometry) -> jax.Array:
+    vertical, horizontal = geometry.strides
+    return x[:, ::vertical, ::horizontal]
+
+
+def pointwise_input_gradient(
+    w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
+) -> jax.Array:
+    x = jax.ShapeDtypeStruct(x_shape, g.dtype)
+    return jax.linear_transpose(partial(subsample, geometry=geometry), x)(matmul(g, w[0, 0].T, geometry))[0]
+
+
+def pointwise_kernel_gradient(
+    x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
+) -> jax.Array:
+    return contract_pixels(subsample(x, geometry), g, geometry).astype(g.dtype)[None, None]
+
+
+# im2col: the shifted views side by side as channels, then a product.
+
+
+def columns(x: jax.Array, w_shape: Shape, geometry: Geometry) -> jax.Array:
+    return jnp.concatenate(taps(x, w_shape, geometry), axis=-1)
+
+
+def im2col(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    return matmul(columns(x, w.shape, geometry), w.reshape(-1, w.shape[3]), geometry)
+
+
+def im2col_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
+    x = jax.ShapeDtypeStruct(x_shape, g.dtype)
+    g = matmul(g, w.reshape(-1, w.shape[3]).T, geometry)
+    return jax.linear_transpose(lambda x: columns(x, w_shape, geometry), x)(g)[0]
+
+
+def chunked_kernel_gradient(
+    x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
+) -> jax.Array:
+    def part(x, g):
+        return contract_pixels(g, columns(x, w_shape, geometry), geometry)
+
+    images = images_per_chunk(x_shape[0], CHUNK_BYTES * x_shape[0] // column_bytes(x_shape, w_shape, geometry))
+    total = sum_over_chunks(part, (w_shape[3], math.prod(w_shape[:3])), x, g, images)
+    return total.T.astype(g.dtype).reshape(w_shape)
+
+
+# Maps of a few pixels: one matrix from all values of the map to all of the result.
+
+
+def connected_pixels(
+    x_shape: Shape, w_shape: Shape, geometry: Geometry
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """Returns, for each place (i, j) of the kernel, the pairs (input pixel, output pixel) that it connects.
+
+    Pixels are counted in row-major order.
+    """
+    found = {(i, j): [] for i in range(w_shape[0]) for j in range(w_shape[1])}
+    height, width = output_size(x_shape, w_shape, geometry)
+    (vertical, horizontal), ((top, _), (left, _)) = geometry.strides, geometry.padding
+    for (i, j), of in found.items():
+        for y in range(height):
+            for x in range(width):
+                row, column = y * vertical + i - top, x * horizontal + j - left
+                if 0 <= row < x_shape[1] and 0 <= column < x_shape[2]:
+                    of.append((row * x_shape[2] + column, y * width + x))
+    return found
+
+
+def as_matrix(w: jax.Array, x_shape: Shape, geometry: Geometry) -> jax.Array:
+    """[kh, kw, C, D] -> [H * W * C, H' * W' * D], the convolution as one matrix."""
+    places = {pair: place for place, of in connected_pixels(x_shape, w.shape, geometry).items() for pair in of}
+    nothing = jnp.zeros(w.shape[2:], w.dtype)
+    rows = [
+        jnp.stack([w[places[pixel, out]] if (pixel, out) in places else nothing for out in range(outputs)], 1)
+        for outputs in [count_pixels(x_shape, w.shape, geometry)]
+        for pixel in range(x_shape[1] * x_shape[2])
+    ]
+    return jnp.stack(rows).reshape(x_shape[1] * x_shape[2] * w.shape[2], -1)
+
+
+def dense(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    y = matmul(x.reshape(len(x), -1), as_matrix(w, x.shape, geometry), geometry)
+    return y.reshape(len(x), *output_size(x.shape, w.shape, geometry), w.shape[3])
+
+
+def dense_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
+    return matmul(g.reshape(len(g), -1), as_matrix(w, x_shape, geometry).T, geometry).reshape(x_shape)
+
+
+def dense_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
+    x, g = x.reshape(len(x), -1, 1, x.shape[3]), g.reshape(len(g), -1, 1, g.shape[3])
+
+    def place(of: list[tuple[int, int]]) -> jax.Array:
+        if not of:
+            return jnp.zeros(w_shape[2:], jnp.float32)
+        ins, outs = zip(*of, strict=True)
+        ins, outs = (jnp.stack([a[:, p] for p in where], 1) for a, where in ((x, ins), (g, outs)))
+        return contract_pixels(ins, outs, geometry)
+
+    places = [place(of) for of in connected_pixels(x_shape, w_shape, geometry).values()]
+    return jnp.stack(places).astype(g.dtype).reshape(w_shape)

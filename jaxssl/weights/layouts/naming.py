@@ -1,0 +1,54 @@
+"""Names and axes of flax and of PyTorch."""
+
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+Tensors = dict[str, np.ndarray]
+Path = tuple[str, ...]
+
+LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+def torch_name(path: Path, modules: Mapping[str, str]) -> str:
+    """Return the name of a variable in PyTorch, with `modules` renamed.
+
+    >>> torch_name(("params", "layer1_0", "downsample_conv", "kernel"), {"downsample_conv": "downsample.0"})
+    'layer1.0.downsample.0.weight'
+    """
+    *parents, leaf = path[1:]
+    parents = [modules.get(module, re.sub(r"_(\d+)", r".\1", module)) for module in parents]
+    return ".".join([*parents, LEAVES.get(leaf, leaf)])
+
+
+def name_variables(variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
+    """Return the variables by their names in PyTorch, and with its axes."""
+    flat = traverse_util.flatten_dict(variables)
+    return {torch_name(path, modules): to_torch_axes(path, leaf) for path, leaf in flat.items()}
+
+
+def to_torch_axes(path: Path, leaf: jax.Array) -> jax.Array:
+    """[kh, kw, C, D] -> [D, C, kh, kw] and [C, D] -> [D, C] for kernels; other variables stay."""
+    if path[-1] != "kernel":
+        return leaf
+    return leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf.T
+
+
+def from_torch_axes(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Inverse of `to_torch_axes`, reshaped to `shape`."""
+    if path[-1] == "kernel":
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+    return np.ascontiguousarray(array).reshape(shape)
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Adapt the first layer [D, 3, kh, kw] to other channels: the mean over the three, times 3 / channels, for each.
+
+    A grey image then gives the same features in any number of equal channels. Three channels stay as they are.
+    """
+    if channels == 3:
+        return kernel
+    return np.repeat(kernel.mean(1, keepdims=True) * (3 / channels), channels, axis=1)
