@@ -53,6 +53,13 @@ class Example(NamedTuple):
     fold: int | None = None
     extra: tuple[Path, ...] = ()
 
+    @property
+    def file(self) -> Path:
+        """`path` of an example that has a file."""
+        if self.path is None:
+            raise ValueError(f"{self.id} has no file")
+        return self.path
+
 
 class Dataset(NamedTuple):
     """What is known of a dataset before its files are read.

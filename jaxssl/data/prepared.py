@@ -100,7 +100,8 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def __init__(self, dataset: Dataset, examples: Sequence[Example], **kw):
         self.dataset, self.examples = dataset, examples
-        self.name, self.VERSION = dataset.name, tfds.core.Version(dataset.version)
+        setattr(self, "name", dataset.name)  # noqa: B010 - a class variable of TFDS
+        self.VERSION = tfds.core.Version(dataset.version)
         super().__init__(file_format="array_record", **kw)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -160,7 +161,7 @@ def _pixels(dataset: Dataset, example: Example) -> dict[str, Any]:
 
 
 def _array(dataset: Dataset, example: Example) -> np.ndarray:
-    array = arrays.as_image(np.asarray(dataset.read(example)))
+    array = arrays.as_image(np.asarray(dataset.read(example) if dataset.read else images.read(example.file)))
     if array.dtype != dataset.dtype:
         raise ValueError(f"holds {array.dtype}, not {dataset.dtype}")
     return array
@@ -171,7 +172,7 @@ def _digest(download: Download, examples: Sequence[Example]) -> str:
     reader = dataset.read and sorted(getattr(dataset.read, "keywords", {}).items())
     digest = hashlib.sha256(repr((dataset.classes, dataset.dtype, reader)).encode())
     for example in sorted(examples):
-        files = [(path.relative_to(download.root), path.stat().st_size) for path in (example.path, *example.extra)]
+        files = [(path.relative_to(download.root), path.stat().st_size) for path in (example.file, *example.extra)]
         seen = (example.id, example.label, example.group, example.split, example.fold, *itertools.chain(*files))
         digest.update("\0".join(map(str, seen)).encode() + b"\n")
     return digest.hexdigest()[:12]
@@ -216,8 +217,8 @@ def _read(
     pixels = "image" if dataset.read is None else "array"
     examples = {example.id: example for example in builder.examples}
     with _quiet():
-        raw = builder.as_data_source(decoders={pixels: tfds.decode.SkipDecoding()})
-        decoded = builder.as_data_source()
+        raw: Any = builder.as_data_source(decoders={pixels: tfds.decode.SkipDecoding()})
+        decoded: Any = builder.as_data_source()
     rows = [
         (record["image_id"].decode(), split, i, record["label"], record["group"].decode(), record["fold"])
         for split, records in raw.items()
@@ -233,7 +234,7 @@ def _read(
         # Read the file again, for the reason, or because the fault was temporary.
         return _array(dataset, examples[ids[i]]) if record["broken"] else record["array"]
 
-    stacked, kept = loading.stack(read_one, ids, size, on_bad_file=on_bad_file, nan=nan, cache=cache)
+    stacked, kept = loading.stack(read_one, ids.tolist(), size, on_bad_file=on_bad_file, nan=nan, cache=cache)
     return source.make(
         stacked,
         labels[kept],

@@ -1,11 +1,9 @@
-"""Images of one size in an array_record file, for sets that memory should not hold.
+"""Images of one size in an array_record file, for datasets that exceed the memory.
 
-A record is one image, its values as they are in memory. Grey images among RGB ones are kept grey, and become RGB when
-they are read. The last record is JSON with the "shape" and "dtype" of all images together, and what else the writer
-wants to find again.
+A record is one image, its values as they are in memory. Grey images among RGB ones are stored grey, and become RGB when
+they are read. The last record is JSON with the "shape" and "dtype" of all images, and further entries of the writer.
 """
 
-import fcntl
 import functools
 import gc
 import hashlib
@@ -19,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from absl import flags
@@ -28,17 +26,17 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 from jaxssl import files
 from jaxssl.errors import UserError
 
-VERSION = 1  # Goes up when the same files give other records.
-_CHUNK = 2**22  # Bytes that are read at once by what goes through all images.
+VERSION = 1  # Increased when the same files give other records.
+_CHUNK = 2**22  # Bytes that are read at once when all images are read.
 
 
 class Cache(NamedTuple):
-    """Where images go that memory should not hold.
+    """Where images are kept that exceed the memory.
 
     Attributes:
       folder: `data.cache_dir`.
-      memory_mib: `data.memory_mib`, up to which images are held in memory.
-      state: of the files that the images are made from, in a word that changes when they do.
+      memory_mib: `data.memory_mib`; images up to this size are held in memory.
+      state: digest of the files that the images are made from.
     """
 
     folder: Path
@@ -46,21 +44,21 @@ class Cache(NamedTuple):
     state: str
 
     def file(self, *options: Any) -> Path:
-        """The place of the images that these files give with these options."""
+        """Return the path of the images that these files give with these options."""
         digest = hashlib.sha256(repr((VERSION, self.state, options)).encode()).hexdigest()[:16]
         return self.folder / "records" / f"{digest}.array_record"
 
     def holds(self, nbytes: int) -> bool:
-        """Whether images of so many bytes are for the memory."""
+        """Return whether images of this size are held in memory."""
         return nbytes <= self.memory_mib * 2**20
 
 
 @dataclass(frozen=True)
 class Images:
-    """What stands for an array [N, H, W, C] and reads an image when it is asked for; a copy is good in any process.
+    """An array [N, H, W, C] whose images are read on demand; it can be pickled and used in any process.
 
     Attributes:
-      file: the array_record file, whole as of `write`.
+      file: the array_record file, written by `write`.
       shape: [N, H, W, C].
       dtype: of the values.
     """
@@ -77,10 +75,10 @@ class Images:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        """The images of these rows, as NumPy would index them along the first axis.
+        """Return the images of these rows, as NumPy indexes the first axis.
 
         Raises:
-          UserError: the file is damaged, or gone.
+          UserError: the file is damaged or missing.
         """
         chosen = np.arange(len(self))[rows]
         _, height, width, channels = self.shape
@@ -103,7 +101,7 @@ class Images:
 
 
 def chunks(images: np.ndarray | Images) -> Iterator[np.ndarray]:
-    """All images in order, some [M, H, W, C] at a time."""
+    """Return all images in order, some [M, H, W, C] at a time."""
     some = _rows_at_once(images)
     return (images[start : start + some] for start in range(0, len(images), some))
 
@@ -113,13 +111,13 @@ def _rows_at_once(images: np.ndarray | Images) -> int:
 
 
 def digest(images: np.ndarray | Images) -> str:
-    """sha256 of all values in order, which is that of an array where records hold the same.
+    """Return the SHA-256 of all values in order; arrays and records of the same images have the same.
 
-    That of records takes a pass through their file, and is then kept beside it for as long as the file has the size and
-    the time that it had then.
+    For records it takes a pass over the file, and is then kept next to it, valid while the file has the same size and
+    time of modification.
 
     Raises:
-      UserError: the file is damaged, or gone.
+      UserError: the file is damaged or missing.
     """
     if not isinstance(images, Images):
         return _digest(images)
@@ -135,7 +133,7 @@ def digest(images: np.ndarray | Images) -> str:
         if kept == state:
             return found
     found = _digest(images)
-    # A cache that others have made may be for reading only.
+    # The cache of another user may be read-only.
     with suppress(OSError):
         files.write_json(beside, state | {"sha256": found})
     return found
@@ -144,33 +142,34 @@ def digest(images: np.ndarray | Images) -> str:
 def _digest(images: np.ndarray | Images) -> str:
     made = hashlib.sha256()
     for some in chunks(images):
-        made.update(np.ascontiguousarray(some))
+        made.update(np.ascontiguousarray(some).data)
     return made.hexdigest()
 
 
 def write(file: Path, images: Iterable[np.ndarray], about: Callable[[], Mapping[str, Any]]) -> None:
-    """Writes images [H, W, C] into a file that is whole or not there.
+    """Write images [H, W, C] to a file atomically.
 
     Args:
-      file: where; its folder is made if missing.
+      file: the file; its folder is created if missing.
       images: of one dtype and size; grey ones may be among RGB ones.
-      about: asked once they are all written, for the "shape" [N, H, W, C] and "dtype" of them all, and what else
-        `load` shall give back, as JSON has it.
+      about: called when all are written, returns the "shape" [N, H, W, C] and "dtype" of them all, and further entries
+        for `load`, for JSON.
 
     Raises:
-      UserError: the folder cannot be written, or is full; besides, whatever the iterator of the images raises.
+      UserError: the folder cannot be written or is full.
+      Exception: as the iterator of the images raises.
     """
-    # Processes of other machines may write the same at the same time.
+    # Processes of other machines may write the same file at the same time.
     aside = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     with _writing(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(file.parent)
-        # The lock goes with the process and says that this file is being written.
+        # The lock ends with the process and marks this file as being written.
         held = open(aside, "xb")  # noqa: SIM115
-        fcntl.flock(held, fcntl.LOCK_EX)
+        _lock(held)
     try:
         with _writing(file):
-            # Values of images hardly shrink, and each is read alone.
+            # Pixels hardly compress, and each image is read alone.
             writer = ArrayRecordWriter(str(aside), "group_size:1,uncompressed")
         for image in images:
             with _writing(file):
@@ -187,16 +186,26 @@ def write(file: Path, images: Iterable[np.ndarray], about: Callable[[], Mapping[
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Takes away what processes left in `folder` that were killed while they wrote; not what others write now."""
+    """Delete the files of killed processes in `folder`, but not those that are being written."""
     for aside in folder.glob(".*.part"):
         with suppress(OSError), open(aside, "rb") as held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(held)
             aside.unlink()
+
+
+def _lock(stream: IO[bytes]) -> None:
+    """Lock an open file. OSError if another process has locked it. Windows has no such locks, and needs none here: it
+    does not delete a file that is open.
+    """
+    with suppress(ImportError):
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
 def _writing(file: Path) -> Iterator[None]:
-    """Around each call of the writer, and not around the images, whose errors are their own."""
+    """Turn errors of the writer into UserError; to be used around each call, so that errors of the images pass."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -208,8 +217,8 @@ def _writing(file: Path) -> Iterator[None]:
 
 
 def load(file: Path) -> tuple[Images, dict[str, Any]]:
-    """The images of a file, and what was said about them. UserError where the file is damaged."""
-    _reader.cache_clear()  # The file may have been made again.
+    """Return the images of a file and the entries of its writer. UserError if the file is damaged."""
+    _reader.cache_clear()  # The file may have been written again.
     try:
         reader = _reader(str(file))
         about = json.loads(reader.read([reader.num_records() - 1])[0])
@@ -223,7 +232,7 @@ def load(file: Path) -> tuple[Images, dict[str, Any]]:
 
 @functools.lru_cache(maxsize=4)
 def _reader(file: str) -> ArrayRecordReader:
-    # As made for random access.
+    # Options for random access.
     return ArrayRecordReader(file, options="readahead_buffer_size:0,max_parallelism:0", file_reader_buffer_size=2**15)
 
 
@@ -238,26 +247,26 @@ def _line(error: BaseException) -> str:
 
 
 def stream(images: Images, parts: Sequence[np.ndarray], workers: int) -> Iterator[np.ndarray]:
-    """The images of each part, in the order of the parts, read ahead.
+    """Yield the images of each part, in the order of the parts, read ahead.
 
     Args:
       images: to read from.
       parts: rows of each batch.
-      workers: processes that read; of each, about four batches are under way. 0: two threads of this process, and four
-        batches.
+      workers: number of processes that read, each about four batches ahead; 0: two threads of this process, four
+        batches ahead.
 
     Yields:
       [M, H, W, C] each.
 
     Raises:
-      UserError: the file is damaged, or a process that read it was ended.
+      UserError: the file is damaged, or a process that read it ended.
     """
-    # grain, which takes a second to import, is needed for this alone.
+    # grain takes a second to import.
     import grain
 
     if not parts:
         return
-    # grain has options among the flags of absl, which this program does not parse.
+    # grain has options among the flags of absl, which are not parsed here.
     flags.FLAGS.mark_as_parsed()
     reading = (
         {"num_threads": 0, "prefetch_buffer_size": 0} if workers else {"num_threads": 2, "prefetch_buffer_size": 4}
@@ -270,12 +279,12 @@ def stream(images: Images, parts: Sequence[np.ndarray], workers: int) -> Iterato
     try:
         for _ in parts:
             read = _next(iterator)
-            # A copy, so that the memory which processes share goes back at once.
+            # A copy, so that the shared memory is released at once.
             yield np.array(read) if workers else read
     finally:
         iterator.close()
         if workers:
-            # In grain, the last batch of each process hangs on the exception that ended it, in a cycle.
+            # In grain, the last batch of each process is held by the exception that ended it, in a cycle.
             read = iterator = None
             gc.collect()
 
@@ -287,8 +296,8 @@ def _next(iterator: Iterator[np.ndarray]) -> np.ndarray:
         if "Worker process" not in str(error):
             raise
         raise UserError(
-            f"data.workers: a process that reads images was ended ({_line(error)}), perhaps for want of memory or of "
-            "room in /dev/shm: free some, or set data.workers=0",
+            f"data.workers: a process that reads images was ended ({_line(error)}), perhaps because memory or "
+            "/dev/shm is full: free some, or set data.workers=0",
             code="missing",
             field="data.workers",
         ) from error
@@ -296,7 +305,7 @@ def _next(iterator: Iterator[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Parts:
-    """What grain takes for a source: element i is the images of part i."""
+    """Data source of grain: element i is the images of part i."""
 
     images: Images
     parts: Sequence[np.ndarray]
@@ -304,18 +313,20 @@ class _Parts:
     def __len__(self) -> int:
         return len(self.parts)
 
-    def __getitem__(self, i: int) -> np.ndarray:
-        return self.images[self.parts[i]]
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.images[self.parts[index]]
 
 
 def _live_with_parent(index: int, count: int) -> None:
-    """In a process that reads: signals to all processes are for the parent to act on, but its end is the end of all."""
+    """Prepare a reading process: it ignores signals, which the parent handles, and ends with the parent."""
     del index, count
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1.
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
-    def follow() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(0)
+    threading.Thread(target=_exit_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
-    threading.Thread(target=follow, daemon=True).start()
+
+def _exit_with(parent: Any) -> None:
+    parent.join()
+    os._exit(0)

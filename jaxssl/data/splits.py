@@ -1,6 +1,6 @@
-"""Splits by group, stratified as far as groups allow, and the same for any order of the images.
+"""Splits by group, stratified as far as groups allow, and independent of the order of the images.
 
-Whatever looks random here is the order of sha256(seed, group), so that a group's place depends on nothing else.
+All randomness is the order of sha256(seed, group), so that the place of a group depends on nothing else.
 """
 
 import hashlib
@@ -16,25 +16,24 @@ _LISTED = 10
 
 
 def split(source: Source, *, seed: int, validation: float, test: float, official: bool = True) -> dict[str, np.ndarray]:
-    """Splits the images into train, validation and test, no group being on two sides.
+    """Split the images into train, validation and test, so that no group is on two sides.
 
-    An official split is kept, and what it lacks of labelled images for validation and test is taken from its train
-    images. Without labels all images are for training, but for those of an official split.
+    An official split is kept; if it has no labelled images for validation or test, they are taken from its train
+    images. Without labels all images are for training, except for those of an official split.
 
     Args:
-      source: of N images.
-      seed: of the order of the groups.
+      source: the dataset of N images.
+      seed: seed of the order of the groups.
       validation: share of the images that are divided, in (0, 1).
       test: likewise; `validation + test` is below 1.
-      official: whether to keep the official split where there is one.
+      official: whether to keep the official split, if there is one.
 
     Returns:
-      "train", "validation" and "test": sorted int64 indices, which together are 0 to N - 1, each once; but an image
-      without a label whose group is in validation or test, there or officially, is in none: it can neither be scored
-      nor trained on.
+      "train", "validation" and "test": sorted int64 indices, which together are 0 to N - 1, each once; except that an
+      image without a label whose group is in validation or test is in none: it can neither be scored nor trained on.
 
     Raises:
-      UserError: a class in too few groups, an official split without train images or with a group on two sides.
+      UserError: a class is in too few groups, or the official split has no train images or a group on two sides.
     """
     everything = np.arange(len(source.ids))
     if official and source.official is not None:
@@ -58,22 +57,22 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
 
 
 def cross_validation(source: Source, *, seed: int, folds: int, fold: int, validation: float) -> dict[str, np.ndarray]:
-    """One of the `folds` splits of which each has another part of the images for its test; an official one is not kept.
+    """Return one split of a cross-validation, in which each fold is the test split once; an official one is not kept.
 
-    The parts are those of the dataset where it has as many, else groups are dealt out, stratified as far as they allow.
+    The folds are the dataset's own if it has as many, otherwise groups are assigned, stratified as far as they allow.
 
     Args:
-      source: of N images.
-      seed: of the order of the groups.
-      folds: how many parts.
-      fold: from 0 on, the part that is the test split.
+      source: the dataset of N images.
+      seed: seed of the order of the groups.
+      folds: number of folds.
+      fold: from 0, the fold that is the test split.
       validation: share of all images, taken from the other parts.
 
     Returns:
       As `split`.
 
     Raises:
-      UserError: a class in too few groups, parts of the dataset's own that tear a group.
+      UserError: a class is in too few groups, or the dataset's own folds have a group on two sides.
     """
     everything = np.arange(len(source.ids))
     scored = np.isin(source.groups, source.groups[source.labels != UNLABELLED])
@@ -98,7 +97,7 @@ def cross_validation(source: Source, *, seed: int, folds: int, fold: int, valida
 
 
 def _scored(source: Source, splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The same without images of validation and test that have no label, where any image has one."""
+    """Remove images of validation and test that have no label, if any image has one."""
     known = source.labels != UNLABELLED
     if not known.any():
         return splits
@@ -106,16 +105,16 @@ def _scored(source: Source, splits: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 
 def label_fraction(source: Source, indices: np.ndarray, fraction: float, *, seed: int) -> np.ndarray:
-    """A share of the labels, by group and stratified; a smaller fraction is always part of a larger one.
+    """Return a share of the labelled images, by group and stratified; a smaller share is a subset of a larger one.
 
-    Each group belongs to that class of its images of which it holds the largest share; of each class the first groups
-    are taken until their images are nearest to `fraction`, and for each class the first group that shows it.
+    Each group belongs to the class of which it holds the largest share; of each class the first groups are taken until
+    their images are nearest to `fraction`, and at least one group that has the class.
 
     Args:
       source: the dataset.
-      indices: of the images to take from; those without a label are never taken.
+      indices: the images to take from; those without a label are never taken.
       fraction: in (0, 1].
-      seed: of the order of the groups.
+      seed: seed of the order of the groups.
 
     Returns:
       Sorted int64 indices, at least one group of each class among `indices`.
@@ -124,16 +123,15 @@ def label_fraction(source: Source, indices: np.ndarray, fraction: float, *, seed
 
 
 def labels_per_class(source: Source, indices: np.ndarray, count: int, *, seed: int) -> np.ndarray:
-    """As `label_fraction`, but of each class the first groups until they have `count` images, or all there are.
+    """Like `label_fraction`, but take the first groups of each class until they have `count` images, or all.
 
-    A group is never parted, so that a class may have some more; the order is that of `label_fraction`, in which a
-    smaller count is always part of a larger one.
+    A group is never divided, so that a class may have some more. A smaller count is a subset of a larger one.
     """
     return _take(source, indices, seed, lambda sizes: sizes.cumsum() - sizes < count)
 
 
 def _take(source: Source, indices: np.ndarray, seed: int, enough: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """The images of those groups that `enough` picks by the sizes of a class' groups, which stand in a random order."""
+    """Return the images of the groups that `enough` selects, given the sizes of a class' groups in random order."""
     labelled = np.asarray(indices)[source.labels[indices] != UNLABELLED]
     if not len(labelled):
         return labelled.astype(np.int64)
@@ -149,10 +147,10 @@ def _take(source: Source, indices: np.ndarray, seed: int, enough: Callable[[np.n
 
 
 def check(source: Source, splits: Mapping[str, np.ndarray]) -> None:
-    """Makes sure that no group is on two sides; where groups are unknown, that no image is.
+    """Check that no group is on two sides; if groups are unknown, that no image is.
 
     Raises:
-      UserError: the groups that are.
+      UserError: names the groups that are.
     """
     sides: dict[str, set[str]] = {}
     for side, indices in splits.items():
@@ -175,7 +173,7 @@ def _order(salt: str, seed: int, group: str) -> bytes:
 
 
 def _count(source: Source, indices: np.ndarray, seed: int, salt: str) -> tuple[np.ndarray, np.ndarray]:
-    """The groups' names [G] in the order of their hashes, and how many images of each class they have [G, classes]."""
+    """Return the names of the groups [G] in the order of their hashes, and their images of each class [G, classes]."""
     names, member = np.unique(source.groups[indices], return_inverse=True)
     counts = np.zeros((len(names), len(source.classes)), np.int64)
     labels = source.labels[indices]
@@ -185,13 +183,13 @@ def _count(source: Source, indices: np.ndarray, seed: int, salt: str) -> tuple[n
 
 
 def _divide(source: Source, indices: np.ndarray, shares: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Gives each group in turn to the side that lacks its classes most, after one group of each class for each side."""
+    """Give each group in turn to the side that lacks its classes most, after one group of each class for each side."""
     names, counts = _count(source, indices, seed, "split")
     sides = list(shares)
     wanted = np.array(list(shares.values()))[:, None] * counts.sum(0)
     place = _one_of_each(source, counts, wanted, sides)
     deficit = wanted - np.stack([counts[place == s].sum(0) for s in range(len(sides))])
-    # A class is weighed by its relative deficit, so that a rare one is not drowned by a frequent one.
+    # Deficits are relative to the class, so that a frequent class does not outweigh a rare one.
     weight = 1 / np.maximum(counts.sum(0), 1) ** 2
     for g in np.flatnonzero(place < 0):
         place[g] = ((deficit * counts[g]) @ weight).argmax()
@@ -200,9 +198,9 @@ def _divide(source: Source, indices: np.ndarray, shares: Mapping[str, float], se
 
 
 def _one_of_each(source: Source, counts: np.ndarray, wanted: np.ndarray, sides: list[str]) -> np.ndarray:
-    """[G] the side of the groups that must be somewhere for every side to show every class, -1 for the others.
+    """Return [G] the side of the groups that are needed for every side to have every class, -1 for the others.
 
-    The class in the fewest groups goes first. A group that is not more than a side wants is taken before one that is.
+    The class in the fewest groups goes first. Groups that do not exceed what the side needs are preferred.
     """
     place = np.full(len(counts), -1)
     holders = (counts > 0).sum(0)

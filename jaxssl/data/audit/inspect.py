@@ -1,5 +1,6 @@
 """One image read for the audit: its properties as a row, and a thumbnail for the search for near duplicates."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -76,7 +77,7 @@ def inspect_image(item: Item) -> tuple[Row, np.ndarray | None]:
         row["height"], row["width"], row["channels"] = image.shape
         row["dtype"] = str(image.dtype)
         digest = hashlib.sha256(repr((image.shape, str(image.dtype))).encode())
-        digest.update(image)
+        digest.update(image.data)
         row["pixels"] = digest.hexdigest()
         row.update(measure_values(image.reshape(-1, image.shape[-1])))
         bits, details = perceive(image)
@@ -152,9 +153,9 @@ def perceive(image: np.ndarray) -> tuple[int, np.ndarray]:
         image = image / max(np.abs(image).max(), np.finfo(np.float32).tiny)
     # Grey copies of RGB images are made with these weights.
     weights = (0.299, 0.587, 0.114) if image.shape[-1] == 3 else [1.0] * image.shape[-1]
-    grey = sum(np.float32(weight) * image[..., c] for c, weight in enumerate(weights))
+    grey = functools.reduce(np.add, [np.float32(weight) * image[..., c] for c, weight in enumerate(weights)])
     thumb = np.asarray(Image.fromarray(grey).resize((THUMB, THUMB), Image.Resampling.LANCZOS))
-    low = scipy.fft.dctn(thumb)[:8, :8].ravel()
+    low = np.asarray(scipy.fft.dctn(thumb))[:8, :8].ravel()
     bits = int.from_bytes(np.packbits(low > np.median(low[1:])).tobytes(), "big")
     details = (thumb - scipy.ndimage.gaussian_filter(thumb, 1)).ravel()
     details = details - details.mean()

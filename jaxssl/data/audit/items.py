@@ -74,7 +74,10 @@ def list_folder(
     except UserError as error:
         official, classes, notes = None, None, [f"the folders are no classes: {error}"]
     rows = (official or [ALL] * len(paths), classes or [None] * len(paths), groups)
-    items = [Item(name, root / outer / name, *row) for name, *row in zip(inner, *rows, strict=True)]
+    items = [
+        Item(name, root / outer / name, split, label, group)
+        for name, split, label, group in zip(inner, *rows, strict=True)
+    ]
     return Items(str(dir), str(root / outer), items, _count_extensions(set(found) - set(paths)), notes)
 
 
@@ -153,7 +156,7 @@ def _of_download(
     for item in _of_examples(module.DATASET, download.root, examples, options):
         # A file may hold several examples.
         items[item.path if item.path not in items else f"{item.path} {len(items)}"] = item
-    ends = tuple({example.path.suffix.lower() for example in examples})
+    ends = tuple({example.file.suffix.lower() for example in examples})
     names = (*module.DATASET.classes, *(e.label for e in examples if e.label))
     classes = {_normalize(label): label for label in names}
     for path in set(download.files) - set(items):
@@ -175,10 +178,10 @@ def _of_examples(
         accepted = signatures.signature(reader).parameters
         reader = functools.partial(reader, **{key: value for key, value in options.items() if key in accepted})
     for example in examples:
-        path = example.path.relative_to(root).as_posix()
+        path = example.file.relative_to(root).as_posix()
         split, group = example.split if official else ALL, example.group if dataset.group else None
         read = reader and functools.partial(reader, example)
-        yield Item(path, example.path, split, example.label, group, read=read)
+        yield Item(path, example.file, split, example.label, group, read=read)
 
 
 def _of_folders(path: str, root: Path, classes: Mapping[str, str]) -> Item:

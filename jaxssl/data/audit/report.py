@@ -98,7 +98,7 @@ def _row(source: Source, i: int, image: np.ndarray, split: str) -> inspect.Row:
         "height": height,
         "channels": channels,
         "dtype": str(image.dtype),
-        "pixels": hashlib.blake2b(flat, digest_size=32).hexdigest(),
+        "pixels": hashlib.blake2b(flat.data, digest_size=32).hexdigest(),
         **inspect.measure_values(flat),
     }
 

@@ -25,9 +25,16 @@ SLICES = 3064
 
 def read(example: downloads.Example) -> np.ndarray:
     """Read a slice as [H, W] float32."""
-    with h5py.File(example.path) as opened:
+    with h5py.File(example.file) as opened:
         _label_and_patient(opened)
-        return opened["cjdata/image"][()].T.astype(np.float32)
+        return _array(opened, "cjdata/image").T.astype(np.float32)
+
+
+def _array(opened: h5py.File, key: str) -> np.ndarray:
+    found = opened[key]
+    if not isinstance(found, h5py.Dataset):
+        raise ValueError(f"{key} is not an array")
+    return found[()]
 
 
 DATASET = downloads.Dataset(
@@ -83,7 +90,7 @@ def _folds(download: downloads.Download) -> dict[str, int]:
         return {}
     try:
         with h5py.File(path) as opened:
-            parts = opened["cvind"][()].ravel()
+            parts = _array(opened, "cvind").ravel()
     # HDF5 raises many kinds at a broken file.
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -133,10 +140,10 @@ def _example(number: str, path: Path) -> downloads.Example:
 
 
 def _label_and_patient(opened: h5py.File) -> tuple[str, str]:
-    label = opened["cjdata/label"][()].item()
+    label = _array(opened, "cjdata/label").item()
     if label not in (1, 2, 3):
         raise ValueError(f"label {label} is not 1, 2 or 3")
-    patient = opened["cjdata/PID"][()].astype("<u2").tobytes().decode("utf-16-le").strip("\0 ")
+    patient = _array(opened, "cjdata/PID").astype("<u2").tobytes().decode("utf-16-le").strip("\0 ")
     if not patient:
         raise ValueError("the PID is empty")
     return DATASET.classes[int(label) - 1], patient

@@ -37,7 +37,7 @@ PARTS = {
 
 def read(example: downloads.Example) -> np.ndarray:
     """Read the image as [1, H, W] or [H, W] of the file's dtype, without the mass."""
-    array = safe_pickle.load_npy(example.path)
+    array = safe_pickle.load_npy(example.file)
     if array.dtype.kind != "O":
         return array
     if array.shape != (2,) or np.ndim(array[1]):

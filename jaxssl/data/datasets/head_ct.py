@@ -27,7 +27,7 @@ DATASET = downloads.Dataset(
 def examples(download: downloads.Download) -> list[downloads.Example]:
     """Return the rows of the table; the id of the first is 000."""
     places = downloads.image_files(download, "head_ct")
-    known = dict(zip(("0", "1"), DATASET.classes, strict=True))
+    known = {"0": DATASET.classes[0], "1": DATASET.classes[1]}
     found = []
     for place, row in downloads.read_table(downloads.find(download, "labels.csv"), ("id", "hemorrhage")):
         name = row["id"].zfill(3)

@@ -133,7 +133,7 @@ def read_masks(example: downloads.Example) -> np.ndarray:
     Raises:
       ValueError: a mask is broken or of another size than the image; or as `images.read` raises for the image.
     """
-    shape = images.read(example.path).shape[:2]
+    shape = images.read(example.file).shape[:2]
     found = np.zeros((*shape, len(KINDS)), np.uint8)
     for path in example.extra:
         mask = _mask(path)
@@ -211,7 +211,7 @@ def _labels(download: downloads.Download, names: list[str], kind: str) -> dict[s
 def _mask(path: Path) -> np.ndarray:
     # Decoders raise nearly any exception at a broken file.
     try:
-        return images.read(path).any(-1)
+        return np.asarray(images.read(path).any(-1))
     except Exception as error:
         raise ValueError(f"{path.name} cannot be read as a mask: {loading.reason(error)}") from error
 

@@ -14,10 +14,11 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from jaxssl.data import source
 from jaxssl.errors import UserError
+
+Number = jax.Array | float
 
 CLASSES = ("no", "sphere", "vort")
 FIELD = 5.0  # arcsec across, at every image size
@@ -49,18 +50,18 @@ RANGES = {
 _CHUNK = 100
 
 
-def _rotate(x: jax.Array, y: jax.Array, phi: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rotate(x: jax.Array, y: jax.Array, phi: Number) -> tuple[jax.Array, jax.Array]:
     return x * jnp.cos(phi) + y * jnp.sin(phi), y * jnp.cos(phi) - x * jnp.sin(phi)
 
 
 def deflection_sie(
     x: jax.Array,
     y: jax.Array,
-    theta_E: ArrayLike,
-    q: ArrayLike,
-    phi: ArrayLike,
-    center_x: ArrayLike = 0.0,
-    center_y: ArrayLike = 0.0,
+    theta_E: Number,
+    q: Number,
+    phi: Number,
+    center_x: Number = 0.0,
+    center_y: Number = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Deflection (alpha_x, alpha_y) by a singular isothermal ellipse; Tessore & Metcalf 2015, eq. 22 at t = 1.
 
@@ -79,10 +80,10 @@ def deflection_sie(
 def deflection_shear(
     x: jax.Array,
     y: jax.Array,
-    gamma1: ArrayLike,
-    gamma2: ArrayLike,
-    center_x: ArrayLike = 0.0,
-    center_y: ArrayLike = 0.0,
+    gamma1: Number,
+    gamma2: Number,
+    center_x: Number = 0.0,
+    center_y: Number = 0.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Deflection (alpha_x, alpha_y) by an external shear, zero at the centre."""
     x, y = x - center_x, y - center_y
@@ -109,13 +110,13 @@ def deflection_points(
 def sersic(
     x: jax.Array,
     y: jax.Array,
-    amp: ArrayLike,
-    radius: ArrayLike,
-    n: ArrayLike,
-    q: ArrayLike,
-    phi: ArrayLike,
-    center_x: ArrayLike = 0.0,
-    center_y: ArrayLike = 0.0,
+    amp: Number,
+    radius: Number,
+    n: Number,
+    q: Number,
+    phi: Number,
+    center_x: Number = 0.0,
+    center_y: Number = 0.0,
 ) -> jax.Array:
     """Surface brightness amp exp(-b_n ((R / radius)^(1/n) - 1)) with R^2 = q x^2 + y^2 / q; Sersic 1968.
 
@@ -126,7 +127,7 @@ def sersic(
     return amp * jnp.exp((0.3271 - 1.9992 * n) * ((R / radius) ** (1 / n) - 1))
 
 
-def draw(key: jax.Array, label: jax.Array, substructure: jax.Array) -> dict[str, jax.Array]:
+def draw(key: jax.Array, label: jax.Array, substructure: Number) -> dict[str, jax.Array]:
     """A random lens: a scalar for each of `RANGES`, and points_{theta_E, x, y}, [POINTS] each.
 
     The points hold `substructure` * theta_E^2 in equal parts, theta_E^2 being the mass within the Einstein radius. The

@@ -30,7 +30,7 @@ DATASET = downloads.Dataset(
 def examples(download: downloads.Download) -> list[downloads.Example]:
     """Return the rows of the tables that are not duplicates; those of the test images have no label."""
     places = downloads.image_files(download, "train")
-    known = dict(zip(("0", "1"), DATASET.classes, strict=True))
+    known = {"0": DATASET.classes[0], "1": DATASET.classes[1]}
     rows = downloads.read_table(
         downloads.find(download, "train.csv"), ("image_name", "patient_id", "target", "tfrecord")
     )

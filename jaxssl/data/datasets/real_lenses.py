@@ -32,7 +32,7 @@ _WANTED |= {(3, "lens"): "lenses/*.npy", (3, "not_lens"): "nonlenses/*.npy"}
 
 def read(example: downloads.Example, bands: int) -> np.ndarray:
     """Read an image as [H, W, bands] float32."""
-    image = images.read(example.path)
+    image = images.read(example.file)
     if image.shape[-1] != bands:
         raise ValueError(f"has {image.shape[-1]} bands, not {bands} as data.options.bands")
     return image

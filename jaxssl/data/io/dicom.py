@@ -5,9 +5,8 @@ range of the values is measured on the training images.
 """
 
 import importlib
-import io
 import logging
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -23,7 +22,7 @@ def matches(head: bytes) -> bool:
     return head[128:132] == b"DICM"
 
 
-def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image. See `images.read`."""
     del size
     pydicom = optional.load_package("pydicom", "dicom")

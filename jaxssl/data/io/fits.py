@@ -6,6 +6,7 @@ BSCALE and BZERO are applied; BLANK is NaN. Rows stay in their order, which is f
 import gzip
 import io
 import math
+from typing import BinaryIO
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def matches(head: bytes) -> bool:
     return head.startswith((b"SIMPLE  =", _GZIP))
 
 
-def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image. See `images.read`."""
     del size
     fits = optional.load_package("astropy.io.fits", "fits")
@@ -44,7 +45,7 @@ def _check_values(count: int) -> None:
         raise ValueError(f"{count} values, above the limit of {limit // 10**6} million")
 
 
-def _unpack(opened: io.IOBase) -> io.BytesIO:
+def _unpack(opened: BinaryIO) -> io.BytesIO:
     """Unpack gzip up to a limit: a small file can hold any number of zeros."""
     limit = 8 * arrays.MAX_PIXELS
     content = gzip.GzipFile(fileobj=opened).read(limit + 1)

@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -88,7 +88,7 @@ def stack(
             return stored[:] if cache.holds(stored.nbytes) else stored, found.kept()
     with closing(found.collect(decode(read_one, len(names), size, nan))) as images:
         held, rest = _hold(images, len(names), cache)
-        if rest is not None:
+        if file and rest is not None:
             records.write(file, rest, lambda: found.describe(size))
             held, _ = records.load(file)
     return held, found.kept()
@@ -115,7 +115,7 @@ class _Found:
     nonfinite: list[tuple[int, int]] = field(default_factory=list)
     kinds: dict[tuple[str, int], int] = field(default_factory=dict)  # (dtype, channels) -> first image of this kind.
 
-    def collect(self, decoded: Iterator[Decoded]) -> Iterator[np.ndarray]:
+    def collect(self, decoded: Iterator[Decoded]) -> Generator[np.ndarray]:
         """Yield the images that can be read; at the end raise UserError for all that is wrong."""
         for i, (image, nonfinite, reason) in enumerate(decoded):
             if nonfinite:

@@ -1,6 +1,6 @@
 """NumPy files (.npy) of numbers; arrays of objects are refused."""
 
-import io
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def matches(head: bytes) -> bool:
     return head.startswith(b"\x93NUMPY")
 
 
-def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image. See `images.read`."""
     del size
     image = arrays.as_image(np.load(opened, allow_pickle=False))

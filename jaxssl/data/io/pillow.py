@@ -1,6 +1,6 @@
 """PNG and JPEG files, decoded by Pillow."""
 
-import io
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,7 +16,7 @@ def matches(head: bytes) -> bool:
     return head.startswith((b"\x89PNG", b"\xff\xd8\xff"))
 
 
-def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image. See `images.read`."""
     head = opened.read(26)
     opened.seek(0)
@@ -26,7 +26,7 @@ def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
     return decode(opened, _FORMATS, size)
 
 
-def decode(opened: io.IOBase, formats: tuple[str, ...], size: int | None) -> np.ndarray:
+def decode(opened: BinaryIO, formats: tuple[str, ...], size: int | None) -> np.ndarray:
     """Decode a file of one of these formats of Pillow to grey or RGB.
 
     Args:

@@ -1,7 +1,7 @@
 """TIFF files: Pillow where it keeps every bit and channel, as it knows more compressions, otherwise tifffile."""
 
-import io
 import logging
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -18,14 +18,15 @@ def matches(head: bytes) -> bool:
     return head.startswith(_MAGIC)
 
 
-def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image: several pages or samples are channels. See `images.read`."""
     del size
     # tifffile logs what it also raises.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     with tifffile.TiffFile(opened) as tiff:
         # Pages outside the first series are thumbnails and the like.
-        page, series = tiff.pages[0], tiff.series[0]
+        page: Any = tiff.pages[0]
+        series = tiff.series[0]
         arrays.check_pixels(page.imagewidth, page.imagelength)
         alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
         inverted = page.photometric.name == "MINISWHITE" and page.dtype.kind == "u"
@@ -42,7 +43,7 @@ def read(opened: io.IOBase, size: int | None = None) -> np.ndarray:
     return highest - image if inverted and image.dtype == np.uint16 else image
 
 
-def _keeps_all(page: tifffile.TiffPage, alpha: bool) -> bool:
+def _keeps_all(page: Any, alpha: bool) -> bool:
     """Return whether Pillow reads this page without losing bits or channels."""
     grey = page.samplesperpixel == 1 and page.dtype in (np.dtype(t) for t in (bool, "u1", "u2", "f4"))
     colour = page.bitspersample <= 8 and page.photometric.name in _COLOUR and (alpha or not page.extrasamples)
