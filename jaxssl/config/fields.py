@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import data, models, objectives
 from jaxssl.augment import views
-from jaxssl.data.io import images
+from jaxssl.data.io import loading
 from jaxssl.evaluation import scores
 from jaxssl.results import words
 from jaxssl.training import optimizers, trackers
@@ -205,7 +205,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("data.folds", 0, "Folds of a cross-validation; 0: one split.", range="[0, inf)"),
     Field("data.fold", 0, "Fold that is the test split, from 0; each fold is a run.", "repeat", range="[0, inf)"),
-    Field("data.on_bad_file", "stop", "What to do when a file cannot be read.", choices=images.ON_BAD_FILE),
+    Field("data.on_bad_file", "stop", "What to do when a file cannot be read.", choices=loading.ON_BAD_FILE),
     Field(
         "data.percentiles",
         (0.1, 99.9),
@@ -219,7 +219,7 @@ FIELDS: tuple[Field, ...] = (
         "Strength a of the stretch asinh(a x) / asinh(a), which brightens faint structure; 0: linear.",
         range="[0, inf)",
     ),
-    Field("data.nan", "refuse", "What to do with values that are not finite.", choices=images.NAN),
+    Field("data.nan", "refuse", "What to do with values that are not finite.", choices=loading.NAN),
     Field("data.options", ConfigDict(), "Options of the dataset."),
     # Encoder.
     Field("model.name", "resnet18", "Encoder.", choices=tuple(models.available())),
@@ -365,9 +365,9 @@ def options(name_path: str, name: str) -> dict[str, Any]:
 def fill_options(c: ConfigDict) -> None:
     """Add the defaults of the options that a config does not set; unknown names are left to `checks.check`."""
     for name_path in OPTIONS_OF:
-        name = c[name_path]
-        if name in (find(name_path).choices or ()):
+        if c[name_path] in (find(name_path).choices or ()):
             section = c[options_path(name_path)]
-            for option, default in options(name_path, name).items():
-                if option not in section:
-                    section[option] = default
+            with section.unlocked():
+                for option, default in options(name_path, c[name_path]).items():
+                    if option not in section:
+                        section[option] = default

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import data, objectives
 from jaxssl.augment import views
-from jaxssl.config import checks, schedule
+from jaxssl.config import checks, fields, schedule
 from jaxssl.data import splits
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError
@@ -39,6 +39,8 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
       UserError: the config is invalid, does not fit the images, or is another one than that of the workdir.
     """
     checks.check(config)
+    config = config.copy_and_resolve_references()
+    fields.fill_options(config)
     check_config(config, workdir)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
     for phase in schedule.trained_phases(config):
