@@ -57,7 +57,8 @@ def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
     """Each pixel but the outermost moved away from its smoothed value (`factor` above 1) or towards it."""
 
     def threes(x: jax.Array, axis: int) -> jax.Array:
-        return sum(jax.lax.slice_in_dim(x, k, x.shape[axis] - 2 + k, axis=axis) for k in range(3))
+        first, second, third = (jax.lax.slice_in_dim(x, k, x.shape[axis] - 2 + k, axis=axis) for k in range(3))
+        return first + second + third
 
     inner = x[:, 1:-1, 1:-1]
     smooth = (threes(threes(x, 1), 2) + 4 * inner) / 13
@@ -141,7 +142,7 @@ def apply(x: jax.Array, operation: jax.Array, sign: jax.Array, magnitude: float)
         "equalize": equalize(x),
     }
     if x.shape[-1] == 3:
-        changed["color"] = blend(pix.rgb_to_grayscale(x), x, factor)
+        changed["color"] = blend(jnp.asarray(pix.rgb_to_grayscale(x)), x, factor)
     for name, value in changed.items():
         x = jnp.where((operation == OPERATIONS.index(name))[:, None, None, None], value, x)
     return x

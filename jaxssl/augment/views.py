@@ -98,13 +98,14 @@ def jitter(
         return jax.random.uniform(key, (len(x),), minval=max(0.0, 1 - strength), maxval=1 + strength)
 
     x = x * factor(keys[0], brightness)[:, None, None, None]
-    x = jax.vmap(pix.adjust_contrast)(x, factor(keys[1], contrast))
+    x = jnp.asarray(jax.vmap(pix.adjust_contrast)(x, factor(keys[1], contrast)))
     if x.shape[-1] == 3:
         x = jnp.clip(x, 0, 1)
         if saturation:
-            x = jax.vmap(pix.adjust_saturation)(x, factor(keys[2], saturation))
+            x = jnp.asarray(jax.vmap(pix.adjust_saturation)(x, factor(keys[2], saturation)))
         if hue:
-            x = jax.vmap(pix.adjust_hue)(x, jax.random.uniform(keys[3], (len(x),), minval=-hue, maxval=hue))
+            shift = jax.random.uniform(keys[3], (len(x),), minval=-hue, maxval=hue)
+            x = jnp.asarray(jax.vmap(pix.adjust_hue)(x, shift))
         x = jnp.clip(x, 0, 1)
     return x
 
@@ -229,7 +230,7 @@ def make(
         if of_blur:
             x = blur(keys, x, of_blur, blur_sigma)
         if of_solarize:
-            x = sometimes(next(keys), of_solarize, pix.solarize(x, 0.5), x)
+            x = sometimes(next(keys), of_solarize, jnp.asarray(pix.solarize(x, 0.5)), x)
         if noise:
             x = add_noise(keys, x, noise)
         return standardize(x, pixels)

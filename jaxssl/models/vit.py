@@ -142,7 +142,8 @@ class ViT(nn.Module):
         """`keep` [B, K] int32 names the patches that are seen: no other enters, and "tokens" is [B, K, D] of these."""
         del train, views
         patches = patchify(image, self.patch)
-        positions = jnp.asarray(sincos_positions(*grid_of(*image.shape[1:3], self.patch), self.width))
+        rows, columns = grid_of(image.shape[1], image.shape[2], self.patch)
+        positions = jnp.asarray(sincos_positions(rows, columns, self.width))
         if keep is not None:
             patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
             positions = positions[keep]

@@ -8,7 +8,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +26,8 @@ CONTEXT = ("classes", "steps", "teacher")
 """Number of classes, steps of the whole training, and a trained network (`distill.Teacher`)."""
 
 TEACHER_OPTIONS = {"teacher": "", "evaluation": ""}
-"""Options of an objective with a teacher: the workdir of a finished run, and which of its networks; "" is the pretrained
-encoder. The caller of `make` loads it."""
+"""Options of an objective with a teacher: the workdir of a finished run and one of its networks ("": the pretrained
+encoder). The caller of `make` loads it."""
 
 _SHARED = ("losses",)  # Modules here that are not objectives.
 
@@ -149,7 +148,7 @@ def apply_network(
     """Return output and state of a linen module; the state changes only in training."""
     if not train:
         return module.apply({"params": params, **state}, x, train=False), state
-    kw = {"views": views} if views > 1 else {}
+    kw: dict[str, Any] = {"views": views} if views > 1 else {}
     return module.apply({"params": params, **state}, x, train=True, mutable=list(state), **kw)
 
 

@@ -5,7 +5,7 @@ On logits Hinton et al. (2015, arXiv:1503.02531), on features FitNets (Romero et
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -93,7 +93,7 @@ def make(
 
     def features_loss(params: Tree, target: Tree, pooled: jax.Array, expected: jax.Array, label: jax.Array):
         del target, label
-        prediction = nn.Dense(expected.shape[-1]).apply({"params": params["predictor"]}, pooled)
+        prediction: Any = nn.Dense(expected.shape[-1]).apply({"params": params["predictor"]}, pooled)
         return losses.regression(prediction, expected), {}
 
     def logits_loss(params: Tree, target: Tree, pooled: jax.Array, expected: jax.Array, label: jax.Array):

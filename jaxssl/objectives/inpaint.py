@@ -3,6 +3,8 @@
 Context encoders (Pathak et al., 2016, arXiv:1604.07379), without the adversarial loss.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -124,7 +126,8 @@ def fill(
     """
     seen = jnp.where(hole, 0, image)
     out, state = apply_network(encoder, params["encoder"], model_state["encoder"], seen, train=train)
-    return decoder.apply({"params": params["decoder"]}, out["map"], image.shape[1:]), out["pooled"], state
+    filled: Any = decoder.apply({"params": params["decoder"]}, out["map"], image.shape[1:])
+    return filled, out["pooled"], state
 
 
 def reconstruct(

@@ -1,6 +1,6 @@
 """Masked autoencoder (He et al., 2022, arXiv:2111.06377)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,9 +72,9 @@ def make(
         params, state = {}, {}
         params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
         patches = vit.patchify(image, encoder.patch)
-        keep, place = random_mask(keys[2], *patches.shape[:2], mask_ratio)
-        out = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False, keep=keep)
-        grid = vit.grid_of(*image.shape[1:3], encoder.patch)
+        keep, place = random_mask(keys[2], len(patches), patches.shape[1], mask_ratio)
+        out: Any = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False, keep=keep)
+        grid = vit.grid_of(image.shape[1], image.shape[2], encoder.patch)
         params["decoder"] = decoder.init(keys[1], out["cls"], out["tokens"], place, grid, patches.shape[2])["params"]
         return params, state, {}
 
@@ -158,13 +158,13 @@ def predict(
     train: bool,
 ) -> Prediction:
     """Mask [B, H, W, C] float32 at random, encode the visible patches, and decode all."""
-    grid = vit.grid_of(*image.shape[1:3], encoder.patch)
+    grid = vit.grid_of(image.shape[1], image.shape[2], encoder.patch)
     keep, place = random_mask(key, len(image), grid[0] * grid[1], mask_ratio)
     state = model_state["encoder"]
     variables = {"params": params["encoder"], **state}
     out, new = encoder.apply(variables, image, train=train, keep=keep, mutable=list(state) if train else [])
     pixels = encoder.patch**2 * image.shape[3]
-    patches = decoder.apply({"params": params["decoder"]}, out["cls"], out["tokens"], place, grid, pixels)
+    patches: Any = decoder.apply({"params": params["decoder"]}, out["cls"], out["tokens"], place, grid, pixels)
     return Prediction(patches, place >= keep.shape[1], out["pooled"], new if train else state)
 
 

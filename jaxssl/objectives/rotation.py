@@ -71,7 +71,6 @@ def predict_rotations(
 ) -> tuple[jax.Array, jax.Array]:
     """Rotate images [B, S, S, C] by `turns` [B] and return them with the rotations that a trained network predicts."""
     rotated = rotate(image, turns)
-    variables = {"params": params["encoder"], **model_state["encoder"]}
-    pooled = encoder.apply(variables, rotated, train=False)["pooled"]
-    logits, _ = apply_network(Linear(ROTATIONS), params["head"], {}, pooled, train=False)
+    out, _ = apply_network(encoder, params["encoder"], model_state["encoder"], rotated, train=False)
+    logits, _ = apply_network(Linear(ROTATIONS), params["head"], {}, out["pooled"], train=False)
     return rotated, logits.argmax(-1)

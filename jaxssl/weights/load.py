@@ -104,7 +104,7 @@ def from_torch(tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: 
     given = merge(expected, given, where)
     leaves = {
         path: naming.from_torch_axes(path, given[naming.torch_name(path, layout.MODULES)], leaf.shape)
-        for path, leaf in traverse_util.flatten_dict(shapes).items()
+        for path, leaf in naming.flatten(shapes).items()
     }
     return traverse_util.unflatten_dict(leaves)
 
@@ -142,7 +142,7 @@ def to_torch(encoder: nn.Module, variables: Tree, size: int) -> Tensors:
     """
     layout = layouts.find(encoder)
     named = layout.name_variables(encoder, variables)
-    tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}
+    tensors: Tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}
     for name in [n for n in tensors if n.endswith("running_mean")]:
         tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
     return tensors | layout.extra_tensors(encoder, size)

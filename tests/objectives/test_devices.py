@@ -58,7 +58,7 @@ def close(a, b):
 @pytest.mark.parametrize("name", objectives.available())
 def test_loss_gradients_and_statistics_are_those_of_one_device(name, monkeypatch, quickly_compiled):
     """The batch is the whole one for statistics, negatives and partners, and no parameter starts at 0 here."""
-    monkeypatch.setattr(sharding, "SMALLEST_SHARDED", 1)
+    monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 1)
     context = {"classes": 3, "steps": 10, "teacher": make_teacher()}
     objective = objectives.make(name, ENCODERS.get(name, tiny.Encoder(8)), context, MADE[name])
     params, state, target = jax.jit(objective.init)(jax.random.key(0), batch(objective.views))

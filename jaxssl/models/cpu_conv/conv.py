@@ -42,7 +42,8 @@ def conv_general_dilated(
         and feature_group_count * rhs.shape[2] == lhs.shape[3]
     )
     if supported:
-        strides = tuple(int(s) for s in window_strides)
+        vertical, horizontal = map(int, window_strides)
+        strides = (vertical, horizontal)
         if isinstance(padding, str):
             padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
         lhs, padding = limit_padding(lhs, rhs.shape, tuple((int(low), int(high)) for low, high in padding))

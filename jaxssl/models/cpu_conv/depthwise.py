@@ -1,6 +1,8 @@
 """Depthwise convolutions as shifted views times one number per channel."""
 
 import math
+import operator
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,8 @@ DEPTHWISE_CHUNK_BYTES = 1 << 19
 
 
 def shifted_multiply_adds(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    return sum(t * v for t, v in zip(taps(x, w.shape, geometry), w.reshape(-1, w.shape[3]), strict=True))
+    products = (t * v for t, v in zip(taps(x, w.shape, geometry), w.reshape(-1, w.shape[3]), strict=True))
+    return reduce(operator.add, products)
 
 
 def shifted_multiply_adds_input_gradient(

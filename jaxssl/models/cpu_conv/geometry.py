@@ -25,12 +25,11 @@ def is_pointwise(w_shape: Shape, geometry: Geometry) -> bool:
 
 
 def output_size(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> tuple[int, int]:
-    return tuple(
-        (size + low + high - k) // stride + 1
-        for size, k, stride, (low, high) in zip(
-            x_shape[1:3], w_shape[:2], geometry.strides, geometry.padding, strict=True
-        )
-    )
+    def along(axis: int) -> int:
+        padding = sum(geometry.padding[axis])
+        return (x_shape[1 + axis] + padding - w_shape[axis]) // geometry.strides[axis] + 1
+
+    return along(0), along(1)
 
 
 def count_pixels(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> int:

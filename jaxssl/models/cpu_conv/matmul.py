@@ -6,6 +6,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import ArrayLike
 
 from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
 from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, taps
@@ -14,7 +15,7 @@ from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count
 CHUNK_BYTES = 4 << 20
 
 
-def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+def matmul(a: ArrayLike, b: jax.Array, geometry: Geometry) -> jax.Array:
     return jnp.matmul(a, b, precision=geometry.precision)
 
 

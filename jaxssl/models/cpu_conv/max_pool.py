@@ -4,6 +4,9 @@ Forward and backward at 32 px, 64 channels, batch 128 take 145 ms with the nativ
 with the shifted one.
 """
 
+import operator
+from functools import reduce
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -23,7 +26,8 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    # Flax annotates the padding as a string only.
+    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
 
 
 def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
@@ -46,6 +50,7 @@ def shifted_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
         best = jnp.maximum(best, view)
 
     def pick(x: jax.Array) -> jax.Array:
-        return sum(jnp.where(winner == i, view, 0) for i, view in enumerate(taps(x, (3, 3), geometry)))
+        picked = (jnp.where(winner == i, view, 0) for i, view in enumerate(taps(x, (3, 3), geometry)))
+        return reduce(operator.add, picked)
 
     return jax.linear_transpose(pick, x)(g)[0]

@@ -5,7 +5,9 @@ on both sides by one matrix each.
 """
 
 import math
+import operator
 from collections.abc import Sequence
+from functools import reduce
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +46,8 @@ def fits_winograd(w_shape: Shape, geometry: Geometry) -> bool:
 
 
 def combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
-    return sum(float(weight) * array for weight, array in zip(weights, arrays, strict=True) if weight)
+    terms = (float(weight) * array for weight, array in zip(weights, arrays, strict=True) if weight)
+    return reduce(operator.add, terms)
 
 
 def to_tiles(x: jax.Array, m: np.ndarray) -> jax.Array:
@@ -72,7 +75,8 @@ def multiply_both_sides(m: np.ndarray, w: jax.Array, geometry: Geometry) -> jax.
 
 def count_tiles(x_shape: Shape, geometry: Geometry) -> tuple[int, int]:
     """Returns the numbers of tiles, down and across, that cover the outputs of a 3x3 kernel."""
-    return tuple(-(-size // TILE) for size in output_size(x_shape, (3, 3), geometry))
+    height, width = output_size(x_shape, (3, 3), geometry)
+    return -(-height // TILE), -(-width // TILE)
 
 
 def pad_to_tiles(x: jax.Array, geometry: Geometry) -> jax.Array:

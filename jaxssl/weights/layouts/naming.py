@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -26,8 +27,12 @@ def torch_name(path: Path, modules: Mapping[str, str]) -> str:
 
 def name_variables(variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
     """Return the variables by their names in PyTorch, and with its axes."""
-    flat = traverse_util.flatten_dict(variables)
-    return {torch_name(path, modules): to_torch_axes(path, leaf) for path, leaf in flat.items()}
+    return {torch_name(path, modules): to_torch_axes(path, leaf) for path, leaf in flatten(variables).items()}
+
+
+def flatten(variables: Mapping) -> dict[Path, Any]:
+    """Return {path: leaf} of nested dictionaries."""
+    return traverse_util.flatten_dict(variables)  # pyright: ignore[reportReturnType]
 
 
 def to_torch_axes(path: Path, leaf: jax.Array) -> jax.Array:
