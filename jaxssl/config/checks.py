@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import fields, schedule
@@ -251,10 +252,13 @@ def check_phases(c: ConfigDict) -> None:
             field="pretrain.epochs",
         )
     for phase in schedule.trained_phases(c):
-        rates = c.transfer.learning_rates if phase == "transfer" else ()
-        if not rates and c[phase].optimizer.learning_rate == 0:
-            path = f"{phase}.optimizer.learning_rate"
-            raise UserError(f"{path}=0 leaves the network untrained: set it above 0", code="out-of-range", field=path)
+        path = f"{phase}.optimizer.learning_rate"
+        if phase == "transfer" and c.transfer.learning_rates:
+            path = "transfer.learning_rates"
+        if not np.any(c[path]):
+            raise UserError(
+                f"{path}={c[path]} leaves the network untrained: set it above 0", code="out-of-range", field=path
+            )
     if "finetune" not in c.transfer.protocols:
         return
     if c.transfer.epochs == 0:

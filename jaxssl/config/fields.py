@@ -271,7 +271,7 @@ FIELDS: tuple[Field, ...] = (
         "transfer.learning_rates",
         (),
         "Learning rates of which the best on validation is kept; (): only optimizer.learning_rate.",
-        range="(0, inf)",
+        range="[0, inf)",
         distinct=True,
     ),
     Field("transfer.freeze_epochs", 0, "Epochs that train the head alone, at the start.", range="[0, inf)"),
