@@ -1,4 +1,4 @@
-"""RandAugment on the device, and the affine resampling that it shares with plain rotation."""
+"""RandAugment on the device, and affine resampling."""
 
 import math
 
@@ -6,7 +6,7 @@ import dm_pix as pix
 import jax
 import jax.numpy as jnp
 
-# The last is for three channels alone.
+# The last is for three channels only.
 OPERATIONS = (
     *("identity", "rotate", "shear_x", "shear_y", "translate_x", "translate_y", "brightness", "contrast", "sharpness"),
     *("solarize", "posterize", "autocontrast", "equalize", "color"),
@@ -14,14 +14,14 @@ OPERATIONS = (
 
 
 def affine(x: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
-    """[B, H, W, C] resampled at `linear` [B, 2, 2] times the place of each output pixel plus `shift` [B, 2]: bilinear.
+    """Resample [B, H, W, C] bilinearly at `linear` [B, 2, 2] times the position of each output pixel + `shift` [B, 2].
 
-    Places are (row, column) in pixels from the centre of the image, which goes on beyond its border as its reflection
-    (c b a | a b c | c b a), any number of times: no fill of its own colour tells that it was moved.
+    Positions are (row, column) in pixels from the centre of the image. The image is continued by reflection
+    (c b a | a b c | c b a), any number of times, so that no fill colour reveals the transformation.
     """
     sides = x.shape[1:3]
     place = jnp.stack(jnp.meshgrid(*(jnp.arange(side) - (side - 1) / 2 for side in sides), indexing="ij"))
-    # Sums of products rather than an einsum, which accelerators would round to fewer digits than a place needs.
+    # Sums of products rather than an einsum, which accelerators would compute at too low a precision for positions.
     source = (linear[..., None, None] * place).sum(2) + shift[..., None, None]
     source += (jnp.array(sides)[:, None, None] - 1) / 2
     low = jnp.floor(source)
@@ -43,18 +43,18 @@ def affine(x: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
 
 
 def rotation(angle: jax.Array) -> jax.Array:
-    """[B] radians -> [B, 2, 2], with which `affine` turns images anticlockwise."""
+    """[B] radians -> [B, 2, 2], with which `affine` rotates images anticlockwise."""
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     return jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
 
 
 def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
-    """[B, H, W, C] turned anticlockwise about the centre by `angle` [B] radians; see `affine` for the corners."""
+    """Rotate [B, H, W, C] anticlockwise about the centre by `angle` [B] radians; see `affine` for the corners."""
     return affine(x, rotation(angle), jnp.zeros((len(x), 2)))
 
 
 def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Each pixel but the outermost moved away from its smoothed value (`factor` above 1) or towards it."""
+    """Sharpen (`factor` above 1) or smooth each image, except for the outermost pixels."""
 
     def threes(x: jax.Array, axis: int) -> jax.Array:
         first, second, third = (jax.lax.slice_in_dim(x, k, x.shape[axis] - 2 + k, axis=axis) for k in range(3))
@@ -66,39 +66,39 @@ def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def blend(other: jax.Array, x: jax.Array, factor: jax.Array) -> jax.Array:
-    """From `other` (factor 0) through `x` (1) and beyond, kept in [0, 1]; `factor` is [B, 1, 1, 1]."""
+    """Interpolate or extrapolate from `other` (factor 0) to `x` (factor 1), clipped to [0, 1]; `factor` [B, 1, 1, 1]."""
     return jnp.clip(other + factor * (x - other), 0, 1)
 
 
 def contrast(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Each image moved away from the mean of its grey version (`factor` above 1) or towards it."""
+    """Increase (`factor` above 1) or reduce the difference of each image from the mean of its grey version."""
     grey = pix.rgb_to_grayscale(x) if x.shape[-1] == 3 else x
     return blend(grey.mean((1, 2, 3), keepdims=True), x, factor)
 
 
 def eight_bits(x: jax.Array) -> jax.Array:
-    """[0, 1] -> the nearest of the levels 0 to 255, int32."""
+    """Round [0, 1] to the levels 0 to 255, int32."""
     return jnp.round(x * 255).astype(jnp.int32)
 
 
 def posterize(x: jax.Array, bits: int) -> jax.Array:
-    """Only the highest `bits` of 8."""
+    """Keep only the highest `bits` of 8."""
     step = 2 ** (8 - bits)
     return eight_bits(x) // step * step / 255
 
 
 def autocontrast(x: jax.Array) -> jax.Array:
-    """Each channel stretched to [0, 1]; one of a single value stays."""
+    """Stretch each channel to [0, 1]; a constant channel stays as it is."""
     low, high = (f(x, (1, 2), keepdims=True) for f in (jnp.min, jnp.max))
     return jnp.where(high > low, (x - low) / jnp.where(high > low, high - low, 1), x)
 
 
 def equalize(x: jax.Array) -> jax.Array:
-    """Each channel with its 256 levels as equally frequent as whole levels can be; under 256 pixels it stays."""
+    """Equalize the histogram of 256 levels of each channel; with fewer than 256 pixels it stays as it is."""
 
     levels = eight_bits(x).transpose(0, 3, 1, 2).reshape(len(x) * x.shape[-1], -1)
     count = jax.vmap(lambda level: jnp.zeros(256, jnp.int32).at[level].add(1, mode="promise_in_bounds"))(levels)
-    # Pixels a level, but for those of the highest level present: PIL's rule, which the published code follows.
+    # Pixels per level without those of the highest level present: PIL's rule, which the published code follows.
     step = (levels.shape[1] - jnp.take_along_axis(count, levels.max(1, keepdims=True), 1)) // 255
     below = jnp.cumsum(count, 1) - count
     table = jnp.clip((below + step // 2) // jnp.maximum(step, 1), 0, 255)
@@ -108,14 +108,13 @@ def equalize(x: jax.Array) -> jax.Array:
 
 
 def apply(x: jax.Array, operation: jax.Array, sign: jax.Array, magnitude: float) -> jax.Array:
-    """[B, H, W, C] in [0, 1], each image changed by its own `operation` [B], an index of OPERATIONS, in float32.
+    """Apply to each of [B, H, W, C] in [0, 1] float32 its own `operation` [B], an index of OPERATIONS.
 
     At magnitude 10: a rotation by 30 degrees, a shear by 0.3 (about the upper left corner), a shift by 150/331 of the
-    side (whole pixels); factors 1.9 and 0.1 of brightness, contrast, sharpness and colour; four bits left by posterize,
-    and solarize inverts everything. In proportion below. `sign` [B] is 1 or -1, the direction of what has two.
+    side (whole pixels); factors 1.9 and 0.1 of brightness, contrast, sharpness and colour; posterize keeps four bits,
+    and solarize inverts everything. Below 10 in proportion. `sign` [B], 1 or -1, is the direction if there are two.
 
-    Every image passes through every operation, since a batch has no branches; those that move pixels share one
-    resampling.
+    All operations are computed for every image, since a batch has no branches; geometric ones share one resampling.
     """
     share = magnitude / 10
     height, width = x.shape[1:3]
@@ -149,16 +148,16 @@ def apply(x: jax.Array, operation: jax.Array, sign: jax.Array, magnitude: float)
 
 
 def randaugment(key: jax.Array, x: jax.Array, operations: int, magnitude: float) -> jax.Array:
-    """RandAugment (Cubuk et al., 2020, arXiv:1909.13719): so many random operations on each image, all at `magnitude`.
+    """RandAugment (Cubuk et al., 2020, arXiv:1909.13719): random operations on each image, all at one magnitude.
 
     Operations, ranges and arithmetic are those of torchvision's `RandAugment`, whose `magnitude` (0 to 30) is three
-    times this one; but resampling is bilinear rather than nearest, and what comes in from outside is a reflection
-    rather than black. Images with other than three channels go without "color".
+    times this one. Unlike there, resampling is bilinear rather than nearest, and the border is filled by reflection
+    rather than black. Images without three channels have no operation "color".
 
     Args:
-      key: of the draws.
+      key: PRNG key.
       x: [B, H, W, C] float32; it is clipped to [0, 1] first.
-      operations: how many, one after the other; N of the paper.
+      operations: number of operations, one after the other; N of the paper.
       magnitude: 0 to 10; M of the paper.
 
     Returns:
@@ -172,5 +171,5 @@ def randaugment(key: jax.Array, x: jax.Array, operations: int, magnitude: float)
         sign = jax.random.rademacher(sign_key, (len(x),), jnp.float32)
         return apply(x, operation, sign, magnitude), None
 
-    # A loop that is unrolled compiles longer, and on a CPU what one operation leaves is computed again in the next.
+    # An unrolled loop compiles longer, and on a CPU each operation would recompute the one before.
     return jax.lax.scan(one, jnp.clip(x, 0, 1), jax.random.split(key, operations))[0]

@@ -46,13 +46,13 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an encoder's map to an image, 0 at the start: each stage doubles the side by repeating and convolves twice.
+    """Decoder from a map to an image, 0 at first: each stage doubles the side by repetition and convolves twice.
 
-    A map of 1/8 of the side, such as `Encoder` gives, takes three stages of 128, 64 and 32 channels; 1/32 takes two
+    A map of 1/8 of the side, as `Encoder` returns it, takes three stages of 128, 64 and 32 channels; 1/32 takes two
     more of 128.
 
     Attributes:
-      width: channels of the last stage; those before have twice as many each, up to four times.
+      width: channels of the last stage; each stage before has twice as many, up to four times `width`.
       dtype: of the computation; parameters and the output stay float32.
     """
 
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
         if x.shape[1:3] != tuple(sizes[-1]):
             x = jax.image.resize(x, (len(x), *sizes[-1], x.shape[3]), "linear")
         for k in reversed(range(stages)):
-            x = double(x)[:, : sizes[k][0], : sizes[k][1]]
+            x = upsample(x)[:, : sizes[k][0], : sizes[k][1]]
             x = convolve_twice(x, self.width * min(2**k, 4), self.dtype, f"stage{k + 1}")
         last = conv(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="image")
         return last(x).astype(jnp.float32)
@@ -84,16 +84,16 @@ def convolve_twice(x: jax.Array, width: int, dtype: DTypeLike, name: str) -> jax
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 2x2 windows of what is not negative: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C].
+    """Maximum over 2x2 windows of non-negative values: [B, H, W, C] -> [B, ceil(H / 2), ceil(W / 2), C].
 
-    As `nn.max_pool(x, (2, 2), (2, 2), "SAME")`, whose gradient takes eight times as long on the CPU.
+    Equals `nn.max_pool(x, (2, 2), (2, 2), "SAME")`, whose gradient takes eight times as long on the CPU.
     """
     x = jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
     return reduce(jnp.maximum, (x[:, i::2, j::2] for i in (0, 1) for j in (0, 1)))
 
 
-def double(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; its gradient is a sum, where that of a gather is slow."""
+def upsample(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B, 2H, 2W, C], each pixel four times; its gradient is a sum, faster than that of a gather."""
     batch, height, width, channels = x.shape
     x = jnp.broadcast_to(x[:, :, None, :, None], (batch, height, 2, width, 2, channels))
     return x.reshape(batch, 2 * height, 2 * width, channels)

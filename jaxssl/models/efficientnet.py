@@ -1,5 +1,8 @@
-"""EfficientNet-Lite0 (github.com/tensorflow/tpu, models/official/efficientnet/lite): EfficientNet-B0 (Tan and Le, 2019,
-arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation. Layers have timm's names, `_` for each dot."""
+"""EfficientNet-Lite0 (github.com/tensorflow/tpu, models/official/efficientnet/lite).
+
+EfficientNet-B0 (Tan and Le, 2019, arXiv:1905.11946) with ReLU6 and without squeeze-and-excitation. Layers have timm's
+names, with `_` for each dot.
+"""
 
 import math
 from collections.abc import Callable
@@ -20,7 +23,7 @@ ENCODERS = ("efficientnet_lite0",)
 # Image pixels per pixel of the last map: on smaller images the last stages see little but padding.
 SMALLEST_IMAGE = {"imagenet": 32, "small": 16}
 
-# Of each stage: blocks, side of the depthwise kernel, stride of the first block, expansion, channels that leave it.
+# For each stage: blocks, side of the depthwise kernel, stride of the first block, expansion, output channels.
 STAGES = (
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -30,7 +33,7 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-STEM, HEAD = 32, 1280  # Channels, which Lite keeps at any width.
+STEM, HEAD = 32, 1280  # Channels; Lite does not scale them with the width.
 
 
 def relu6(x: jax.Array) -> jax.Array:
@@ -39,14 +42,16 @@ def relu6(x: jax.Array) -> jax.Array:
 
 
 def round_channels(channels: float) -> int:
-    """The nearest multiple of 8, or the next where that would lose more than a tenth."""
+    """Round to the nearest multiple of 8, or up if that would lose more than a tenth."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 class MBConv(nn.Module):
-    """[B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), D]: 1x1 convolution to `expansion` times the channels,
-    depthwise convolution, and 1x1 convolution to D = `width` without activation; with the input added where it fits.
+    """Inverted bottleneck [B, H, W, C] -> [B, ceil(H / stride), ceil(W / stride), D].
+
+    1x1 convolution to `expansion` times the channels, depthwise convolution, 1x1 convolution to D = `width` without
+    activation; plus the input if the shapes agree.
     """
 
     width: int
@@ -76,18 +81,18 @@ class MBConv(nn.Module):
 class EfficientNetLite(nn.Module):
     """Images [B, H, W, C] -> {"pooled": [B, 1280], "map": [B, H', W', 1280]} float32.
 
-    Convolutions pad as TensorFlow's "SAME" does, at stride 2 one pixel more at the bottom and at the right, so that
-    H' = ceil(H / 32). There is no dropout and no stochastic depth, with which the published weights were trained.
+    Convolutions use TensorFlow's "SAME" padding: at stride 2 one pixel more at the bottom and at the right, so that
+    H' = ceil(H / 32). Unlike in the training of the published weights, there is no dropout and no stochastic depth.
 
     Attributes:
-      width: what the channels between the stem and the head are multiplied with; 1.4 for Lite4.
-      depth: what the blocks of every stage but the first and the last are multiplied with; 1.8 for Lite4.
-      momentum: of the batch statistics: what each step keeps of them. The published .99 wants several hundred steps.
+      width: factor of the channels between the stem and the head; 1.4 for Lite4.
+      depth: factor of the number of blocks of every stage but the first and the last; 1.8 for Lite4.
+      momentum: share of the batch statistics that each step keeps. The published .99 needs several hundred steps.
       stem: "imagenet" (first convolution of stride 2, as published) or "small" (stride 1: H' = ceil(H / 16)).
       dtype: of the computation; parameters, statistics and outputs stay float32.
 
     Raises:
-      ValueError: at once, where an attribute is out of its range.
+      ValueError: an attribute is out of its range.
     """
 
     width: float = 1.0
@@ -99,8 +104,8 @@ class EfficientNetLite(nn.Module):
     def __post_init__(self):
         if not (self.width > 0 and self.depth > 0 and 0 <= self.momentum < 1):
             raise ValueError(
-                f"width={self.width}, depth={self.depth}, momentum={self.momentum}: the first two are above 0, and the "
-                "last is from 0 to below 1"
+                f"width={self.width}, depth={self.depth}, momentum={self.momentum}: width and depth must be above 0, "
+                "momentum in [0, 1)"
             )
         super().__post_init__()
 

@@ -1,4 +1,4 @@
-"""What stands on an encoder: a linear head, and the multilayer perceptron of projectors and predictors."""
+"""Heads on an encoder: a linear classifier, and the MLP of projectors and predictors."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxssl.models.norm import BatchNorm
 
 
 class Linear(nn.Module):
-    """[B, D] -> [B, width], zero at the start, so that the first prediction is uniform and its loss ln(width)."""
+    """Linear layer [B, D] -> [B, width], zero at first, so that the first prediction is uniform with loss ln(width)."""
 
     width: int
 
@@ -19,7 +19,7 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """[B, D] -> [B, width]: linear, batch norm, ReLU, linear (BYOL, arXiv:2006.07733, section 3.3)."""
+    """MLP [B, D] -> [B, width]: linear, batch norm, ReLU, linear (BYOL, arXiv:2006.07733, section 3.3)."""
 
     hidden: int
     width: int

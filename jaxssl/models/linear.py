@@ -1,4 +1,4 @@
-"""`nn.Dense` for inputs of more than two axes, as one product of matrices."""
+"""`nn.Dense` for inputs of more than two axes, as one matrix product."""
 
 from functools import partial
 from typing import Any
@@ -9,10 +9,10 @@ from jax import lax
 
 
 def dot_general(lhs: jax.Array, rhs: jax.Array, dimension_numbers: Any, **kw: Any) -> jax.Array:
-    """`lax.dot_general` of [..., K] and [K, D], over the last axis and the first: the only product of a `nn.Dense`.
+    """`lax.dot_general` of [..., K] and [K, D] over K, as `nn.Dense` calls it.
 
-    As matrices, because over several axes XLA first writes the input of a kernel gradient anew, transposed, which on
-    a CPU takes as long as the product itself.
+    It multiplies matrices: with several axes XLA first writes a transposed copy of the input for the kernel gradient,
+    which takes as long as the product itself on a CPU.
     """
     dims = (((lhs.ndim - 1,), (0,)), ((), ()))
     if rhs.ndim != 2 or dimension_numbers != dims:

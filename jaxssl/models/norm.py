@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe and Szegedy, 2015, arXiv:1502.03167) of images that are several views of one another."""
+"""Batch normalization (Ioffe and Szegedy, 2015, arXiv:1502.03167) with statistics per view."""
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,15 @@ from jax.typing import DTypeLike
 
 
 class BatchNorm(nn.Module):
-    """[B * V, ..., C] -> the same: as `nn.BatchNorm`, but with the statistics of each of V views apart.
+    """Normalize [B * V, ..., C] like `nn.BatchNorm`, but with separate statistics for each of V views.
 
-    The views of an image stand one after the other. The running averages take one view after the other, so that all of
-    it is as if the views had passed one by one; in one pass they take half the program, and less memory.
+    The views of an image follow one another. The running averages are updated with one view after the other, as if the
+    views were passed one by one; a single pass needs half the program and less memory.
 
     Attributes:
-      train: whether the batch's own statistics are used, and enter the running averages.
-      views: V; 1 is plain batch normalisation.
-      momentum: what each view leaves of the running averages.
+      train: whether the statistics of the batch are used, and update the running averages.
+      views: V; 1 is plain batch normalization.
+      momentum: share of the running averages that each view keeps.
       epsilon: added to the variance.
       dtype: of the result; parameters and statistics are float32.
     """
@@ -32,7 +32,7 @@ class BatchNorm(nn.Module):
         channels = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        # A view that is alone has no axis of its own, which makes a step of EfficientNet-Lite0 a third slower on CPUs.
+        # A single view gets no axis of its own, which would make a step of EfficientNet-Lite0 a third slower on CPUs.
         y = x.reshape(-1, self.views, *x.shape[1:]) if self.views > 1 else x
         if self.train:
             axes = tuple(axis for axis in range(y.ndim - 1) if axis != 1 or self.views == 1)
@@ -50,7 +50,7 @@ class BatchNorm(nn.Module):
 
 
 def statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Mean and variance over these axes, which stay with size 1, float32 and in one pass."""
+    """Return mean and variance over these axes (kept with size 1), in float32 and in one pass."""
     x = x.astype(jnp.float32)
     mean, square = (of.mean(axes, keepdims=True) for of in (x, x * x))
     # Rounding can take the difference below 0.
