@@ -39,6 +39,8 @@ class Groups(TypedDict):
     known: Annotated[bool, "whether the dataset has groups"]
     count: Annotated[int | None, "number of groups; null if unknown"]
     across_splits: list[SplitGroup]
+    largest: Annotated[dict[str, int], "images of the largest group, by its name; empty if groups are unknown"]
+    median: Annotated[float | None, "median of the number of images of a group; null if groups are unknown"]
 
 
 class Sizes(TypedDict):
@@ -112,6 +114,7 @@ class Audit(TypedDict):
     nonfinite: list[NonFinite]
     constant: list[Constant]
     exact: Annotated[Duplicates, "images with equal pixels"]
+    unread: Annotated[list[str], "what the input holds that is not used"]
     findings: Annotated[list[str], "problems in words, the most serious first"]
 
 

@@ -22,18 +22,21 @@ from jaxssl.errors import UserError, did_you_mean
 
 
 class Items(NamedTuple):
-    """The images of a dataset; `name`, `place`, `ignored` and `notes` as in audit.json."""
+    """The images of a dataset; `name`, `place`, `ignored`, `notes` and `unread` as in audit.json."""
 
     name: str
     place: str
     items: list[Item]
     ignored: dict[str, int]
     notes: list[str]
+    unread: Sequence[str] = ()
 
 
 def list_folder(
     dir: str,
     group_pattern: str = "",
+    exclude_pattern: str = "",
+    ignore_masks: bool = True,
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -58,27 +61,31 @@ def list_folder(
     if table:
         return _of_table(root, found, tables.list_images(root, table, columns, group_pattern))
     tables.check_unused(columns)
-    paths = [path for path in found if images.is_image(root / path)]
-    if not paths:
+    every = [path for path in found if images.is_image(root / path)]
+    if not every:
         raise UserError(
             f"{dir} holds no image ({', '.join(images.EXTENSIONS)}): name another folder",
             code="missing",
             field=str(dir),
         )
+    paths, unread = folders.select_paths(every, exclude_pattern, ignore_masks)
     groups = labels.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
-    outer = _common_folder(paths)
+    outer = _common_folder(every)
     inner = [path[len(outer) :] for path in paths]
     notes = []
     try:
-        official, classes = folders.read_layout(root, inner)
+        layout = folders.read_layout(root, inner)
     except UserError as error:
-        official, classes, notes = None, None, [f"the folders are no classes: {error}"]
-    rows = (official or [ALL] * len(paths), classes or [None] * len(paths), groups)
+        layout, notes = folders.Layout(None, None, []), [f"the folders are no classes: {error}"]
+    rows = (layout.official or [ALL] * len(paths), layout.classes or [""] * len(paths), groups)
     items = [
-        Item(name, root / outer / name, split, label, group)
+        Item(name, root / outer / name, split, label or None, group)
         for name, split, label, group in zip(inner, *rows, strict=True)
     ]
-    return Items(str(dir), str(root / outer), items, _count_extensions(set(found) - set(paths)), notes)
+    items += [Item(name[len(outer) :], root / name, UNUSED, used=False) for name in every if name not in set(paths)]
+    items.sort(key=lambda item: item.path)
+    others = _count_extensions(set(found) - set(every))
+    return Items(str(dir), str(root / outer), items, others, notes, [*unread, *layout.unread])
 
 
 def _of_table(root: Path, found: Sequence[str], listing: Listing) -> Items:
@@ -104,7 +111,8 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing) -> Items:
         if path not in items and images.is_image(root / path):
             items[path] = Item(path, root / path, UNUSED, used=False)
     others = _count_extensions(path for path in found if path not in items)
-    return Items(str(root), str(root), [items[path] for path in sorted(items)], others, notes)
+    listed = [items[path] for path in sorted(items)]
+    return Items(str(root), str(root), listed, others, notes, listing.unread)
 
 
 def list_download(name: str, manual_dir: str, **options: Any) -> Items:

@@ -44,6 +44,7 @@ def audit_files(listed: items.Items) -> dict[str, Any]:
         "ignored": listed.ignored,
         "notes": listed.notes,
         "unused": sum(not row["used"] for row in rows),
+        "unread": list(listed.unread),
         **summarize(rows, all(row["group"] is not None for row in rows if row["used"])),
         "formats": count_values(row["format"] for row in fine),
         "modes": count_values(row["mode"] for row in fine if row["mode"]),
@@ -80,7 +81,7 @@ def audit_source(source: Source, parts: Mapping[str, np.ndarray] | None = None) 
     for split, indices in parts.items():
         where[indices] = split
     rows = [_row(source, i, image, str(where[i])) for i, image in enumerate(source.images)]
-    report = summarize(rows, source.groups_known)
+    report = {**summarize(rows, source.groups_known), "unread": list(source.unread)}
     return report | {"findings": find_problems(report)}
 
 

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxssl.data import splits
 from jaxssl.data.audit import duplicates
 from jaxssl.data.audit.inspect import ALL, UNUSED, Row
@@ -67,7 +69,14 @@ def _summarize_groups(rows: list[Row], known: bool) -> dict[str, Any]:
         for group, counts in sorted(where.items())
         if len(set(counts) & set(splits.SIDES)) > 1
     ]
-    return {"known": known, "count": len(where) if known else None, "across_splits": across}
+    sizes = {group: counts.total() for group, counts in where.items()} if known else {}
+    return {
+        "known": known,
+        "count": len(where) if known else None,
+        "across_splits": across,
+        "largest": dict([max(sizes.items(), key=lambda item: item[1])]) if sizes else {},
+        "median": float(np.median([*sizes.values()])) if sizes else None,
+    }
 
 
 def _summarize_sizes(rows: list[Row]) -> dict[str, Any]:

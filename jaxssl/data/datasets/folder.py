@@ -25,6 +25,8 @@ def load(
     cache_dir: str = "",
     memory_mib: float = math.inf,
     group_pattern: str = "",
+    exclude_pattern: str = "",
+    ignore_masks: bool = True,
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -34,25 +36,25 @@ def load(
     r"""Load the images of a folder. See `jaxssl.data.io.images` for the formats.
 
     Without a table, `dir` holds class folders (deeper folders belong to the class at the top), or images alone, or
-    either of these inside `train`, `val` or `validation`, and `test`, which are then the official split. Files that are
-    not images are counted and ignored.
+    either of these inside folders named as a split (`train`, `val`, `test`, `seg_test`, `Test data`). With a table, its
+    rows are the images, whatever folders they are in. Whatever is not used is listed in `Source.unread`.
 
-    With a table, its rows are the images, whatever folders they are in, and files that it does not list are ignored. A
-    column may be missing unless it was named. An image with an empty label has none, and is for pretraining alone. One
-    with an empty group is a group of its own, and groups then count as unknown. Either every row has a split, or none.
+    An image with an empty label, or a word such as "NA", has none, and is for pretraining alone. One with an empty
+    group is a group of its own, and groups then count as unknown. Either every row has a split, or none.
 
     Args:
       dir: the folder.
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
-      cache_dir: where images are kept if they exceed `memory_mib`; they are decoded again when the path, size or time
-        of a file changes.
+      cache_dir: where images are kept if they exceed `memory_mib`; they are decoded again when a file changes.
       memory_mib: images up to this size (MiB) are held in memory.
       group_pattern: a regular expression with one group, searched in each path relative to `dir` (with "/"); what the
         group matches is the patient, lesion or series, such as r"person(\d+)_". Empty: unknown.
+      exclude_pattern: a regular expression; images whose path it matches are left out. Empty: none.
+      ignore_masks: whether to leave out files named as masks of others, such as `x_mask.png` next to `x.png`.
       table: path of a table, see `jaxssl.data.io.table`, relative to `dir` or absolute. Empty: none.
-      path_column: its column of paths relative to `dir`.
+      path_column: its column of paths relative to `dir`; an extension, and the case of letters, may be missing.
       label_column: its column of names of classes.
       group_column: its column of patients, lesions or series.
       split_column: its column of the official split.
@@ -61,9 +63,8 @@ def load(
       The dataset; its ids are the paths relative to `dir`, its classes in alphabetical order.
 
     Raises:
-      UserError: there is no such folder or no image, one class only, images among class folders, files that cannot be
-        read or differ in kind, a pattern that does not fit; a table or column is missing, a path is listed twice or
-        leads out of the folder, or a split has an unknown name.
+      UserError: see `listing.folders` and `listing.tables`; files cannot be read or differ in kind, or a class has no
+        image that can be read.
     """
     root = _folder(dir)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
@@ -71,7 +72,7 @@ def load(
         listing = tables.list_images(root, table, columns, group_pattern)
     else:
         tables.check_unused(columns)
-        listing = folders.list_images(root, group_pattern)
+        listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks)
     pixels, kept = loading.stack(
         lambda i: images.read(root / listing.paths[i], size),
         listing.paths,
@@ -100,26 +101,37 @@ def _make_source(
     table: str,
     columns: Mapping[str, str],
 ) -> source.Source:
-    paths, official, names, groups = (None if column is None else np.array(column)[kept] for column in listing)
-    classes = () if names is None else tuple(sorted(set(names.tolist()) - {""}))
+    paths = np.array(listing.paths)[kept]
+    names = np.array(listing.labels or [""] * len(listing.paths))
+    classes = sorted(set(names[kept].tolist()) - {""})
+    lost = sorted(set(names.tolist()) - {"", *classes})
+    if lost:
+        raise UserError(
+            f"no image of the class '{lost[0]}' can be read: repair its files, or remove the class",
+            code="unreadable",
+            field="data.on_bad_file",
+        )
     if len(classes) == 1:
         raise _one_class(root, paths[0], classes[0], columns["label"] if table else "")
-    labels = {name: i for i, name in enumerate(classes)}
-    alone = np.zeros(len(paths), bool) if groups is None else groups == ""
-    if alone.any():
-        logging.warning(
-            "%s: %d of %d images have no '%s': each counts as a group of its own, and groups as unknown",
-            *(table, alone.sum(), len(paths), columns["group"]),
-        )
-    made = source.make(
+    groups, groups_known = None, False
+    if listing.groups:
+        found = np.array(listing.groups)[kept]
+        groups, groups_known = np.where(found == "", paths, found), bool((found != "").all())
+        if not groups_known:
+            logging.warning(
+                "%s: %d of %d images have no '%s': each counts as a group of its own, and groups as unknown",
+                *(table, (found == "").sum(), len(paths), columns["group"]),
+            )
+    number = {name: i for i, name in enumerate(classes)}
+    return source.make(
         pixels,
-        [source.UNLABELLED] * len(paths) if names is None else [labels.get(name, source.UNLABELLED) for name in names],
+        [number.get(name, source.UNLABELLED) for name in names[kept].tolist()],
         paths,
-        classes,
-        groups=None if groups is None else np.where(alone, paths, groups),
-        official=official,
-    )
-    return made._replace(groups_known=False) if alone.any() else made
+        tuple(classes),
+        groups=groups,
+        official=None if listing.official is None else np.array(listing.official)[kept],
+        unread=listing.unread,
+    )._replace(groups_known=groups_known)
 
 
 def _state(root: Path, paths: list[str]) -> str:

@@ -1,11 +1,18 @@
-"""Tables of what is known of images: text files with values separated by commas, semicolons or tabs."""
+"""Tables of what is known of images: text files with values separated by commas, semicolons, tabs or bars."""
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from absl import logging
+
 from jaxssl.errors import UserError
+
+_SEPARATORS = "\t,;|"
+_SEPARATOR = re.compile(r'\s*"?sep=([\t,;|])"?\s*$', re.IGNORECASE)
 
 
 def read(
@@ -14,8 +21,9 @@ def read(
     """Read the rows of a table; names and values are stripped of spaces.
 
     Args:
-      path: a file in UTF-8, with or without a byte order mark. The first line holds the names, and the separator that
-        occurs most often in it separates the values.
+      path: a file in UTF-8, UTF-16 with a byte order mark, or Windows-1252. The first line that is not empty holds the
+        names; it may follow a line such as `sep=;`. The separator is the comma, semicolon, tab or bar that occurs most
+        often in it outside quotes.
       columns: required columns, with a value in each row.
       optional: columns that may be missing or empty, but must not occur twice.
       remedy: what the messages advise.
@@ -28,26 +36,54 @@ def read(
       UserError: the file cannot be read or is not text, a column or value is missing, a column occurs twice, a row has
         more values than there are names, or there are no rows.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not text in UTF-8: {remedy}", code="unreadable", field=str(path)) from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}", code="unreadable", field=str(path)) from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t,;", key=first.count), strict=True)
+    skipped, delimiter, text = _read_text(path, remedy)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         head = [name.strip() for name in next(reader, [])]
         _check_head(path, head, columns, optional, remedy)
-        rows = [(f"{path} line {reader.line_num}", [value.strip() for value in line]) for line in reader]
+        rows = [(f"{path} line {skipped + reader.line_num}", [value.strip() for value in line]) for line in reader]
     except csv.Error as error:
         raise UserError(
-            f"{path} line {reader.line_num}: {error}: {remedy}", code="unreadable", field=str(path)
+            f"{path} line {skipped + reader.line_num}: {error}: {remedy}", code="unreadable", field=str(path)
         ) from error
     found = [(place, _row(place, head, values, columns, remedy)) for place, values in rows if any(values)]
     if not found:
         raise UserError(f"{path} has no rows: {remedy}", code="too-few", field=str(path))
     return found
+
+
+def _read_text(path: Path, remedy: str) -> tuple[int, str, str]:
+    """Return the number of lines before the head, the separator, and the text from the head on."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}", code="unreadable", field=str(path)) from error
+    if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
+        raise UserError(f"{path} is a workbook: save it as CSV", code="unsupported", field=str(path))
+    try:
+        text = _decode(path, content)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not text in UTF-8: {remedy}", code="unreadable", field=str(path)) from error
+    lines = text.splitlines(keepends=True)
+    skipped = next((i for i, line in enumerate(lines) if line.strip()), 0)
+    named = _SEPARATOR.match(lines[skipped]) if lines else None
+    skipped += bool(named)
+    head = re.sub(r'"[^"]*"', "", lines[skipped]) if skipped < len(lines) else ""
+    return skipped, named[1] if named else max(_SEPARATORS, key=head.count), "".join(lines[skipped:])
+
+
+def _decode(path: Path, content: bytes) -> str:
+    """Decode UTF-8, UTF-16 with a byte order mark, or Windows-1252. UnicodeDecodeError if it is none of these."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("cp1252")
+        logging.warning("%s is not in UTF-8: read as Windows-1252", path)
+    if "\0" in text:
+        raise UnicodeDecodeError("utf-8", content, 0, 1, "NUL")
+    return text
 
 
 def _check_head(path: Path, head: list[str], columns: Sequence[str], optional: Sequence[str], remedy: str) -> None:

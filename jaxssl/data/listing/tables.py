@@ -1,15 +1,29 @@
 """Images that a table lists, with their classes, groups and splits."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from absl import logging
 
 from jaxssl.data import labels
-from jaxssl.data.io import table
-from jaxssl.data.listing.listed import Listing
+from jaxssl.data.io import images, table
+from jaxssl.data.listing.listed import Listing, name_some
 from jaxssl.errors import UserError, did_you_mean
 
 COLUMNS = ("path", "label", "group", "split")  # Their default names.
+# Other names of these columns, in the form of `labels.key`.
+_SYNONYMS = {
+    "path": {"file", "files", "filename", "filepath", "image", "imageid", "imagename", "imagepath", "imagefile"}
+    | {"img", "imgid", "imgname", "imgpath", "paths", "name", "id"},
+    "label": {"labels", "class", "classname", "diagnosis", "dx", "target", "category"},
+    "group": {"groups", "patient", "patientid", "patientname", "patientnumber", "patientno", "pid", "subject"}
+    | {"subjectid", "participant", "participantid", "person", "personid", "lesion", "lesionid", "case", "caseid"},
+    "split": {"splits", "set", "subset", "partition", "phase"},
+}
+
+Rows = list[tuple[str, dict[str, str]]]
 
 
 def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern: str = "") -> Listing:
@@ -32,32 +46,42 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
             field="data.options.table",
         )
     rows = table.read(place, (), optional=[name for name in columns.values() if name])
-    _check_columns(place, columns, list(rows[0][1]))
-    places: dict[str, str] = {}
-    for line, row in rows:
-        path = _relative(root, line, row[columns["path"]])
-        if path in places:
-            raise UserError(
-                f"{line}: {path} is listed in {places[path]} as well: keep one of the two",
-                code="conflict",
-                field=columns["path"],
-            )
-        places[path] = line
-    known = {what: [row.get(name, "") for _, row in rows] for what, name in columns.items()}
-    official, classes, groups = (known[what] if any(known[what]) else None for what in ("split", "label", "group"))
-    if official:
-        named = zip(places.values(), official, strict=True)
-        official = [labels.parse_split(line, columns["split"], value) for line, value in named]
+    head = list(rows[0][1])
+    used = _find_columns(root, place, rows, columns, group_pattern)
+    places = _read_paths(root, rows, used["path"])
+    known = {what: [row.get(name, "") for _, row in rows] for what, name in used.items()}
+    official, classes, groups = _parse(rows, used, known)
     if group_pattern:
         if groups:
             raise UserError(
-                f"data.options.group_pattern and the column '{columns['group']}' both give groups: set one of "
+                f"data.options.group_pattern and the column '{used['group']}' both give groups: set one of "
                 "data.options.group_pattern and data.options.group_column to ''",
                 code="conflict",
                 field="data.options.group_pattern",
             )
         groups = labels.match_groups(list(places), group_pattern)
-    return Listing(list(places), official, classes, groups)
+    unused = [name for name in head if name not in used.values()]
+    unread = [f"columns of {place.name}: {name_some(unused)}"] if unused else []
+    others = [path for path in images.find(root) if path.lower().endswith(images.EXTENSIONS) and path not in places]
+    unread += [f"{len(others)} images that {place.name} does not list, such as {others[0]}"] if others else []
+    unread += [
+        f"words for 'no value' in the column {used[what]} of {place.name}: {name_some(said)}"
+        for what in ("label", "group")
+        if (said := sorted({value for value in known[what] if value and labels.is_missing(value)}))
+    ]
+    return Listing(list(places), official, classes, groups, tuple(unread))
+
+
+def _parse(
+    rows: Rows, used: Mapping[str, str], known: Mapping[str, list[str]]
+) -> tuple[list[str] | None, list[str] | None, list[str] | None]:
+    """Return splits, classes and groups; None for what no row has."""
+    official = None
+    if not all(map(labels.is_missing, known["split"])):
+        official = labels.parse_splits([line for line, _ in rows], used["split"], known["split"])
+    classes, groups = labels.parse_classes(known["label"]), labels.parse_values(known["group"])
+    matched = labels.match_classes(classes, official, used["label"]) if any(classes) else None
+    return official, matched, groups if any(groups) else None
 
 
 def check_unused(columns: Mapping[str, str]) -> None:
@@ -71,27 +95,122 @@ def check_unused(columns: Mapping[str, str]) -> None:
             )
 
 
-def _check_columns(place: Path, columns: Mapping[str, str], head: list[str]) -> None:
+def _find_columns(
+    root: Path, place: Path, rows: Rows, columns: Mapping[str, str], group_pattern: str
+) -> dict[str, str]:
+    """Return the names of the columns in the table, "" for those that it does not have.
+
+    A column whose name differs in case or separators is found, and so is a usual name (`Patient`, `dx`) if the default
+    is missing and only one column has such a name.
+    """
+    head, used = list(rows[0][1]), {}
     for what, name in columns.items():
-        if name not in head and (what == "path" or name not in (what, "")):
-            field = f"data.options.{what}_column"
+        field = f"data.options.{what}_column"
+        if name in head or (not name and what != "path"):
+            used[what] = name
+            continue
+        synonyms = _SYNONYMS if name == what and not (what == "group" and group_pattern) else {}
+        found = [one for one in labels.find_columns(head, name, synonyms) if one not in columns.values()]
+        if what == "path" and len(found) > 1:
+            index = _FileIndex(root)
+            found = [one for one in found if index.find(rows[0][1][one])] or found
+        if len(found) > 1:
+            raise UserError(
+                f"{field} is '{name}', and {place} has {' and '.join(found)}: which one is meant? Set {field}"
+                + ("" if what == "path" else ", or set it to '' for none"),
+                code="conflict",
+                field=field,
+            )
+        if not found and (what == "path" or name != what):
             raise UserError(
                 f"{field} is '{name}': {did_you_mean(name, head)}the columns of {place} are {', '.join(head)}",
                 code="unknown-name",
                 field=field,
             )
+        used[what] = found[0] if found else ""
+        if found:
+            logging.info("%s: the column %s is read as %s", place, found[0], what)
+    return used
 
 
-def _relative(root: Path, line: str, path: str) -> str:
+def _read_paths(root: Path, rows: Rows, column: str) -> dict[str, str]:
+    """Return the place of each path in the table, by path relative to the folder. UserError if one is listed twice."""
+    places: dict[str, str] = {}
+    index = _FileIndex(root)
+    for line, row in rows:
+        path = _relative(root, line, row[column], index)
+        if path in places:
+            raise UserError(
+                f"{line}: {path} is listed in {places[path]} as well: keep one of the two",
+                code="conflict",
+                field=column,
+            )
+        places[path] = line
+    return places
+
+
+class _FileIndex:
+    """The files of a folder by the ways in which tables name them; listed when they are needed."""
+
+    # From strict to loose: each must give one file.
+    _FORMS: tuple[Callable[[str], str], ...] = (
+        lambda path: unicodedata.normalize("NFC", path),
+        lambda path: unicodedata.normalize("NFKC", path).casefold(),
+        lambda path: str(PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).with_suffix("")),
+        lambda path: PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).name,
+        lambda path: PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).stem,
+    )
+
+    _NAMES = 3  # The first of those that leave out folders.
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.tables: list[dict[str, list[str]]] | None = None
+
+    def find(self, path: str) -> str | None:
+        """Return the file that a path of a table plainly means, None if there is none or more than one."""
+        if not path:
+            return None
+        if (self.root / path).is_file():
+            return path
+        if self.tables is None:
+            self.tables = self._build()
+        for level, (form, table_of) in enumerate(zip(self._forms_of(path), self.tables, strict=True)):
+            found = table_of.get(form, [])
+            if level >= self._NAMES:  # The folders that the table gives must be those of the file.
+                folder = self._FORMS[1](path).rpartition("/")[0]
+                found = [file for file in found if f"/{self._FORMS[1](file)}".rpartition("/")[0].endswith(folder)]
+            if found:
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def _build(self) -> list[dict[str, list[str]]]:
+        tables: list[dict[str, list[str]]] = [{} for _ in self._FORMS]
+        for file in images.find(self.root):
+            if images.is_image(self.root / file):
+                for form, table_of in zip(self._FORMS, tables, strict=True):
+                    table_of.setdefault(form(file), []).append(file)
+        return tables
+
+    def _forms_of(self, path: str) -> Sequence[str]:
+        forms = [form(path) for form in self._FORMS]
+        # The path of a table may have no extension, and a point in its name.
+        if not path.lower().endswith(images.EXTENSIONS):
+            forms[2], forms[4] = forms[1], forms[3]
+        return forms
+
+
+def _relative(root: Path, line: str, path: str, index: _FileIndex) -> str:
     """Return a path relative to the folder, with "/". UserError if it is empty or leads out of the folder."""
     if not path:
         raise UserError(f"{line} has no path: fill it in, or delete the line", code="missing", field=line)
     base = os.path.abspath(root)
     relative = Path(os.path.relpath(os.path.join(base, path.replace("\\", "/")), base))
-    if relative.parts[:1] in ((), ("..",)):
+    windows = len(path) > 2 and path[1] == ":" and path[2] in "\\/"
+    if windows or relative.parts[:1] in ((), ("..",)):
         raise UserError(
             f"{line}: {path} leads out of data.dir={root}: give a path relative to that folder",
             code="unsupported",
             field=line,
         )
-    return relative.as_posix()
+    return index.find(relative.as_posix()) or relative.as_posix()

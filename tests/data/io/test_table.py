@@ -10,6 +10,7 @@ from jaxssl.data.io import table
 from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import UserError
 from tests.data import layouts
+from tests.refusals import refuses
 
 ROWS = [
     ["path", "label", "group", "split"],
@@ -71,14 +72,35 @@ def test_one_column_may_hold_commas(tmp_path):
         (b"name,k\na, b.png,1\n", "line 2 has 3 values for 2 columns: correct it"),
         (b'name,k\n"x,1\ny,2\n', "line 3: unexpected end of data: correct it"),
         (b"name,k\n" + 200_000 * b"x" + b",1\n", r"line 2: field larger than field limit \(131072\): correct it"),
-        ("name\nJosé".encode("latin-1"), "is not text in UTF-8: correct it"),
-        ("name\nx".encode("utf-16"), "is not text in UTF-8: correct it"),
+        (b"name\nJos\x81", "is not text in UTF-8: correct it"),
+        (b"name\nx\0y", "is not text in UTF-8: correct it"),
+        (b"PK\3\4" + bytes(20), "is a workbook: save it as CSV"),
     ],
 )
 def test_read_refuses(tmp_path, content, says):
     (tmp_path / "t").write_bytes(content)
     with pytest.raises(UserError, match=rf"^.*/t {says}$"):
         table.read(tmp_path / "t", ("name",), optional=("k",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"sep=;\nname;kind\na;1\n",
+        b'"sep=|"\r\nname|kind\r\na|1\r\n',
+        b'name;kind;"note, free, long"\na;1;x\n',
+        "name\tkind\na\t1\n".encode("utf-16"),
+        "name,kind,note\na,1,ges\u00fcnd\n".encode("cp1252"),
+        b"name|kind\na|1\n",
+        b"\n\nname,kind\na,1\n",
+    ],
+)
+def test_dialects(tmp_path, content):
+    (tmp_path / "t").write_bytes(content)
+    ((place, row),) = table.read(tmp_path / "t", ("name", "kind"))
+    assert (row["name"], row["kind"]) == ("a", "1")
+    line = 1 + next(i for i, text in enumerate(table._decode(tmp_path, content).splitlines()) if text.startswith("a"))
+    assert place == f"{tmp_path / 't'} line {line}"
 
 
 # Folders with a table
@@ -167,10 +189,10 @@ def test_files_that_are_not_there(root):
     assert load(root, on_bad_file="skip").ids.tolist() == ["2.png"]
 
 
-def test_class_whose_files_are_all_skipped_is_none(root):
-    rewrite(root, *ROWS, ["gone.png", "aa", "p", "test"])
-    got = load(root, on_bad_file="skip")
-    assert got.classes == ("a", "b") and got.labels.tolist() == [1, 0, 0, 1]
+def test_class_whose_files_are_all_skipped_is_refused(root):
+    rewrite(root, *ROWS, ["gone.png", "cc", "p", "test"])
+    with refuses("unreadable", "data.on_bad_file", "'cc'"):
+        load(root, on_bad_file="skip")
 
 
 def test_pattern_gives_groups_where_the_table_does_not(root):
@@ -196,13 +218,13 @@ def test_pattern_gives_groups_where_the_table_does_not(root):
             {"path_column": ""},
             r"data\.options\.path_column is '': the columns of .* are path, label, group, split",
         ),
-        ([["file", "label"], ["2.png", "a"]], {}, r"path_column is 'path': the columns of .* are file, label"),
+        ([["where", "label"], ["2.png", "a"]], {}, r"path_column is 'path': the columns of .* are where, label"),
         (
             [*ROWS, ["y/4.png", "a", "p5", "tset"]],
             {},
             r"line 6: split is 'tset': did you mean 'test'\? it must be one of",
         ),
-        ([*ROWS, ["y/4.png", "a", "p5", ""]], {}, r"line 6: split is '': it must be one of train, training, val,"),
+        ([*ROWS, ["y/4.png", "a", "p5", ""]], {}, r"line 6: split is empty, as in 1 of 5 rows: fill it in"),
         ([*ROWS, ["", "a", "p5", "test"]], {}, "line 6 has no path: fill it in"),
         ([["path", "label"], ["2.png", "a"], ["y/3.png", ""]], {}, "'label' has one class only, 'a': add images"),
         (ROWS, {"table": "", "label_column": "dx"}, r"label_column='dx' is of a table: set data\.options\.table"),

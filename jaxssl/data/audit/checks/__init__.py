@@ -8,19 +8,21 @@ that of the findings, the most serious first.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxssl.data.audit.checks import classes, duplicates, groups, layout, readable, values
+from jaxssl.data.audit.checks import classes, duplicates, groups, layout, readable, unread, values
 
 CHECKS: tuple[Callable[[Mapping[str, Any]], list[str]], ...] = (
     layout.notes,
     readable.unreadable,
     values.nonfinite,
     groups.across_splits,
+    groups.implausible,
     duplicates.leaked,
     duplicates.torn,
     duplicates.extra,
     values.constant,
     values.kinds,
     readable.misnamed,
+    unread.unread,
     classes.balance,
     groups.single,
     groups.unknown,

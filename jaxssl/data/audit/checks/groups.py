@@ -5,10 +5,23 @@ from typing import Any
 
 from jaxssl.data.audit.checks import lines
 
+_SHARE, _TIMES = 0.1, 10  # Of all images, and of the median group.
+
 
 def across_splits(report: Mapping[str, Any]) -> list[str]:
     """Groups with images in several splits."""
     return lines.listed("groups on two sides of the split", report["groups"]["across_splits"], "group")
+
+
+def implausible(report: Mapping[str, Any]) -> list[str]:
+    """A group with far more images than others, which often is a word for "no value"."""
+    groups, total = report["groups"], report["images"]
+    return [
+        f"the group '{name}' has {count:,} of {total:,} images, {count / groups['median']:.0f} times as many as the "
+        "median group: if it stands for unknown, leave these groups empty"
+        for name, count in groups["largest"].items()
+        if count >= _SHARE * total and count >= _TIMES * groups["median"]
+    ]
 
 
 def single(report: Mapping[str, Any]) -> list[str]:
