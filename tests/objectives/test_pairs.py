@@ -28,7 +28,7 @@ def test_margin_loss_against_a_slow_loop():
 
 def test_alike_negatives_cost_the_squared_margin_and_have_finite_gradients():
     same = jnp.ones((2, 3))
-    value, slope = jax.value_and_grad(lambda x: losses.contrastive_margin(x, same, 1.5, together=False).sum())(same)
+    value, slope = jax.value_and_grad(lambda x: losses.contrastive_margin(x, same, 1.5, positive=False).sum())(same)
     assert value == pytest.approx(2 * 1.5**2, rel=1e-4) and np.isfinite(slope).all()
 
 
