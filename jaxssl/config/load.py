@@ -16,7 +16,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-import jaxssl
 from jaxssl.config.assign import assign, parse_assignments
 from jaxssl.errors import UserError, did_you_mean
 
@@ -50,8 +49,8 @@ def load_config(name: str, assignments: Sequence[str] = ()) -> ConfigDict:
 
 def configs_folder() -> Path:
     """Return the folder of the configs that come with jaxssl: `configs/` of a checkout, else `jaxssl.configs`."""
-    checkout = Path(jaxssl.__file__).parents[1] / "configs"
-    installed = Path(jaxssl.__file__).parent / "configs"
+    package = Path(__file__).parents[1]
+    installed, checkout = package / "configs", package.parent / "configs"
     return installed if installed.is_dir() else checkout
 
 
