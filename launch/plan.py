@@ -52,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--images", type=int, default=0, help="number of images of all splits; default: as published")
     p.add_argument("--channels", type=int, default=0, help="channels of an image; default: as published, or 3")
     p.add_argument(
-        "--largest", action=argparse.BooleanOptionalAction, default=True, help="search the largest batch that fits"
+        "--no-largest", "--nolargest", dest="largest", action="store_false", help="skip the search of the largest batch"
     )
     p.add_argument("--to", type=Path, help="write the picture of a sweep to this .svg")
     p.add_argument("--json", type=Path, help="write the numbers to this file")
