@@ -20,7 +20,8 @@ from jaxssl.models.cpu_conv.conv import conv_general_dilated
 from jaxssl.models.initializers import he_normal
 from jaxssl.models.linear import Dense
 from jaxssl.models.norm import BatchNorm
-from jaxssl.models.vit import EPSILON, attention, check_width, sincos_positions
+from jaxssl.models.positions import sincos_positions
+from jaxssl.models.vit import EPSILON, attention, check_width
 
 ENCODERS = ("conv_attention",)
 

@@ -1,33 +1,38 @@
-"""Vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929) with the position embedding and initial weights of
-MAE (He et al., 2022, arXiv:2111.06377), and MAE's decoder."""
+"""Vision transformer (Dosovitskiy et al., 2021, arXiv:2010.11929), and MAE's decoder.
+
+By default with the position embedding and initial weights of MAE (He et al., 2022, arXiv:2111.06377). Options cover the
+variants of published weights: learnt positions, registers, LayerScale, SwiGLU, QK norm, CLIP's norm before the blocks.
+"""
 
 import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from jax.typing import DTypeLike
 
 from jaxssl.models.linear import Dense
+from jaxssl.models.positions import resample_positions, sincos_positions
 
-ENCODERS = ("vit_tiny", "vit_small", "vit_base")
+ENCODERS = ("vit_tiny", "vit_small", "vit_base", "vit_large")
 
-EPSILON = 1e-6  # Of every layer norm, as published.
+EPSILON = 1e-6  # Of every layer norm, as in most published models.
+POOLS = ("mean", "cls", "fc_norm")
+POSITIONS = ("sincos", "learnt")
 
 token_init = nn.initializers.normal(0.02)
 
 
 def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches that cover an image."""
+    """Return the rows and columns of patches that cover an image."""
     return -(-height // patch), -(-width // patch)
 
 
 def patchify(image: jax.Array, patch: int) -> jax.Array:
-    """[B, H, W, C] -> [B, T, patch * patch * C]: the patches row by row, in each its pixels row by row.
+    """[B, H, W, C] -> [B, T, patch * patch * C]: patches, and pixels within each, in row-major order.
 
-    An image whose sides are no multiples of the patch is filled up with 0 at the bottom and at the right.
+    An image whose sides are not multiples of the patch is padded with 0 at the bottom and at the right.
     """
     batch, height, width, channels = image.shape
     rows, columns = grid_of(height, width, patch)
@@ -43,73 +48,112 @@ def unpatchify(patches: jax.Array, patch: int, height: int, width: int) -> jax.A
     return x.reshape(len(patches), rows * patch, columns * patch, -1)[:, :height, :width]
 
 
-def sincos_positions(rows: int, columns: int, width: int) -> np.ndarray:
-    """[rows * columns, width] float32: sines and cosines of the column, then of the row, at width / 4 frequencies.
-
-    The table of MAE's `get_2d_sincos_pos_embed`; it is computed, not learnt, so one encoder takes any image size.
-    """
-    frequency = 10000.0 ** (-np.arange(width // 4) / (width // 4))
-    row, column = np.indices((rows, columns)).reshape(2, -1, 1) * frequency
-    return np.concatenate([np.sin(column), np.cos(column), np.sin(row), np.cos(row)], -1).astype(np.float32)
-
-
 def check_width(width: int, heads: int) -> None:
-    """ValueError unless the width divides among the heads, and in four for the position embedding."""
+    """Raise ValueError unless the width is divisible by the heads, and by four for the position embedding."""
     if heads < 1 or width < 1 or width % heads or width % 4:
-        raise ValueError(f"width={width} must divide by 4 and by heads={heads}")
+        raise ValueError(f"width={width} must be divisible by 4 and by heads={heads}")
 
 
 def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """softmax(q k' / sqrt(D)) v, each [B, T, heads, D] (Vaswani et al., 2017, arXiv:1706.03762, equation 1).
 
-    As `jax.nn.dot_product_attention`, but the heads are laid before the tokens: on CPUs its products with the heads
-    in the middle take half as long again, gradients included. Logits and softmax are float32 whatever the inputs are.
+    Equals `jax.nn.dot_product_attention`, but moves the heads before the tokens: with the heads in the middle, products
+    and gradients take half as long again on CPUs. Logits and softmax are float32 for all inputs.
     """
     q, k, v = (x.swapaxes(1, 2) for x in (q, k, v))
     logits = jnp.matmul(q, k.swapaxes(2, 3), preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     return (jax.nn.softmax(logits).astype(v.dtype) @ v).swapaxes(1, 2)
 
 
-# Its gradient is computed from its input alone: three more arrays, the widest of a block, need not be kept.
+def _quick_gelu(x: jax.Array) -> jax.Array:
+    return x * nn.sigmoid(1.702 * x)
+
+
+def _swiglu(x: jax.Array) -> jax.Array:
+    gate, value = jnp.split(x, 2, axis=-1)
+    return nn.silu(gate) * value
+
+
+# The gradient is recomputed from the input: three more arrays, the widest of a block, need not be kept.
 gelu = jax.checkpoint(partial(nn.gelu, approximate=False))
+ACTIVATIONS = {"gelu": gelu, "quick_gelu": jax.checkpoint(_quick_gelu), "swiglu": jax.checkpoint(_swiglu)}
 
 
-class Block(nn.Module):
-    """[B, T, D] -> [B, T, D]: x + attention(norm(x)), then x + mlp(norm(x))."""
+class LayerScale(nn.Module):
+    """[..., D] times a learnt factor per channel (Touvron et al., 2021, arXiv:2103.17239)."""
 
-    heads: int
-    dtype: DTypeLike = jnp.float32
+    initial: float
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        gamma = self.param("gamma", nn.initializers.constant(self.initial), x.shape[-1:])
+        return x * gamma.astype(x.dtype)
+
+
+class Block(nn.Module):
+    """[B, T, D] -> [B, T, D]: x + attention(norm(x)), then x + mlp(norm(x)). Attributes are those of `ViT`."""
+
+    heads: int
+    dtype: DTypeLike = jnp.float32
+    mlp_width: int = 0
+    activation: str = "gelu"
+    layer_scale: float = 0.0
+    qk_norm: bool = False
+    epsilon: float = EPSILON
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
+        x = x + self.scale(self.attend(norm(name="norm1")(x)), "ls1")
+        return x + self.scale(self.transform(norm(name="norm2")(x)), "ls2")
+
+    def scale(self, x: jax.Array, name: str) -> jax.Array:
+        return LayerScale(self.layer_scale, name=name)(x) if self.layer_scale else x
+
+    def dense(self, width: int, name: str) -> nn.Module:
+        return Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
+
+    def attend(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
-        dense = partial(Dense, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform())
-        norm = partial(nn.LayerNorm, epsilon=EPSILON, dtype=self.dtype)
-        y = dense(3 * width, name="qkv")(norm(name="norm1")(x))
-        # Split before the heads are told apart: after it, the gradient is laid out anew on TPUs, a fifth of the block.
-        q, k, v = (part.reshape(batch, tokens, self.heads, width // self.heads) for part in jnp.split(y, 3, axis=-1))
-        x = x + dense(width, name="proj")(attention(q, k, v).reshape(x.shape))
-        y = dense(4 * width, name="fc1")(norm(name="norm2")(x))
-        return x + dense(width, name="fc2")(gelu(y))
+        # Split before the heads are separated: afterwards, the gradient is laid out anew on TPUs, a fifth of the block.
+        parts = jnp.split(self.dense(3 * width, "qkv")(x), 3, axis=-1)
+        q, k, v = (part.reshape(batch, tokens, self.heads, width // self.heads) for part in parts)
+        if self.qk_norm:
+            norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
+            q, k = norm(name="q_norm")(q), norm(name="k_norm")(k)
+        return self.dense(width, "proj")(attention(q, k, v).reshape(x.shape))
+
+    def transform(self, x: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        hidden = (self.mlp_width or 4 * width) * (2 if self.activation == "swiglu" else 1)
+        return self.dense(width, "fc2")(ACTIVATIONS[self.activation](self.dense(hidden, "fc1")(x)))
 
 
 class ViT(nn.Module):
-    """Gives {"pooled": [B, D], "tokens": [B, T, D], "cls": [B, D]} float32 for images [B, H, W, C] of any size.
+    """Images [B, H, W, C] of any size -> {"pooled": [B, D], "tokens": [B, T, D], "cls": [B, D]} float32.
 
-    "tokens" are the patches row by row, T = ceil(H / patch) ceil(W / patch); "cls" is the class token. It has no batch
-    statistics, and `train` changes nothing.
+    "tokens" are the patches in row-major order, T = ceil(H / patch) ceil(W / patch); "cls" is the class token. It has
+    no batch statistics, and `train` changes nothing.
 
     Attributes:
-      width: D, of every token; divides by 4 and by `heads`.
+      width: D, of every token; divisible by 4 and by `heads`.
       depth: blocks.
-      heads: of the attention in each.
+      heads: attention heads of each block.
       patch: side of a patch in pixels.
       registers: further learnt tokens that are in no output (arXiv:2309.16588).
-      pool: "mean" of the patch tokens, or "cls"; both after the last norm.
+      pool: "mean" of the patch tokens or "cls", both after the last norm, or "fc_norm", the norm of the mean of the
+        patch tokens (MAE's fine-tuning), where "tokens" and "cls" have no norm.
+      positions: "sincos", computed, or "learnt", one vector per patch of the first image size, resampled for others.
+      mlp_width: hidden units of each block; 0 is 4 D.
+      activation: "gelu", "quick_gelu" (OpenAI's CLIP) or "swiglu" (the largest DINOv2; arXiv:2002.05202).
+      layer_scale: initial factor of each residual branch (DINOv2); 0 for none.
+      qk_norm: whether queries and keys are normalized per head (arXiv:2302.05442).
+      pre_norm: whether tokens are normalized before the first block, and patches have no bias (CLIP).
+      norm_epsilon: added to the variance in each norm; CLIP has 1e-5.
       dtype: of the computation; parameters and outputs stay float32.
 
     Raises:
-      ValueError: at once, where the attributes do not fit together.
+      ValueError: the attributes do not fit together.
     """
 
     width: int
@@ -118,17 +162,25 @@ class ViT(nn.Module):
     patch: int = 16
     registers: int = 0
     pool: str = "mean"
+    positions: str = "sincos"
+    mlp_width: int = 0
+    activation: str = "gelu"
+    layer_scale: float = 0.0
+    qk_norm: bool = False
+    pre_norm: bool = False
+    norm_epsilon: float = EPSILON
     dtype: DTypeLike = jnp.float32
 
     def __post_init__(self):
         check_width(self.width, self.heads)
-        if self.patch < 1 or self.depth < 0 or self.registers < 0:
+        if self.patch < 1 or min(self.depth, self.registers, self.mlp_width, self.layer_scale) < 0:
             raise ValueError(
-                f"patch={self.patch}, depth={self.depth}, registers={self.registers}: a patch has a pixel or more, and "
-                "the others are not negative"
+                f"patch={self.patch} must be 1 or more, depth={self.depth}, registers={self.registers}, "
+                f"mlp_width={self.mlp_width} and layer_scale={self.layer_scale} 0 or more"
             )
-        if self.pool not in ("mean", "cls"):
-            raise ValueError(f"pool={self.pool!r} is neither 'mean' nor 'cls'")
+        for name, allowed in (("pool", POOLS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}")
         super().__post_init__()
 
     @property
@@ -139,35 +191,74 @@ class ViT(nn.Module):
     def __call__(
         self, image: jax.Array, *, train: bool, views: int = 1, keep: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        """`keep` [B, K] int32 names the patches that are seen: no other enters, and "tokens" is [B, K, D] of these."""
+        """`keep` [B, K] int32 are the indices of visible patches; only these enter, and "tokens" is [B, K, D]."""
         del train, views
-        patches = patchify(image, self.patch)
-        rows, columns = grid_of(image.shape[1], image.shape[2], self.patch)
-        positions = jnp.asarray(sincos_positions(rows, columns, self.width))
-        if keep is not None:
-            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
-            positions = positions[keep]
-        embed = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="patch_embed")
-        tokens = embed(patches) + positions.astype(self.dtype)
-        extra = [self.param("cls_token", token_init, (1, 1, self.width))]
-        if self.registers:
-            extra.append(self.param("reg_token", token_init, (1, self.registers, self.width)))
-        extra = jnp.concatenate(extra, axis=1).astype(self.dtype)
-        x = jnp.concatenate([jnp.broadcast_to(extra, (len(image), *extra.shape[1:])), tokens], axis=1)
+        norm = partial(nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
+        x = jnp.concatenate([self.prefix(len(image)), self.embed(image, keep)], axis=1)
+        if self.pre_norm:
+            x = norm(name="norm_pre")(x)
         for i in range(self.depth):
-            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
-        x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+            x = Block(
+                self.heads,
+                self.dtype,
+                self.mlp_width,
+                self.activation,
+                self.layer_scale,
+                self.qk_norm,
+                self.norm_epsilon,
+                name=f"blocks_{i}",
+            )(x)
+        if self.pool == "fc_norm":
+            x = x.astype(jnp.float32)
+            cls, tokens = x[:, 0], x[:, 1 + self.registers :]
+            pooled = norm(name="fc_norm")(tokens.mean(1)).astype(jnp.float32)
+            return {"pooled": pooled, "tokens": tokens, "cls": cls}
+        x = norm(name="norm")(x).astype(jnp.float32)
         cls, tokens = x[:, 0], x[:, 1 + self.registers :]
         return {"pooled": cls if self.pool == "cls" else tokens.mean(1), "tokens": tokens, "cls": cls}
 
+    def prefix(self, batch: int) -> jax.Array:
+        """Return class token and registers [B, 1 + registers, D]."""
+        tokens = [self.param("cls_token", token_init, (1, 1, self.width))]
+        if self.registers:
+            tokens.append(self.param("reg_token", token_init, (1, self.registers, self.width)))
+        tokens = jnp.concatenate(tokens, axis=1).astype(self.dtype)
+        return jnp.broadcast_to(tokens, (batch, *tokens.shape[1:]))
+
+    def embed(self, image: jax.Array, keep: jax.Array | None) -> jax.Array:
+        """Return the tokens [B, T, D] of the patches with their positions, or [B, K, D] of those in `keep`."""
+        patches = patchify(image, self.patch)
+        positions = self.position_table(*grid_of(image.shape[1], image.shape[2], self.patch))
+        if keep is not None:
+            patches = jnp.take_along_axis(patches, keep[..., None], axis=1)
+            positions = positions[keep]
+        embed = Dense(
+            self.width,
+            use_bias=not self.pre_norm,
+            dtype=self.dtype,
+            kernel_init=nn.initializers.xavier_uniform(),
+            name="patch_embed",
+        )
+        return embed(patches) + positions.astype(self.dtype)
+
+    def position_table(self, rows: int, columns: int) -> jax.Array:
+        """Return [rows * columns, D] positions."""
+        if self.positions == "sincos":
+            return jnp.asarray(sincos_positions(rows, columns, self.width))
+        shape = (1, rows, columns, self.width)
+        if self.has_variable("params", "pos_embed"):  # Learnt on another grid, perhaps.
+            shape = self.get_variable("params", "pos_embed").shape
+        table = self.param("pos_embed", token_init, shape)
+        return resample_positions(table, rows, columns).reshape(rows * columns, self.width)
+
 
 class Decoder(nn.Module):
-    """MAE's decoder: from the class token and the visible tokens to the pixels of every patch, 0 at the start.
+    """MAE's decoder: from the class token and the visible tokens to the pixels of all patches, 0 at first.
 
     Attributes:
-      width: of its tokens; divides by 4 and by `heads`.
+      width: of its tokens; divisible by 4 and by `heads`.
       depth: blocks.
-      heads: of the attention in each.
+      heads: attention heads of each block.
       dtype: of the computation; parameters and the output stay float32.
     """
 
@@ -189,9 +280,9 @@ class Decoder(nn.Module):
         Args:
           cls: the encoder's class token.
           tokens: the encoder's tokens of the K visible patches.
-          place: [B, T] int32: patch t is the visible token `place[t]`, or masked where that is K or more.
+          place: [B, T] int32: patch t is the visible token `place[t]`, or masked if that is K or more.
           grid: rows and columns of patches, T in all.
-          outputs: numbers a patch.
+          outputs: numbers per patch.
         """
         embed = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")
         mask_token = self.param("mask_token", token_init, (1, 1, self.width)).astype(self.dtype)
@@ -207,40 +298,43 @@ class Decoder(nn.Module):
         return predict(x[:, 1:]).astype(jnp.float32)
 
 
-def vit_tiny(
+def make_vit(
     *,
-    width: int = 192,
-    depth: int = 12,
-    heads: int = 3,
+    width: int,
+    depth: int,
+    heads: int,
     patch: int = 16,
     registers: int = 0,
     pool: str = "mean",
+    positions: str = "sincos",
+    mlp_width: int = 0,
+    activation: str = "gelu",
+    layer_scale: float = 0.0,
+    qk_norm: bool = False,
+    pre_norm: bool = False,
+    norm_epsilon: float = EPSILON,
     dtype: DTypeLike = jnp.float32,
 ) -> ViT:
-    return ViT(width, depth, heads, patch, registers, pool, dtype)
+    """Return a `ViT`; `vit_tiny` to `vit_large` have the published widths, depths and heads as defaults."""
+    return ViT(
+        width,
+        depth,
+        heads,
+        patch,
+        registers,
+        pool,
+        positions,
+        mlp_width,
+        activation,
+        layer_scale,
+        qk_norm,
+        pre_norm,
+        norm_epsilon,
+        dtype,
+    )
 
 
-def vit_small(
-    *,
-    width: int = 384,
-    depth: int = 12,
-    heads: int = 6,
-    patch: int = 16,
-    registers: int = 0,
-    pool: str = "mean",
-    dtype: DTypeLike = jnp.float32,
-) -> ViT:
-    return ViT(width, depth, heads, patch, registers, pool, dtype)
-
-
-def vit_base(
-    *,
-    width: int = 768,
-    depth: int = 12,
-    heads: int = 12,
-    patch: int = 16,
-    registers: int = 0,
-    pool: str = "mean",
-    dtype: DTypeLike = jnp.float32,
-) -> ViT:
-    return ViT(width, depth, heads, patch, registers, pool, dtype)
+vit_tiny = partial(make_vit, width=192, depth=12, heads=3)
+vit_small = partial(make_vit, width=384, depth=12, heads=6)
+vit_base = partial(make_vit, width=768, depth=12, heads=12)
+vit_large = partial(make_vit, width=1024, depth=24, heads=16)

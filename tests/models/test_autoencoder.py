@@ -35,7 +35,7 @@ def twice(params, name, x):
 
 def test_as_the_seed_described_it():
     """32-32-pool-64-64-pool-128-128-pool-128-128 on 96 px, and the mirror of it up to the image."""
-    encoder = models.find("autoencoder")(stem="imagenet", dtype=jnp.dtype("float32"))
+    encoder = models.make("autoencoder", {"stem": "imagenet", "dtype": jnp.dtype("float32")})
 
     def run(key):
         x = jnp.zeros((2, 96, 96, 3))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from jaxssl import models, objectives
-from jaxssl.errors import UserError
 from jaxssl.models import conv_attention
 from jaxssl.run import prepare
 from tests import tiny_config
 from tests.models.test_vit import dense, layer_norm, positions, trained
+from tests.refusals import refuses
 
 SMALL = {"widths": (4, 8), "heads": 2}
 
@@ -60,7 +60,7 @@ def stage(variables, name, x):
 
 
 def test_as_the_project_described_it():
-    encoder = models.find("conv_attention")(stem="imagenet", dtype=jnp.dtype("float32"))
+    encoder = models.make("conv_attention", {"stem": "imagenet", "dtype": jnp.dtype("float32")})
     out, variables = shapes_of(encoder, 150, 150)
     assert out["map"].shape == (2, 18, 18, 256) and out["pooled"].shape == (2, 256)
     widths = [variables["params"][f"stage{i}_conv"]["kernel"].shape for i in (1, 2, 3)]
@@ -172,7 +172,7 @@ def test_a_config_with_too_small_an_image_is_refused():
     c.data.image_size = 8
     assert prepare.make_encoder(c).widths == (4, 8, 8)
     c.data.image_size = 7
-    with pytest.raises(UserError, match="image_size=7 is below the reach of conv_attention, 8"):
+    with refuses("out-of-range", "data.image_size", "image_size=7", "conv_attention"):
         prepare.make_encoder(c)
 
 

@@ -20,6 +20,7 @@ SMALLEST = {
     "vit_tiny": {"width": 16, "depth": 1, "heads": 2, "patch": 4},
     "vit_small": {"width": 16, "depth": 1, "heads": 2, "patch": 8},
     "vit_base": {"width": 16, "depth": 1, "heads": 4, "patch": 4},
+    "vit_large": {"width": 16, "depth": 1, "heads": 4, "patch": 4, "layer_scale": 0.1, "positions": "learnt"},
 }
 
 
