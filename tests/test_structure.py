@@ -97,8 +97,11 @@ def test_rooms_import_downwards():
     assert rooms - {"__init__", "__main__"} == {*re.findall(r"jaxssl\.(\w+)", contract)}
 
 
-def count_lines(node):
-    return node.end_lineno - node.lineno + 1
+def count_lines(function):
+    """Lines of a function without its docstring."""
+    first = function.body[0]
+    is_docstring = ast.get_docstring(function) is not None
+    return function.end_lineno - function.lineno + 1 - is_docstring * (first.end_lineno - first.lineno + 1)
 
 
 def test_no_file_has_more_than_400_lines_and_no_function_more_than_60():
@@ -146,7 +149,7 @@ def test_no_private_name_is_used_by_another_module():
 def test_models_import_nothing_above_them():
     for file in (PACKAGE / "models").rglob("*.py"):
         assert all(
-            name.startswith(("jaxssl.models", "jaxssl.options", "jaxssl.errors")) for name in imported_names(file)
+            name.startswith(("jaxssl.models", "jaxssl.option_calls", "jaxssl.errors")) for name in imported_names(file)
         ), file
 
 

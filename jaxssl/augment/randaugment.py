@@ -66,7 +66,7 @@ def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def blend(other: jax.Array, x: jax.Array, factor: jax.Array) -> jax.Array:
-    """Interpolate or extrapolate from `other` (factor 0) to `x` (factor 1), clipped to [0, 1]; `factor` [B, 1, 1, 1]."""
+    """Blend from `other` (factor 0) to `x` (factor 1), clipped to [0, 1]; `factor` [B, 1, 1, 1]."""
     return jnp.clip(other + factor * (x - other), 0, 1)
 
 

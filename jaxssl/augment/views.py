@@ -120,6 +120,12 @@ def sometimes(key: jax.Array, probability: float, changed: jax.Array, x: jax.Arr
     return jnp.where(chosen, changed, x)
 
 
+def rotate(key: jax.Array, x: jax.Array, largest: float) -> jax.Array:
+    """Rotate each image by an angle drawn from +- `largest` degrees."""
+    angle = jax.random.uniform(key, (len(x),), minval=-largest, maxval=largest)
+    return randaugment.rotate(x, jnp.radians(angle))
+
+
 def flip(keys: Iterator[jax.Array], x: jax.Array, horizontal: bool, vertical: bool, rotate90: bool) -> jax.Array:
     """Flip each image with probability 1/2; with `rotate90`, apply one of the eight symmetries of the square."""
     if horizontal or rotate90:
@@ -206,9 +212,7 @@ def make(
     def move_pixels(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
         x = resized_crop(next(keys), x, size, crop_area, crop_ratio) if crops else resize(x, size)
         if rotation:
-            # A key of its own, so that this changes no draw of the others.
-            angle = jax.random.uniform(jax.random.fold_in(key, 14), (len(x),), minval=-rotation, maxval=rotation)
-            x = randaugment.rotate(x, jnp.radians(angle))
+            x = rotate(jax.random.fold_in(key, 14), x, rotation)
         return flip(keys, x, flip_horizontal, flip_vertical, rotate90)
 
     def change_colour(keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
@@ -220,12 +224,11 @@ def make(
         return x
 
     def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
-        keys = iter(jax.random.split(key, 14))
+        keys = iter(jax.random.split(key, 14))  # Operations added later fold in numbers from 14, which changes no draw.
         of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
         x = move_pixels(key, keys, x)
         if randaugment_operations:
-            own_key = jax.random.fold_in(key, 15)
-            x = randaugment.randaugment(own_key, x, randaugment_operations, randaugment_magnitude)
+            x = randaugment.randaugment(jax.random.fold_in(key, 15), x, randaugment_operations, randaugment_magnitude)
         x = change_colour(keys, x)
         if of_blur:
             x = blur(keys, x, of_blur, blur_sigma)
