@@ -42,10 +42,14 @@ def get_config(arg: str = "") -> ConfigDict:
     c.init.mean, c.init.std = (127 / 255,), (128 / 255,)
     if dataset == "pneumoniamnist":
         c.data.name = "npz"
+        c.data.group_copies = False  # As the scores here were measured.
         c.data.dir = "data/pneumoniamnist.npz"
         c.data.options.classes = ("normal", "pneumonia")
     else:
         c.data.name = dataset
+        # As the scores here were measured.
+        c.data.fit = "crop"
+        c.data.group_copies = False
         c.data.manual_dir = f"data/{dataset}"
     if local:
         on_two_cores(c)

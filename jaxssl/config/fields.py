@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import data, models, objectives
 from jaxssl.augment import views
-from jaxssl.data.io import loading
+from jaxssl.data.io import loading, resize
 from jaxssl.evaluation import scores
 from jaxssl.results import words
 from jaxssl.training import optimizers, trackers
@@ -220,6 +220,13 @@ FIELDS: tuple[Field, ...] = (
         range="[0, inf)",
     ),
     Field("data.nan", "refuse", "What to do with values that are not finite.", choices=loading.NAN),
+    Field(
+        "data.fit",
+        "pad",
+        "How images that are not square are fitted: pad to a square, crop its centre, or squash.",
+        choices=resize.FITS,
+    ),
+    Field("data.group_copies", True, "Whether images that are exact copies count as one group of the split."),
     Field("data.options", ConfigDict(), "Options of the dataset."),
     # Encoder.
     Field("model.name", "resnet18", "Encoder.", choices=tuple(models.available())),

@@ -14,7 +14,7 @@ from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
 # Arguments that any dataset may take. All others of its `load` are options.
-_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "memory_mib")
+_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib")
 
 
 def names() -> list[str]:
@@ -61,6 +61,7 @@ def load(
     on_bad_file: str,
     nan: str,
     options: Mapping[str, Any],
+    fit: str = "pad",
     memory_mib: float = math.inf,
 ) -> Source:
     """Load a dataset. Its `load` receives only the arguments that its signature names.
@@ -75,6 +76,7 @@ def load(
       on_bad_file: "stop" or "skip" when a file cannot be read.
       nan: "refuse", "zero" or "median" for float images with NaN or infinite values.
       options: options of this dataset, see `options`.
+      fit: "pad", "crop" or "squash" for images that are not square, see `io.resize.fit`.
       memory_mib: images up to this size (MiB) are held in memory; larger sets are read from `cache_dir` on demand.
 
     Returns:
@@ -92,6 +94,7 @@ def load(
         "size": size,
         "on_bad_file": on_bad_file,
         "nan": nan,
+        "fit": fit,
         "memory_mib": memory_mib,
     }
     parameters = inspect.signature(module.load).parameters

@@ -34,6 +34,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    fit: str = "pad",
     memory_mib: float = math.inf,
 ) -> source.Source:
     """Convert a download into `cache_dir`, unless that was done for the same files, and load it.
@@ -46,6 +47,7 @@ def load(
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
+      fit: "pad", "crop" or "squash" for images that are not square.
       memory_mib: images up to this size (MiB) are held in memory; larger sets are kept decoded in `cache_dir`.
 
     Returns:
@@ -67,7 +69,7 @@ def load(
         ) from error
     # The folders of TFDS for this state of the download, the dataset and its version.
     cache = records.Cache(Path(cache_dir), memory_mib, "/".join(builder.data_path.parts[-3:]))
-    return _read(builder, dataset, size, on_bad_file, nan, cache)
+    return _read(builder, dataset, size, cache, {"on_bad_file": on_bad_file, "nan": nan, "fit": fit})
 
 
 def _with_files(download: Download, examples: Sequence[Example], on_bad_file: str) -> list[Example]:
@@ -212,7 +214,7 @@ def _check_archives(download: Download) -> None:
 
 
 def _read(
-    builder: _Builder, dataset: Dataset, size: int, on_bad_file: str, nan: str, cache: records.Cache
+    builder: _Builder, dataset: Dataset, size: int, cache: records.Cache, policies: dict[str, str]
 ) -> source.Source:
     pixels = "image" if dataset.read is None else "array"
     examples = {example.id: example for example in builder.examples}
@@ -234,7 +236,7 @@ def _read(
         # Read the file again, for the reason, or because the fault was temporary.
         return _array(dataset, examples[ids[i]]) if record["broken"] else record["array"]
 
-    stacked, kept = loading.stack(read_one, ids.tolist(), size, on_bad_file=on_bad_file, nan=nan, cache=cache)
+    stacked, kept, unread = loading.stack(read_one, ids.tolist(), size, cache=cache, **policies)
     return source.make(
         stacked,
         labels[kept],
@@ -243,6 +245,7 @@ def _read(
         groups=groups[kept] if dataset.group else None,
         official=splits[kept] if len(raw) > 1 else None,
         folds=folds[kept] if (folds >= 0).all() else None,
+        unread=unread,
     )
 
 

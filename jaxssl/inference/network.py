@@ -59,6 +59,7 @@ class Network:
       image_size: side in pixels of the encoder's input.
       dtype: of the run's images; None if an older config.json lacks it: then every dtype is accepted.
       nan: "refuse", "zero" or "median", for values that are not finite.
+      fit: "pad", "crop" or "squash", for images that are not square.
       pixels: scaling of the stored values.
       temperature: of `predict(calibrated=True)`, fitted on validation; None if there is none.
       batch_size: images per batch; the last batch is padded, so that nothing is compiled twice.
@@ -74,6 +75,7 @@ class Network:
     image_size: int
     dtype: str | None
     nan: str
+    fit: str
     pixels: views.Pixels
     temperature: float | None
     batch_size: int
@@ -219,6 +221,7 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
         pixels = views.Pixels(**cast(dict[str, Any], config["pixels"]))
         first = "" if results["pretrain"] else next(iter(finetuned), "")
         size, image_size, nan = data["stored_size"] or data["image_size"], data["image_size"], data["nan"]
+        fit = data.get("fit", "crop")  # What runs did before there was this field.
     except (KeyError, TypeError, AttributeError) as error:
         raise trained.unreadable(workdir, error) from error
     encoder = trained.load(workdir, evaluation or first)
@@ -234,6 +237,7 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
         image_size=image_size,
         dtype=config.get("dtype"),
         nan=nan,
+        fit=fit,
         pixels=pixels,
         temperature=finetuned.get(evaluation),
         batch_size=-(-max(1, batch_size) // mesh.size) * mesh.size,
@@ -306,7 +310,7 @@ def _prepare_images(
         check_channels(image, network.channels)
         return convert_dtype(image, network.dtype)
 
-    for image, holes, reason in loading.decode(read, total, network.size, network.nan):
+    for image, holes, reason, _ in loading.decode(read, total, network.size, network.nan, network.fit):
         if holes and network.nan == "refuse":
             reason = reason or f"{holes} of its values are NaN or infinite"
         if reason or image is None:

@@ -7,14 +7,17 @@ from jaxssl.results.schema import Estimate, Evaluation, Results
 from jaxssl.results.words import (
     FEW_GROUPS,
     UNDEFINED,
+    count_digits,
     describe_collapse,
     describe_test_images,
+    evaluation_name,
     find_random_partner,
     format_estimate,
     format_number,
     format_range,
     format_signed,
     format_value,
+    format_value_of,
     get_score,
     init_as_subject,
     join_words,
@@ -73,9 +76,13 @@ def compare_scores(a: Estimate, b: Estimate, difference: Estimate | None) -> tup
         return UNDEFINED, ""
     if difference and difference["low"] is not None and difference["high"] is not None:
         kind = "raises" if difference["low"] > 0 else "lowers" if difference["high"] < 0 else "none"
-        values = [format_number(a["value"]), format_number(b["value"])]
+        values = [format_value_of(a), format_value_of(b)]
         numbers = " against ".join(values) if kind == "none" else f"from {values[1]} to {values[0]}"
-        return kind, f"{numbers}, difference {format_signed(difference['value'])} [{format_range(difference)}]"
+        mean = format_signed(difference["value"], count_digits(difference))
+        return kind, f"{numbers}, difference {mean} [{format_range(difference)}]"
+    if difference:
+        reason = difference.get("without") or "without interval"
+        return "none", f"{format_number(a['value'])} against {format_number(b['value'])}: {reason}"
     if a["low"] is None or a["high"] is None or b["low"] is None or b["high"] is None:
         return "none", f"{format_number(a['value'])} against {format_number(b['value'])}, without intervals"
     if a["low"] > b["high"] or a["high"] < b["low"]:
@@ -97,9 +104,11 @@ def cautions(results: Results) -> list[str]:
         sentences.append(
             f"{copies:,} of the test images are pixel for pixel among the training images: scores may be too high."
         )
+    if unread := results["dataset"].get("unread"):
+        sentences.append(f"Of the input, this was not used: {'; '.join(unread)}.")
     if results["evaluations"]:
         sentences.append(
-            "This is one run with one seed. The intervals are 95 % bootstrap intervals over the groups of the test "
+            "This is one run with one seed. The intervals are 95 % intervals over the groups of the test "
             "images: they cover the choice of test images, not the seed of training."
         )
         sentences += _score_cautions(results) + _test_image_cautions(results)
@@ -134,9 +143,9 @@ def _score_cautions(results: Results) -> list[str]:
         sentences.append(
             f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance (macro AUC .5)."
         )
-    constant = [e["name"] for e in evaluations if e["constant_predictor"]]
+    constant = [evaluation_name(e, results) for e in evaluations if e["constant_predictor"]]
     if constant:
-        sentences.append(f"The same class is predicted for every image in {join_words(constant)}.")
+        sentences.append(f"The same class is predicted for every image by {'; by '.join(constant)}.")
     return sentences
 
 

@@ -39,6 +39,14 @@ class Estimate(TypedDict):
     value: Annotated[float | None, "null where it is undefined"]
     low: Annotated[float | None, "lower end; null without an interval"]
     high: Annotated[float | None, "upper end"]
+    without: NotRequired[Annotated[str, "why there is no interval"]]
+
+
+class TestedDifference(Estimate):
+    """A difference of two scores on the same test images, with the p-value of the paired randomization test."""
+
+    p: Annotated[float | None, "of no difference; the interval lies apart from 0 if and only if it is at most .05"]
+    detectable: Annotated[float | None, "true difference that 80 % of such test sets show; null if none or unknown"]
 
 
 class SplitSize(TypedDict):
@@ -58,6 +66,7 @@ class Dataset(TypedDict):
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
     test_images_copied_in_train: Annotated[int, "test images that are pixel for pixel among the training images"]
     findings: Annotated[list[str], "problems that the audit found, in words"]
+    unread: NotRequired[Annotated[list[str], "what the input holds that was not used"]]
 
 
 class Collapse(TypedDict):
@@ -136,7 +145,8 @@ class Evaluation(TypedDict):
     tried: NotRequired[Annotated[list[Trial], "fine-tuning: all learning rates"]]
     compute: Compute
     images: Annotated[int, "test images"]
-    metrics: Annotated[dict[Metric, Estimate], "with 95 % bootstrap intervals over groups"]
+    metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
+    groups_by_class: Annotated[list[int], "groups with a test image of the class, for each class"]
     majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent test class"]
     constant_predictor: Annotated[bool, "whether every image gets the same class"]
     confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]

@@ -13,6 +13,7 @@ from jaxssl import data, objectives
 from jaxssl.augment import views
 from jaxssl.config import checks, fields, schedule
 from jaxssl.data import splits
+from jaxssl.data.copies import group_copies
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
@@ -56,7 +57,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     pixels = pixels_of_weights(config, pixels, source.channels)
     initial = None
     if config.init.weights:
-        initial = jax.device_put(load_weights(config.init.weights, encoder, source.channels), sharding.replicated(mesh))
+        initial = jax.device_put(load_weights(config.init.weights, encoder, source.channels, config.data.image_size).variables, sharding.replicated(mesh))
 
     @jax.jit
     def encode(variables: Tree, batch: dict) -> jax.Array:
@@ -134,7 +135,7 @@ def check_inits(config: ConfigDict, reads_labels: bool) -> None:
 def load_source(config: ConfigDict) -> Source:
     """Load the images; with several processes, process 0 first, so that the others find its caches."""
     d = config.data
-    return distributed.main_first(
+    source = distributed.main_first(
         lambda: data.load(
             d.name,
             seed=config.seed,
@@ -144,10 +145,19 @@ def load_source(config: ConfigDict) -> Source:
             size=d.stored_size or d.image_size,
             on_bad_file=d.on_bad_file,
             nan=d.nan,
+            fit=d.fit,
             options=dict(d.options),
             memory_mib=d.memory_mib,
         )
     )
+    return group_copies(source, _given_split(source, d)) if d.group_copies else source
+
+
+def _given_split(source: Source, d: ConfigDict) -> np.ndarray | None:
+    """Return the split or the folds of the dataset if they are kept."""
+    if d.folds:
+        return source.folds if source.folds is not None and len(np.unique(source.folds)) == d.folds else None
+    return source.official if d.use_official_split else None
 
 
 def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:

@@ -135,4 +135,5 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         "fingerprint": source.fingerprint,
         "test_images_copied_in_train": report["exact"]["leaked"]["test"],
         "findings": report["findings"],
+        "unread": report["unread"],
     }

@@ -35,7 +35,7 @@ def litter(root):
 
 def load(builder, root, **kw):
     """By way of a cache beside the download."""
-    return builder.load(manual_dir=str(root), cache_dir=str(root.parent / "cache"), **({"size": 8} | kw))
+    return builder.load(manual_dir=str(root), cache_dir=str(root.parent / "cache"), **({"size": 8, "fit": "crop"} | kw))
 
 
 def counts(got, side=None):

@@ -45,7 +45,7 @@ def stack(arrays, place, memory_mib=0.0, **kw):
 
     names = [f"{i}.npy" for i in range(len(arrays))]
     cache = place and records.Cache(place, memory_mib, "these")
-    held, kept = loading.stack(read_one, names, SIZE, cache=cache, **kw)
+    held, kept, _ = loading.stack(read_one, names, SIZE, cache=cache, **kw)
     return held, kept, len(read)
 
 
@@ -402,7 +402,7 @@ def peak():
 def load(count, place):
     block = np.random.default_rng(0).integers(0, 256, (16, 64, 64, 3), np.uint8)
     cache = records.Cache(Path(sys.argv[1]) / place, 0.01, "these")
-    pixels, _ = loading.stack(lambda i: block[i % 16].copy(), range(count), 64, cache=cache)
+    pixels, _, _ = loading.stack(lambda i: block[i % 16].copy(), range(count), 64, cache=cache)
     made = source.make(pixels, np.zeros(count), np.arange(count), ("a", "b"))
     parts = np.random.default_rng(0).permutation(count)[: count // 64 * 64].reshape(-1, 64)
     total = 0

@@ -107,7 +107,13 @@ def _folds(download: downloads.Download) -> dict[str, int]:
 
 
 def load(
-    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    fit: str = "pad",
+    memory_mib: float = math.inf,
 ) -> source.Source:
     """Load the slices; ids are the numbers of their files. See `prepared.load`."""
     loaded = prepared.load(
@@ -117,6 +123,7 @@ def load(
         cache_dir=cache_dir,
         size=size,
         on_bad_file=on_bad_file,
+        fit=fit,
         memory_mib=memory_mib,
     )
     if len(np.unique(loaded.groups)) > 1:

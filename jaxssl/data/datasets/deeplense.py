@@ -85,6 +85,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    fit: str = "pad",
     memory_mib: float = math.inf,
     part: str = "common_test",
 ) -> source.Source:
@@ -103,5 +104,6 @@ def load(
         size=size,
         on_bad_file=on_bad_file,
         nan=nan,
+        fit=fit,
         memory_mib=memory_mib,
     )

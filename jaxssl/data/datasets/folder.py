@@ -22,6 +22,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    fit: str = "pad",
     cache_dir: str = "",
     memory_mib: float = math.inf,
     group_pattern: str = "",
@@ -47,6 +48,7 @@ def load(
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
+      fit: "pad", "crop" or "squash" for images that are not square.
       cache_dir: where images are kept if they exceed `memory_mib`; they are decoded again when a file changes.
       memory_mib: images up to this size (MiB) are held in memory.
       group_pattern: a regular expression with one group, searched in each path relative to `dir` (with "/"); what the
@@ -73,15 +75,16 @@ def load(
     else:
         tables.check_unused(columns)
         listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks)
-    pixels, kept = loading.stack(
+    stack = loading.stack(
         lambda i: images.read(root / listing.paths[i], size),
         listing.paths,
         size,
         on_bad_file=on_bad_file,
         nan=nan,
+        fit=fit,
         cache=records.Cache(Path(cache_dir), memory_mib, _state(root, listing.paths)) if cache_dir else None,
     )
-    return _make_source(root, listing, pixels, kept, table, columns)
+    return _make_source(root, listing, stack, table, columns)
 
 
 def _folder(dir: str) -> Path:
@@ -96,11 +99,11 @@ def _folder(dir: str) -> Path:
 def _make_source(
     root: Path,
     listing: Listing,
-    pixels: np.ndarray | records.Images,
-    kept: np.ndarray,
+    stack: loading.Stack,
     table: str,
     columns: Mapping[str, str],
 ) -> source.Source:
+    kept = stack.kept
     paths = np.array(listing.paths)[kept]
     names = np.array(listing.labels or [""] * len(listing.paths))
     classes = sorted(set(names[kept].tolist()) - {""})
@@ -124,13 +127,13 @@ def _make_source(
             )
     number = {name: i for i, name in enumerate(classes)}
     return source.make(
-        pixels,
+        stack.images,
         [number.get(name, source.UNLABELLED) for name in names[kept].tolist()],
         paths,
         tuple(classes),
         groups=groups,
         official=None if listing.official is None else np.array(listing.official)[kept],
-        unread=listing.unread,
+        unread=(*listing.unread, *stack.unread),
     )._replace(groups_known=groups_known)
 
 

@@ -72,6 +72,7 @@ def load(
     cache_dir: str,
     size: int,
     on_bad_file: str = "stop",
+    fit: str = "pad",
     memory_mib: float = math.inf,
     label: str = "",
 ) -> source.Source:
@@ -92,12 +93,19 @@ def load(
         cache_dir=cache_dir,
         size=size,
         on_bad_file=on_bad_file,
+        fit=fit,
         memory_mib=memory_mib,
     )
 
 
 def load_masks(
-    *, manual_dir: str, cache_dir: str, size: int, on_bad_file: str = "stop", memory_mib: float = math.inf
+    *,
+    manual_dir: str,
+    cache_dir: str,
+    size: int,
+    on_bad_file: str = "stop",
+    fit: str = "pad",
+    memory_mib: float = math.inf,
 ) -> source.Source:
     """Load the masks of all images as a dataset of their own.
 
@@ -113,6 +121,7 @@ def load_masks(
         cache_dir=cache_dir,
         size=size,
         on_bad_file=on_bad_file,
+        fit=fit,
         memory_mib=memory_mib,
     )
 

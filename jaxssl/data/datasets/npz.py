@@ -13,7 +13,9 @@ from jaxssl.errors import UserError
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
-def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | None = None) -> source.Source:
+def load(
+    *, dir: str, size: int, nan: str = "refuse", fit: str = "pad", classes: Sequence[str] | None = None
+) -> source.Source:
     """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`.
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`), labels [N] or [N, 1] integers from
@@ -23,6 +25,7 @@ def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | N
       dir: path of the archive.
       size: side in pixels at which images are held; those that have it are not changed.
       nan: "refuse", "zero" or "median".
+      fit: "pad", "crop" or "squash" for images that are not square.
       classes: names of the classes, in the order of the labels; by default "0", "1", ...
 
     Returns:
@@ -48,10 +51,11 @@ def load(*, dir: str, size: int, nan: str = "refuse", classes: Sequence[str] | N
     rows = [image for stack in stacks.values() for image in stack]
     if not rows:
         raise UserError(f"{path} holds no image: set data.dir to another archive", code="too-few", field="data.dir")
-    held, _ = loading.stack(lambda i: arrays.as_image(rows[i]), [f"{path}: {name}" for name in ids], size, nan=nan)
+    names = [f"{path}: {name}" for name in ids]
+    held, _, unread = loading.stack(lambda i: arrays.as_image(rows[i]), names, size, nan=nan, fit=fit)
     if labels is None:
-        return source.make(held, np.full(len(ids), source.UNLABELLED), ids, (), official=official)
-    return source.make(held, labels, ids, _classes(path, labels, classes), official=official)
+        return source.make(held, np.full(len(ids), source.UNLABELLED), ids, (), official=official, unread=unread)
+    return source.make(held, labels, ids, _classes(path, labels, classes), official=official, unread=unread)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -79,6 +79,7 @@ def load(
     size: int,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    fit: str = "pad",
     memory_mib: float = math.inf,
     bands: int = 1,
 ) -> source.Source:
@@ -95,5 +96,6 @@ def load(
         size=size,
         on_bad_file=on_bad_file,
         nan=nan,
+        fit=fit,
         memory_mib=memory_mib,
     )

@@ -36,11 +36,27 @@ class Decoded(NamedTuple):
       image: [size, size, C] uint8, uint16 or float32, or None if it cannot be read.
       nonfinite: number of NaN and infinite values that the file holds.
       reason: why it cannot be read, "" otherwise.
+      cropped: share of its pixels that are cropped away.
     """
 
     image: np.ndarray | None
     nonfinite: int
     reason: str
+    cropped: float = 0.0
+
+
+class Stack(NamedTuple):
+    """Many images of one size.
+
+    Attributes:
+      images: [M, size, size, C], in memory or in records.
+      kept: [M] int64, the indices of these images in the list of all.
+      unread: what of the images is not used, a line each.
+    """
+
+    images: np.ndarray | records.Images
+    kept: np.ndarray
+    unread: tuple[str, ...]
 
 
 def stack(
@@ -50,8 +66,9 @@ def stack(
     *,
     on_bad_file: str = "stop",
     nan: str = "refuse",
+    fit: str = "pad",
     cache: records.Cache | None = None,
-) -> tuple[np.ndarray | records.Images, np.ndarray]:
+) -> Stack:
     """Read many images, fill values that are not finite, and resize.
 
     Grey images among RGB ones become RGB. Any other mixture is an error: 255, 65535 and 1.0 are all white, so that
@@ -64,38 +81,36 @@ def stack(
       on_bad_file: "stop" at bad files, or "skip" them with a warning.
       nan: "refuse" float images with NaN or infinities, or fill these with "zero" or the image's finite "median",
         before the image is resized; an image without any finite value is a bad file.
+      fit: how images that are not square are fitted, see `resize.fit`.
       cache: where images are kept that exceed the memory, so that the next run need not decode them; None: all are held
         in memory.
-
-    Returns:
-      images: [M, size, size, C], in memory or in records.
-      kept: [M] int64, the indices of these images in `names`.
 
     Raises:
       UserError: bad files that stop, values that are not finite, dtypes or channels that differ, a cache that is
         damaged or cannot be written; or raised by `read_one`.
     """
-    _check_policies(on_bad_file, nan)
+    _check_policies(on_bad_file, nan, fit)
     found = _Found(names, on_bad_file, nan)
-    file = cache and cache.file(size, nan, len(names))
+    # Caches of older versions are those of "crop".
+    file = cache and cache.file(size, nan, len(names), *([] if fit == "crop" else [fit]))
     if cache and file and file.is_file():
         stored, about = records.load(file)
         rows = [i for i, _ in about["bad"]]
         # Bad files may be readable by now, with a plugin or a permission that was missing.
-        if all(one.reason for one in decode(lambda k: read_one(rows[k]), len(rows), size, nan)):
-            found.bad = about["bad"]
+        if all(one.reason for one in decode(lambda k: read_one(rows[k]), len(rows), size, nan, fit)):
+            found.bad, found.cropped = about["bad"], about.get("cropped", [])
             found.report_bad()
-            return stored[:] if cache.holds(stored.nbytes) else stored, found.kept()
-    with closing(found.collect(decode(read_one, len(names), size, nan))) as images:
+            return Stack(stored[:] if cache.holds(stored.nbytes) else stored, found.kept(), found.unread())
+    with closing(found.collect(decode(read_one, len(names), size, nan, fit))) as images:
         held, rest = _hold(images, len(names), cache)
         if file and rest is not None:
             records.write(file, rest, lambda: found.describe(size))
             held, _ = records.load(file)
-    return held, found.kept()
+    return Stack(held, found.kept(), found.unread())
 
 
-def _check_policies(on_bad_file: str, nan: str) -> None:
-    for name, value, known in (("on_bad_file", on_bad_file, ON_BAD_FILE), ("nan", nan, NAN)):
+def _check_policies(on_bad_file: str, nan: str, fit: str) -> None:
+    for name, value, known in (("on_bad_file", on_bad_file, ON_BAD_FILE), ("nan", nan, NAN), ("fit", fit, resize.FITS)):
         if value not in known:
             raise UserError(
                 f"data.{name} is '{value}': it must be one of {', '.join(known)}",
@@ -113,11 +128,14 @@ class _Found:
     nan: str
     bad: list[tuple[int, str]] = field(default_factory=list)
     nonfinite: list[tuple[int, int]] = field(default_factory=list)
+    cropped: list[float] = field(default_factory=list)  # Shares of the pixels that are cropped away, if any.
     kinds: dict[tuple[str, int], int] = field(default_factory=dict)  # (dtype, channels) -> first image of this kind.
 
     def collect(self, decoded: Iterator[Decoded]) -> Generator[np.ndarray]:
         """Yield the images that can be read; at the end raise UserError for all that is wrong."""
-        for i, (image, nonfinite, reason) in enumerate(decoded):
+        for i, (image, nonfinite, reason, cropped) in enumerate(decoded):
+            if cropped:
+                self.cropped.append(round(cropped, 4))
             if nonfinite:
                 self.nonfinite.append((i, nonfinite))
             if image is None:
@@ -133,7 +151,17 @@ class _Found:
         """Return what `records.write` keeps of the images."""
         dtype = next(iter(self.kinds))[0]
         channels = max(channels for _, channels in self.kinds)
-        return {"shape": (len(self.names) - len(self.bad), size, size, channels), "dtype": dtype, "bad": self.bad}
+        shape = (len(self.names) - len(self.bad), size, size, channels)
+        return {"shape": shape, "dtype": dtype, "bad": self.bad, "cropped": self.cropped}
+
+    def unread(self) -> tuple[str, ...]:
+        """Return what of the images is not used."""
+        if not self.cropped:
+            return ()
+        return (
+            f"the rims of {len(self.cropped)} of {len(self.names)} images that are not square, up to "
+            f"{max(self.cropped):.0%} of the pixels (data.fit='crop')",
+        )
 
     def kept(self) -> np.ndarray:
         """Return the indices [M] of the images that can be read."""
@@ -178,7 +206,7 @@ class _Found:
                 )
 
 
-def decode(read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str) -> Iterator[Decoded]:
+def decode(read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str, fit: str) -> Iterator[Decoded]:
     """Read and resize images in threads, and yield them in order. The arguments are those of `stack`.
 
     With `nan="refuse"`, values that are not finite are filled with zeros and counted; the caller refuses them.
@@ -188,7 +216,9 @@ def decode(read_one: Callable[[int], np.ndarray], total: int, size: int, nan: st
         # Decoders raise nearly any exception at a broken file, and one file must not hide the faults of the others.
         try:
             image, nonfinite = _fill(read_one(i), nan)
-            return Decoded(resize.fit(image, size), nonfinite, "")
+            height, width, _ = image.shape
+            cropped = 1 - min(height, width) / max(height, width) if fit == "crop" else 0.0
+            return Decoded(resize.fit(image, size, fit), nonfinite, "", cropped)
         except UserError:
             raise
         except Exception as error:

@@ -3,13 +3,17 @@
 import numpy as np
 from PIL import Image
 
+FITS = ("pad", "crop", "squash")
 
-def fit(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize the centre square of an image to size x size, with antialiased Lanczos.
+
+def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
+    """Resize an image to size x size, with antialiased Lanczos.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32; 16 bits and floats are resampled in float32.
       size: pixels a side.
+      how: "pad" keeps all and fills the short side with 0, of floats with the lowest value; "crop" keeps the centre
+        square; "squash" changes the aspect ratio. A square image is the same in all.
 
     Returns:
       [size, size, C] of the same dtype; unchanged if it has that size. Floats may overshoot at sharp edges.
@@ -17,8 +21,12 @@ def fit(image: np.ndarray, size: int) -> np.ndarray:
     height, width, _ = image.shape
     if height == width == size:
         return image
-    square = crop_square(image)
-    return square if len(square) == size else resample(square, size, size)
+    if how == "crop" and height != width:
+        image = crop_square(image)
+        height, width, _ = image.shape
+    if how == "pad" and height != width:
+        return _pad(image, size)
+    return image if height == width == size else resample(image, size, size)
 
 
 def crop_square(image: np.ndarray) -> np.ndarray:
@@ -27,6 +35,18 @@ def crop_square(image: np.ndarray) -> np.ndarray:
     short = min(height, width)
     left, top = (width - short) // 2, (height - short) // 2
     return image[top : top + short, left : left + short]
+
+
+def _pad(image: np.ndarray, size: int) -> np.ndarray:
+    height, width, channels = image.shape
+    long = max(height, width)
+    new_height, new_width = (max(1, round(side * size / long)) for side in (height, width))
+    value = 0 if image.dtype.kind == "u" else image.min()
+    padded = np.full((size, size, channels), value, image.dtype)
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    inside = image if (height, width) == (new_height, new_width) else resample(image, new_height, new_width)
+    padded[top : top + new_height, left : left + new_width] = inside
+    return padded
 
 
 def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -178,7 +178,7 @@ class _FileIndex:
         for level, (form, table_of) in enumerate(zip(self._forms_of(path), self.tables, strict=True)):
             found = table_of.get(form, [])
             if level >= self._NAMES:  # The folders that the table gives must be those of the file.
-                folder = self._FORMS[1](path).rpartition("/")[0]
+                folder = f"/{self._FORMS[1](path)}".rpartition("/")[0]
                 found = [file for file in found if f"/{self._FORMS[1](file)}".rpartition("/")[0].endswith(folder)]
             if found:
                 return found[0] if len(found) == 1 else None

@@ -401,7 +401,7 @@ def test_nan_is_filled(holed, nan, value):
 def test_nan_is_filled_before_resizing(holed):
     got = folder.load(dir=str(holed[0]), size=4, nan="median").images
     filled = np.where(np.isfinite(holed[1]), holed[1], 33)
-    assert np.allclose(got[1], resize.fit(filled[..., None], 4))
+    assert np.allclose(got[1], resize.fit(filled[..., None], 4, "crop"))
 
 
 def test_image_without_a_finite_value_is_a_bad_file(holed):
@@ -422,17 +422,49 @@ def test_fit_is_the_antialiased_lanczos_of_the_centre_square(dtype, within, shap
     y, x = (shape[0] - 40) // 2, (shape[1] - 40) // 2
     square = image[y : y + 40, x : x + 40].astype(np.float32)
     want = jax.image.resize(square, (size, size, shape[2]), "lanczos3", antialias=True)
-    got = resize.fit(image, size)
+    got = resize.fit(image, size, "crop")
     assert got.dtype == dtype and got.shape == (size, size, shape[2])
     # Floats may overshoot.
     want = np.asarray(want) if dtype == np.float32 else np.asarray(want).clip(0, top)
     assert np.abs(got.astype(np.float32) - want).max() <= within
 
 
+def test_pad_keeps_all_and_squash_the_whole_width():
+    image = np.full((20, 60, 1), 100, np.uint8)
+    image[:, :5] = 250
+    padded, cropped, squashed = (resize.fit(image, 30, how)[..., 0] for how in resize.FITS)
+    assert padded.shape == cropped.shape == squashed.shape == (30, 30)
+    assert padded.max() >= 245 and squashed.max() >= 245 and cropped.max() == 100
+    assert not padded[:9].any() and not padded[-9:].any() and padded[12:18].min() >= 85
+    floats = resize.fit(image.astype(np.float32) - 200, 30, "pad")[..., 0]
+    assert (floats[:9] == -100).all()
+    assert (resize.fit(image.swapaxes(0, 1), 30, "pad")[..., 0] == padded.T).all()
+    assert resize.fit(np.zeros((1, 500, 3), np.uint8), 8, "pad").shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("how", resize.FITS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_square_images_are_the_same_however_they_are_fitted(how, dtype):
+    image = noise(20, 20, 3).astype(dtype)
+    assert (resize.fit(image, 8, how) == resize.fit(image, 8, "crop")).all()
+
+
+def test_what_crop_leaves_out_is_said(tmp_path):
+    for i, shape in enumerate([(8, 8), (10, 40), (16, 10)]):
+        save(tmp_path / f"{'ab'[i % 2]}/{i}.png", noise(*shape))
+    got = folder.load(dir=str(tmp_path), size=8, fit="crop")
+    assert "the rims of 2 of 3 images that are not square, up to 75% of the pixels" in got.unread[0]
+    assert folder.load(dir=str(tmp_path), size=8).unread == ()
+    again = [
+        folder.load(dir=str(tmp_path), size=8, fit="crop", cache_dir=str(tmp_path / ".c"), memory_mib=0) for _ in "12"
+    ]
+    assert all(one.unread == got.unread and one.fingerprint == got.fingerprint for one in again)
+
+
 def test_16_bits_do_not_wrap_at_sharp_edges():
     image = np.zeros((40, 40, 1), np.uint16)
     image[:, 20:] = 65535
-    got = resize.fit(image, 30)[..., 0].astype(int)
+    got = resize.fit(image, 30, "pad")[..., 0].astype(int)
     assert (got[:, :13] < 5000).all() and (got[:, 17:] > 60000).all()
 
 
@@ -442,7 +474,7 @@ def test_large_jpeg_is_decoded_at_a_fraction_and_looks_the_same(tmp_path):
     path = save(tmp_path / "x.jpg", smooth, quality=95)
     drafted = images.read(path, 32)
     assert drafted.shape == (64, 64, 3)
-    difference = resize.fit(drafted, 32).astype(int) - resize.fit(images.read(path), 32)
+    difference = resize.fit(drafted, 32, "pad").astype(int) - resize.fit(images.read(path), 32, "pad")
     assert np.abs(difference).max() <= 6
 
 
@@ -466,7 +498,7 @@ def test_unknown_name_and_keyword(tmp_path):
         call_load("folder", dir=str(tmp_path), options={"size": 9})
 
 
-@pytest.mark.parametrize(("field", "value"), [("nan", "ignore"), ("on_bad_file", "maybe")])
+@pytest.mark.parametrize(("field", "value"), [("nan", "ignore"), ("on_bad_file", "maybe"), ("fit", "stretch")])
 def test_unknown_policy(tmp_path, field, value):
     two_classes(tmp_path)
     with pytest.raises(UserError, match=rf"data\.{field} is '{value}'"):

@@ -41,7 +41,9 @@ def download(tmp_path):
 
 
 def load(download, cache="cache", **kw):
-    return ham10000.load(manual_dir=str(download), cache_dir=str(download.parent / cache), **({"size": 16} | kw))
+    return ham10000.load(
+        manual_dir=str(download), cache_dir=str(download.parent / cache), **({"size": 16, "fit": "crop"} | kw)
+    )
 
 
 def test_the_cache_may_stand_in_the_home_folder(download, tmp_path, monkeypatch):

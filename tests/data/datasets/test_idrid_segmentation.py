@@ -57,7 +57,7 @@ def download(tmp_path):
 
 
 def load(root, **kw):
-    given = {"cache_dir": str(root.parent / "cache"), "size": 16} | kw
+    given = {"fit": "crop", "cache_dir": str(root.parent / "cache"), "size": 16} | kw
     return idrid_segmentation.load(manual_dir=str(root), **given)
 
 
@@ -96,7 +96,7 @@ def test_masks(download):
 
 
 def load_masks(root, **kw):
-    given = {"cache_dir": str(root.parent / "cache"), "size": 16} | kw
+    given = {"fit": "crop", "cache_dir": str(root.parent / "cache"), "size": 16} | kw
     return idrid_segmentation.load_masks(manual_dir=str(root), **given)
 
 

@@ -194,7 +194,7 @@ def test_folder_finds_files_without_an_extension(tmp_path):
         save(tmp_path / name, STORED)
     for name in ("a/README", "a/notes.1", "DICOMDIR"):
         (tmp_path / name).write_bytes(bytes(128) + (b"DICM" if name == "DICOMDIR" else b"text"))
-    got = folder.load(dir=str(tmp_path), size=20)
+    got = folder.load(dir=str(tmp_path), size=20, fit="crop")
     assert got.ids.tolist() == ["a/x.dcm", "a/y.DICOM", "b/1.2.840.113619.2", "b/IM0001"]
     assert got.images.dtype == np.uint16 and (got.images[..., 0] == STORED[:, 5:25]).all()
 
@@ -237,7 +237,7 @@ def test_bad_files_have_a_reason(tmp_path):
             files = [tmp_path / f"{name}.dcm", tmp_path / "good" / "x.dcm"]
             loading.stack(lambda i: images.read(files[i]), [name, "good"], 8)
         assert "\n" not in str(error.value)
-        held, kept = loading.stack(lambda i: images.read(files[i]), [name, "good"], 8, on_bad_file="skip")
+        held, kept, _ = loading.stack(lambda i: images.read(files[i]), [name, "good"], 8, on_bad_file="skip")
         assert kept.tolist() == [1] and held.shape == (1, 8, 8, 1)
 
 

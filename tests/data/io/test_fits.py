@@ -122,7 +122,7 @@ def test_folder_takes_every_extension(tmp_path):
     for name in ("a/0.fits", "a/1.FIT", "b/2.fits", "b/3.fits.gz"):
         save(tmp_path / name, GREY)
     save(tmp_path / "c.fits", GREY).rename(tmp_path / "b" / "4.fits.fz")
-    got = folder.load(dir=str(tmp_path), size=20)
+    got = folder.load(dir=str(tmp_path), size=20, fit="crop")
     assert got.ids.tolist() == ["a/0.fits", "a/1.FIT", "b/2.fits", "b/3.fits.gz", "b/4.fits.fz"]
     assert (tmp_path / "b/3.fits.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert got.images.dtype == np.float32 and (got.images[..., 0] == GREY[:, 5:25]).all()
@@ -133,8 +133,8 @@ def test_holes_are_for_the_config(tmp_path):
     holed[10, 15] = np.nan
     save(tmp_path / "x.fits", holed)
     with pytest.raises(UserError, match=r"x\.fits: 1 of its values are NaN"):
-        folder.load(dir=str(tmp_path), size=20)
-    assert folder.load(dir=str(tmp_path), size=20, nan="zero").images[0, 10, 10, 0] == 0
+        folder.load(dir=str(tmp_path), size=20, fit="crop")
+    assert folder.load(dir=str(tmp_path), size=20, fit="crop", nan="zero").images[0, 10, 10, 0] == 0
 
 
 def zeros(count):
@@ -200,5 +200,5 @@ def test_odd_headers_make_no_noise(tmp_path, recwarn, capfd):
     """Units that are not of the standard, a date of the old kind, a card without a value: astropy warns of them."""
     odd = by_hand(GREY, "BUNIT   = 'furlongs'", "DATE-OBS= '31/12/99'", "bad-key = 3", "EPOCH   =", bitpix=-32)
     (tmp_path / "x.fits").write_bytes(odd + b"trailing")
-    np.testing.assert_array_equal(folder.load(dir=str(tmp_path), size=20).images[0, ..., 0], GREY[:, 5:25])
+    np.testing.assert_array_equal(folder.load(dir=str(tmp_path), size=20, fit="crop").images[0, ..., 0], GREY[:, 5:25])
     assert not recwarn.list and capfd.readouterr() == ("", "")

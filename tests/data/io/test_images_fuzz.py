@@ -222,10 +222,10 @@ def test_the_loader_lists_what_it_cannot_read(damaged):
         loading.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE)
     message = str(stopped.value)
     assert message.startswith(f"{len(bad)} of {len(paths)} files cannot be read: {bad[0]} (") and "\n" not in message
-    held, kept = loading.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE, on_bad_file="skip")
+    held, kept, _ = loading.stack(lambda i: images.read(root / paths[i], SIZE), paths, SIZE, on_bad_file="skip")
     assert held.shape == (len(good), SIZE, SIZE, 3) and [paths[i] for i in kept] == good
     for image, path in zip(held, good, strict=True):
-        assert (image == resize.fit(np.ascontiguousarray(wanted[path]), SIZE)).all(), path
+        assert (image == resize.fit(np.ascontiguousarray(wanted[path]), SIZE, "pad")).all(), path
 
 
 def test_the_folder_of_all_of_them_is_one_line(damaged):
