@@ -36,6 +36,7 @@ html_theme_options = {
 }
 
 myst_heading_anchors = 3
+toc_object_entries = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # The signatures have them.
 autodoc_class_signature = "separated"

@@ -111,7 +111,7 @@ def default(field: fields.Field) -> str:
 def allowed(field: fields.Field) -> str:
     if field.choices and len(field.choices) > 6:
         return f"{len(field.choices)} names, see [options](#options)"
-    return ", ".join(map(code, field.choices)) if field.choices else code(field.range)
+    return ", ".join(code(repr(name)) for name in field.choices) if field.choices else code(field.range)
 
 
 def option_meanings(room: Any, name: str) -> dict[str, str]:
