@@ -8,8 +8,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from jaxssl.evaluation import scores
+from jaxssl.evaluation.intervals import share_of, to_estimate
 
-# Without a bound the temperature would go to 0 where all validation images are classified correctly.
 TEMPERATURE_RANGE = (0.05, 20.0)
 _SMALLEST = 1e-12  # Smaller probabilities, such as the zeros of kNN, are raised to this.
 
@@ -24,14 +24,15 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | No
       labels: [N] int in [0, C).
 
     Returns:
-      T in `TEMPERATURE_RANGE`; None where there are labels of fewer than two classes.
+      T in `TEMPERATURE_RANGE`; None where there are labels of fewer than two classes, or all images are classified
+      correctly: then the loss falls as T goes to 0, and any probability becomes certainty.
 
     Raises:
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       TrainingFailedError: if a probability is not finite.
     """
     probabilities, labels = scores.check_predictions(probabilities, labels)
-    if len(np.unique(labels)) < 2:
+    if why_not_calibrated(probabilities, labels):
         return None
     logits = _log(probabilities)
 
@@ -42,6 +43,15 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | No
     bounds = tuple(map(math.log, TEMPERATURE_RANGE))
     minimum: Any = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-6})
     return math.exp(minimum.x)
+
+
+def why_not_calibrated(probabilities: np.ndarray, labels: np.ndarray) -> str:
+    """Return why validation images give no temperature; "" where they do. Arguments as for `fit_temperature`."""
+    if len(np.unique(labels)) < 2:
+        return "the validation images are of fewer than two classes"
+    if (np.asarray(probabilities).argmax(axis=1) == labels).all():
+        return f"all {len(labels)} validation images are classified correctly, which sets no scale for probabilities"
+    return ""
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -97,14 +107,8 @@ def threshold_at_specificity(probabilities: np.ndarray, positive: np.ndarray, sp
 
 
 def operating_point(
-    threshold: float | None,
-    probabilities: np.ndarray,
-    positive: np.ndarray,
-    groups: np.ndarray,
-    *,
-    seed: int,
-    resamples: int = 2000,
-) -> dict[str, dict[str, float | None]]:
+    threshold: float | None, probabilities: np.ndarray, positive: np.ndarray, groups: np.ndarray
+) -> dict[str, dict[str, Any]]:
     """Compute sensitivity and specificity where images above the threshold are called positive.
 
     Args:
@@ -112,26 +116,19 @@ def operating_point(
       probabilities: [N] float, of being positive.
       positive: [N] bool, the truth.
       groups: [N] str, the patient, lesion or series of each image.
-      seed: seed of the resamples, which are those of `scores.evaluate`.
-      resamples: number of resamples.
 
     Returns:
-      {"sensitivity": {"value", "low", "high"}, "specificity": likewise} with 95 % percentile bootstrap intervals over
-      groups; None where no image is positive (sensitivity) or negative (specificity).
+      {"sensitivity": {"value", "low", "high"}, "specificity": likewise} with 95 % intervals over groups, and "without",
+      the reason, where an interval lacks; None where no image is positive (sensitivity) or negative (specificity).
     """
-    positive = np.asarray(positive, bool)
-    predicted = np.asarray(probabilities, np.float64) > (math.inf if threshold is None else threshold)
-    names, group_of = scores.group_indices(groups, len(positive))
-    known = threshold is not None and len(positive)
-    drawn = scores.bootstrap_weights(group_of, len(names), seed, resamples) if known and len(names) > 1 else ()
-    weights = [np.ones((1, len(positive))), *drawn]
-    result = {}
-    for name, truth, correct in (("sensitivity", positive, predicted), ("specificity", ~positive, ~predicted)):
-        rates = [scores.safe_divide(w @ (truth & correct).astype(float), w @ truth.astype(float)) for w in weights]
-        defined = known and not np.isnan(rates[0][0])
-        low, high = scores.percentile_interval(rates[1:]) if defined else (None, None)
-        result[name] = {"value": float(rates[0][0]) if defined else None, "low": low, "high": high}
-    return result
+    positive, groups = np.asarray(positive, bool), np.asarray(groups)
+    if threshold is None:
+        return {name: {"value": None, "low": None, "high": None} for name in ("sensitivity", "specificity")}
+    predicted = np.asarray(probabilities, np.float64) > threshold
+    return {
+        "sensitivity": to_estimate(share_of(predicted[positive], groups[positive])),
+        "specificity": to_estimate(share_of(~predicted[~positive], groups[~positive])),
+    }
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Classification metrics with 95 % cluster-bootstrap intervals over groups: arrays in, plain JSON values out.
+"""Classification metrics: arrays in, plain numbers out.
 
 Every metric is computed for weights [R, N] of the images at once. The score itself has weight 1 for each image; a
-bootstrap resample weights an image by how often its group was drawn. 2,000 resamples are thus a few matrix products.
+bootstrap resample weights an image by how often its group was drawn.
 
 Definitions, the same for a resample and the score itself:
   accuracy: share of images whose most probable class (the first of equals) is their label.
@@ -15,7 +15,6 @@ Definitions, the same for a resample and the score itself:
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
@@ -29,131 +28,29 @@ _CHUNK = 2**20
 _WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 
-def evaluate(
-    probabilities: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    *,
-    seed: int,
-    resamples: int = 2000,
-    calibrated: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Score predictions, with 95 % percentile bootstrap intervals over groups.
-
-    Whole groups are drawn with replacement, as many as there are, because images of one patient are not independent.
-    All metrics use the same resamples, a function of `seed`, `resamples` and the names of the groups: the order of the
-    rows does not matter. The interval describes how the score of this model would vary with the test images. It does
-    not include the variation between training seeds. `ece` is biased upwards, more so in resamples, so its interval may
-    lie above its value.
-
-    Args:
-      probabilities: [N, C] float, rows sum to 1.
-      labels: [N] int in [0, C).
-      groups: [N] str, the patient, lesion or series of each image.
-      seed: seed of the resamples.
-      resamples: number of resamples.
-      calibrated: [N, C] float, the calibrated probabilities, whose `ece` is added as "ece_calibrated".
-
-    Returns:
-      The fields of an evaluation in `results.json` that come from predictions: `images`, `metrics` as
-      `{name: {"value", "low", "high"}}`, `majority_accuracy` (of always predicting the most frequent of `labels`),
-      `constant_predictor` (one class predicted for every image), `confusion` (rows true, columns predicted).
-      Undefined values are None: the AUC where all images are of one class, intervals with fewer than two groups, scores
-      without images. Resamples in which a metric is undefined are left out.
-
-    Raises:
-      ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
-      TrainingFailedError: if a probability is not finite.
-    """
-    probabilities, labels = check_predictions(probabilities, labels)
-    names, group_of = group_indices(groups, len(labels))
-    classes = probabilities.shape[1]
-    predicted = probabilities.argmax(axis=1)
-    confusion = np.zeros((classes, classes), int)
-    np.add.at(confusion, (labels, predicted), 1)
-
-    metrics = {name: make(probabilities, labels) for name, make in METRICS.items()}
-    if calibrated is not None:
-        metrics["ece_calibrated"] = METRICS["ece"](*check_predictions(calibrated, labels))
-    chunks = bootstrap_weights(group_of, len(names), seed, resamples) if len(names) > 1 else ()
-    drawn = [{name: metric(weights) for name, metric in metrics.items()} for weights in chunks]
-    return {
-        "images": len(labels),
-        "metrics": {n: _with_interval(m, len(labels), [chunk[n] for chunk in drawn]) for n, m in metrics.items()},
-        "majority_accuracy": float(confusion.sum(axis=1).max() / len(labels)) if len(labels) else None,
-        "constant_predictor": bool(len(np.unique(predicted)) == 1),
-        "confusion": confusion.tolist(),
-    }
-
-
-def paired_difference(
-    a: np.ndarray,
-    b: np.ndarray,
-    labels: np.ndarray,
-    groups: np.ndarray,
-    metric: str,
-    *,
-    seed: int,
-    resamples: int = 2000,
-) -> dict[str, float | None]:
-    """Return score(a) - score(b) on the same images, with its 95 % percentile bootstrap interval over groups.
-
-    Each resample scores both on the same groups, so that what makes it hard for both cancels: the interval of the
-    difference is narrower than a comparison of two intervals. It does not include the variation between training seeds.
-
-    Args:
-      a: [N, C] float, rows sum to 1.
-      b: [N, C] float of the same images in the same order.
-      labels: [N] int in [0, C).
-      groups: [N] str, the patient, lesion or series of each image.
-      metric: one of `METRICS`.
-      seed: seed of the resamples, which are those of `evaluate`.
-      resamples: number of resamples.
-
-    Returns:
-      {"value", "low", "high"}; None where undefined, as in `evaluate`.
-
-    Raises:
-      ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
-      TrainingFailedError: if a probability is not finite.
-    """
-    a, labels = check_predictions(a, labels)
-    b, _ = check_predictions(b, labels)
-    if a.shape != b.shape:
-        raise ValueError(f"a and b must be of the same images and classes, not {a.shape} and {b.shape}")
-    names, group_of = group_indices(groups, len(labels))
-    score_a, score_b = METRICS[metric](a, labels), METRICS[metric](b, labels)
-
-    def difference(weights: np.ndarray) -> np.ndarray:
-        return score_a(weights) - score_b(weights)
-
-    chunks = bootstrap_weights(group_of, len(names), seed, resamples) if len(names) > 1 else ()
-    return _with_interval(difference, len(labels), [difference(weights) for weights in chunks])
-
-
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the accuracy of probabilities [N, C] for labels [N]; None without images."""
-    return _score("accuracy", probabilities, labels)
+    return compute("accuracy", probabilities, labels)
 
 
 def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the mean recall over the classes in `labels`; None without images."""
-    return _score("balanced_accuracy", probabilities, labels)
+    return compute("balanced_accuracy", probabilities, labels)
 
 
 def auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the mean one-vs-rest area under the ROC curve; None where all images are of one class."""
-    return _score("auc_macro", probabilities, labels)
+    return compute("auc_macro", probabilities, labels)
 
 
 def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the mean F1 over the classes in `labels`; None without images."""
-    return _score("f1_macro", probabilities, labels)
+    return compute("f1_macro", probabilities, labels)
 
 
 def ece(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
     """Return the expected calibration error in [0, 1]; None without images."""
-    return _score("ece", probabilities, labels)
+    return compute("ece", probabilities, labels)
 
 
 def selection_score(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
@@ -168,7 +65,7 @@ def selection_score(probabilities: np.ndarray, labels: np.ndarray, metric: str) 
             code="unknown-name",
             field="transfer.select",
         )
-    value = _score(metric, probabilities, labels)
+    value = compute(metric, probabilities, labels)
     return -np.inf if value is None else value
 
 
@@ -225,20 +122,11 @@ def group_indices(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarr
     return names, group_of
 
 
-def _score(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+def compute(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> float | None:
+    """Return a score by its name in `METRICS`; None where it is undefined."""
     probabilities, labels = check_predictions(probabilities, labels)
-    return _value(METRICS[metric](probabilities, labels), len(labels))
-
-
-def _value(metric: _WeightedMetric, images: int) -> float | None:
-    value = float(metric(np.ones((1, images)))[0])
+    value = float(METRICS[metric](probabilities, labels)(np.ones((1, len(labels))))[0])
     return None if np.isnan(value) else value
-
-
-def _with_interval(metric: _WeightedMetric, images: int, drawn: list[np.ndarray]) -> dict[str, float | None]:
-    value = _value(metric, images)
-    low, high = percentile_interval(drawn) if value is not None else (None, None)
-    return {"value": value, "low": low, "high": high}
 
 
 def bootstrap_weights(group_of: np.ndarray, groups: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
@@ -257,16 +145,6 @@ def bootstrap_weights(group_of: np.ndarray, groups: int, seed: int, resamples: i
         draws = rng.integers(groups, size=(r, groups)) + groups * np.arange(r)[:, None]
         counts = np.bincount(draws.ravel(), minlength=r * groups).reshape(r, groups)
         yield np.take(counts.astype(np.float64), group_of, axis=1)
-
-
-def percentile_interval(chunks: list[np.ndarray]) -> tuple[float | None, float | None]:
-    """Return the ends of the 95 % percentile interval of resampled values; NaN are left out."""
-    values = np.concatenate(chunks) if chunks else np.empty(0)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return None, None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 # Each of these does once what does not depend on the weights, and returns the function from weights [R, N] to scores

@@ -1,121 +1,21 @@
-"""Intervals and tests for the difference between two arms: arrays in, plain numbers out.
+"""Tests over runs and for several comparisons: arrays in, plain numbers out.
 
 Two sources of variation are kept apart, and neither replaces the other:
   over runs: another seed gives other weights, another order of the images and, where the split depends on the seed,
     other training and test images. `corrected_t_test` takes one number per run.
-  over groups: another sample of patients would score differently. `bootstrap_scores` resamples the groups of the test
-    images, once for all runs and arms: differences between arms are paired, and an image that is in the test set of
-    several runs counts once. `group_interval` and `group_p_value` use the mean over the runs in each resample.
+  over groups: another sample of patients would score differently: `jaxssl.evaluation.intervals`.
 """
 
-import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from jaxssl.evaluation import scores
-
 ALPHA = 0.05  # Significance level; intervals have the level 1 - ALPHA.
+POWER = 0.8  # Share of studies in which a difference is to be shown.
 MIN_SEEDS = 5  # With fewer seeds no p-value is given.
 _EXACT = 1e-12  # A smaller difference between runs is rounding.
-
-
-class RunPredictions(NamedTuple):
-    """Test predictions of one run.
-
-    Attributes:
-      rows: [n] int, the index of each test image among all N images.
-      probabilities: [n, C] float, rows sum to 1.
-    """
-
-    rows: np.ndarray
-    probabilities: np.ndarray
-
-
-def bootstrap_scores(
-    runs: Sequence[RunPredictions],
-    labels: np.ndarray,
-    groups: np.ndarray,
-    metrics: Sequence[str],
-    *,
-    seed: int,
-    resamples: int = 2000,
-) -> list[dict[str, np.ndarray]]:
-    """Score every run on the same cluster-bootstrap resamples of the groups.
-
-    The groups of all N images are drawn with replacement, as many as there are, and each run is scored on those of its
-    test images whose groups were drawn. Runs with the same test images are thereby paired; folds, which share no group,
-    vary independently; random splits that overlap vary together in what they share. For one run with all images these
-    are the resamples of `scores.paired_difference`.
-
-    Args:
-      runs: test predictions of each run.
-      labels: [N] int in [0, C).
-      groups: [N] str, the patient, lesion or series of each image.
-      metrics: names from `scores.METRICS`.
-      seed: seed of the resamples, which depend on it and on the names of the groups only.
-      resamples: number of resamples R.
-
-    Returns:
-      For each run {metric: [1 + R] float}: the score, then the score in each resample; NaN where it is undefined. With
-      fewer than two groups [1], the score only.
-
-    Raises:
-      ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
-      TrainingFailedError: if a probability is not finite.
-    """
-    names, group_of = scores.group_indices(groups, len(labels))
-    measures, drawn = [], []
-    for rows, probabilities in runs:
-        probabilities, true = scores.check_predictions(probabilities, np.asarray(labels)[rows])
-        measures.append({metric: scores.METRICS[metric](probabilities, true) for metric in metrics})
-        drawn.append({metric: [] for metric in metrics})
-    draws = scores.bootstrap_weights(group_of, len(names), seed, resamples) if len(names) > 1 else ()
-    for weights in itertools.chain([np.ones((1, len(labels)))], draws):
-        for run, measure, chunks in zip(runs, measures, drawn, strict=True):
-            run_weights = np.take(weights, run.rows, axis=1)
-            for metric in metrics:
-                chunks[metric].append(measure[metric](run_weights))
-    return [{metric: np.concatenate(chunks) for metric, chunks in run.items()} for run in drawn]
-
-
-def group_interval(drawn: np.ndarray) -> dict[str, float | None]:
-    """Return the mean over runs with its 95 % percentile bootstrap interval over the groups of the test images.
-
-    It is conditional on these trained networks: the variation between seeds is not included.
-
-    Args:
-      drawn: [K, 1 + R] float from `bootstrap_scores`, a score or a difference of two for each of K runs. Resamples in
-        which it is undefined for one of the runs are left out.
-
-    Returns:
-      {"value", "low", "high"}; None where undefined.
-    """
-    means = np.asarray(drawn, float).mean(axis=0) if len(drawn) else np.array([np.nan])
-    value = None if np.isnan(means[0]) else float(means[0])
-    low, high = scores.percentile_interval([means[1:]]) if value is not None else (None, None)
-    return {"value": value, "low": low, "high": high}
-
-
-def group_p_value(drawn: np.ndarray) -> float | None:
-    """Return the p-value of the hypothesis that the mean over runs is 0 for other groups of test images.
-
-    A normal approximation with the standard deviation of the resamples: the share of resamples of either sign cannot be
-    smaller than 1/R, which would not survive the correction for many comparisons.
-
-    Args:
-      drawn: [K, 1 + R] float, as for `group_interval`.
-
-    Returns:
-      None where it is undefined, or where all resamples are equal.
-    """
-    means = np.asarray(drawn, float).mean(axis=0)
-    resampled = means[1:][~np.isnan(means[1:])]
-    std = float(resampled.std()) if len(resampled) else 0.0
-    return None if np.isnan(means[0]) or std <= _EXACT else float(2 * stats.norm.sf(abs(means[0]) / std))
 
 
 def corrected_t_test(values: np.ndarray, *, seeds: int, test_to_train: float = 0.0) -> dict[str, float | None]:
@@ -133,13 +33,14 @@ def corrected_t_test(values: np.ndarray, *, seeds: int, test_to_train: float = 0
       test_to_train: n_test/n_train where training images are shared and test images differ, else 0.
 
     Returns:
-      {"mean", "std", "low", "high", "p"}. `std`, with K - 1 in the denominator, and the interval need two runs; `p`
-      needs `MIN_SEEDS` seeds. The interval and `p` are also None where all runs gave the same number: then the result
-      does not depend on the seed, and more runs add no information.
+      {"mean", "std", "low", "high", "p", "detectable"}. `std`, with K - 1 in the denominator, and the interval need two
+      runs; `p` needs `MIN_SEEDS` seeds. `detectable` is the expected mean that 80 % of such studies show. The interval,
+      `p` and `detectable` are also None where all runs gave the same number: then the result does not depend on the
+      seed, and more runs add no information.
     """
     values = np.asarray(values, float)
     runs = len(values)
-    result: dict[str, float | None] = dict.fromkeys(("mean", "std", "low", "high", "p"))
+    result: dict[str, float | None] = dict.fromkeys(("mean", "std", "low", "high", "p", "detectable"))
     if not runs:
         return result
     result["mean"] = mean = float(values.mean())
@@ -150,7 +51,8 @@ def corrected_t_test(values: np.ndarray, *, seeds: int, test_to_train: float = 0
         return result
     error = std * math.sqrt(1 / runs + test_to_train)
     margin = float(stats.t.ppf(1 - ALPHA / 2, runs - 1)) * error
-    result |= {"low": mean - margin, "high": mean + margin}
+    detectable = margin + float(stats.t.ppf(POWER, runs - 1)) * error
+    result |= {"low": mean - margin, "high": mean + margin, "detectable": detectable}
     if seeds >= MIN_SEEDS:
         result["p"] = float(2 * stats.t.sf(abs(mean) / error, runs - 1))
     return result

@@ -2,23 +2,19 @@
 
 import csv
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from jaxssl.errors import UserError
-from jaxssl.evaluation import scores
+from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
-from jaxssl.results.schema import Estimate, Results
+from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.words import find_random_partner
 
 COMPARED_METRICS = ("auc_macro", "accuracy", "balanced_accuracy")
-# A bootstrap of this many images x classes x resamples takes about a second; larger test sets take fewer resamples.
-MAX_WORK = 10**9
-RESAMPLES = (200, 2000)  # Fewest and most.
-
 # {evaluation name: {metric: its difference from random weights}}
-Differences = dict[str, dict[str, Estimate]]
+Differences = dict[str, dict[str, TestedDifference]]
 
 
 class Predictions(NamedTuple):
@@ -97,15 +93,10 @@ def _outside_test(file: Path, fault: str) -> UserError:
     return UserError(f"{file}: {fault}: only test images may be scored", code="leakage", field=str(file))
 
 
-def count_resamples(values: int, max_work: int = MAX_WORK) -> int:
-    """Return how many bootstrap resamples of this many probabilities take about `max_work` operations."""
-    return int(np.clip(max_work // max(1, values), *RESAMPLES))
-
-
 def compute_differences(results: Results, predictions: dict[str, Predictions]) -> Differences:
     """Compute each evaluation's scores minus those of random weights with the same protocol.
 
-    Both are scored on the same resamples of the groups of the test images. Evaluations without a counterpart of random
+    Both are compared on the same groups of test images. Evaluations without a counterpart of random
     weights on the same images are left out.
 
     Returns:
@@ -119,12 +110,9 @@ def compute_differences(results: Results, predictions: dict[str, Predictions]) -
         a, b = predictions[e["name"]], predictions[partner["name"]]
         if a.ids != b.ids:
             continue
-        resamples = count_resamples(a.probabilities.size)
         found[e["name"]] = {
-            metric: Estimate(
-                **scores.paired_difference(
-                    a.probabilities, b.probabilities, a.labels, a.groups, metric, seed=e["seed"], resamples=resamples
-                )
+            metric: cast(
+                TestedDifference, paired_difference(a.probabilities, b.probabilities, a.labels, a.groups, metric)
             )
             for metric in COMPARED_METRICS
         }

@@ -182,6 +182,7 @@ class RunConfig(TypedDict):
 
     schema_version: Version
     config: Annotated[dict[str, Any], "every field of the config"]
+    requested: NotRequired[Annotated[dict[Name, int], "fields that were changed to fit the images, as requested"]]
     pixels: Pixels
     dtype: Annotated[str, "dtype of the stored images"]
     command: Annotated[str, "the command line"]

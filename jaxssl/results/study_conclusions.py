@@ -9,6 +9,7 @@ from jaxssl.results.words import (
     METRIC_NAMES,
     format_count,
     format_labels,
+    format_number,
     format_p,
     format_range,
     format_signed,
@@ -18,6 +19,7 @@ from jaxssl.results.words import (
     shorten,
 )
 
+ROUGH = 0.095  # Larger differences are told with one decimal.
 TOO_FEW_SEEDS = f"fewer than {MIN_SEEDS} seeds"
 TESTED_METRICS = ("auc_macro", "accuracy")
 VERDICTS = ("higher", "lower", "these runs", "open")
@@ -27,7 +29,8 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     """Return the verdict on one difference of compare.json, one of `VERDICTS`, and the sentence that states it.
 
     "higher" and "lower" hold for other seeds and for other test groups: p, the larger of both p-values, is below 5 %
-    after Holm's correction, and the interval over the test groups is on the same side of 0.
+    after Holm's correction, and the interval over the test groups is on the same side of 0. "these runs" hold for other
+    test groups: that p-value alone is, and so is the interval.
     """
     groups, mean, p = d["over_groups"], d["mean"], d["p_holm"]
     where = f"in {METRIC_NAMES[d['metric']]} by {protocol_name(d['protocol'])} with {format_labels(d['labels'])}"
@@ -38,7 +41,7 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
         kind, comparison = ("higher", "better") if mean > 0 else ("lower", "worse")
         return kind, f"{d['a']} is {comparison} than {d['b']} {where}: {numbers}."
-    if one_sided:
+    if one_sided and groups["p_holm"] is not None and groups["p_holm"] < ALPHA:
         comparison = "higher" if groups["low"] > 0 else "lower"
         limit = (
             f"this says nothing about other seeds: {_why_untested(d)}"
@@ -53,8 +56,22 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     return (
         "open",
         f"No difference between {d['a']} and {d['b']} can be concluded {where}: {numbers}, which does not show that "
-        "they are equal.",
+        f"they are equal: {describe_detectable(d['detectable'], groups['without'])}.",
     )
+
+
+def describe_detectable(detectable: float | None, without: str = "") -> str:
+    """Return which difference could have been shown, or why none could.
+
+    Args:
+      detectable: the true difference that is shown with 80 % power; None where none is, or it is unknown.
+      without: why there is no interval.
+    """
+    if without:
+        return without
+    if detectable is None:
+        return "so few test groups, or scores without variation, can show no difference"
+    return f"only true differences above about {format_number(detectable, 1 if detectable >= ROUGH else 2)} would show"
 
 
 def _why_untested(d: Mapping[str, Any]) -> str:
@@ -72,6 +89,8 @@ def format_evidence(d: Mapping[str, Any]) -> str:
         parts.append(f"over test groups {format_range(groups)}")
     if d["p_holm"] is not None:
         parts.append(f"{format_p(d['p_holm'])} after Holm's correction")
+    elif groups["p_holm"] is not None:
+        parts.append(f"{format_p(groups['p_holm'])} over test groups after Holm's correction")
     if d["mcnemar"] and d["mcnemar"]["p_holm"] is not None:
         parts.append(f"McNemar's test of these networks {format_p(d['mcnemar']['p_holm'])}")
     return "; ".join(parts)

@@ -29,13 +29,26 @@ class TestedInterval(Interval):
     p: Annotated[float | None, "null with fewer than five seeds"]
 
 
+class GroupInterval(Interval):
+    """A 95 % confidence interval over groups of test images."""
+
+    without: Annotated[str, "why there is no interval; empty where there is one"]
+
+
+class TestedGroupInterval(GroupInterval):
+    """A 95 % confidence interval over groups, apart from 0 if and only if p is at most .05."""
+
+    p: Annotated[float | None, "of the paired randomization test"]
+    p_holm: Annotated[float | None, "Holm-corrected over all differences"]
+
+
 class Mean(TypedDict):
     """Mean score of the runs of an arm."""
 
     mean: Annotated[float | None, "over runs"]
     std: Annotated[float | None, "standard deviation over runs"]
     over_runs: Annotated[Interval, "over runs: other seeds"]
-    over_groups: Annotated[Interval, "cluster bootstrap: other groups of test images"]
+    over_groups: Annotated[GroupInterval, "other groups of test images"]
     values: Annotated[list[float | None], "one per run"]
 
 
@@ -87,7 +100,8 @@ class Difference(TypedDict):
     mean: Annotated[float | None, "over pairs of runs"]
     std: Annotated[float | None, "standard deviation over pairs of runs"]
     over_runs: Annotated[TestedInterval, "over runs: other seeds"]
-    over_groups: Annotated[TestedInterval, "cluster bootstrap: other groups of test images"]
+    over_groups: Annotated[TestedGroupInterval, "other groups of test images"]
+    detectable: Annotated[float | None, "true difference that 80 % of such studies show; null if none or unknown"]
     values: Annotated[list[float | None], "one per pair of runs"]
     p: Annotated[float | None, "intersection-union test: the larger of both p-values"]
     p_holm: Annotated[float | None, "Holm-corrected over all differences"]
@@ -106,7 +120,7 @@ class CurvePoint(TypedDict):
     labels: Annotated[str, "the same in words"]
     mean: Annotated[float | None, "over runs"]
     over_runs: Interval
-    over_groups: Interval
+    over_groups: GroupInterval
 
 
 class Curve(TypedDict):
@@ -136,7 +150,8 @@ class Study(TypedDict):
         Literal["one run", "fixed", "resplit", "simulated"],
         '"fixed": all runs have the same test images; "resplit": other ones of the same data; "simulated": own images',
     ]
-    resamples: Annotated[int, "bootstrap resamples of the test groups"]
+    images: Annotated[int, "test images of all runs together"]
+    groups: Annotated[int, "their groups"]
     tests: Annotated[int, "differences with a p-value, which Holm's correction counts"]
     arms: list[Arm]
     differences: list[Difference]

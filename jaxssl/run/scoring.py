@@ -8,7 +8,8 @@ import numpy as np
 
 from jaxssl import files
 from jaxssl.data.source import UNLABELLED
-from jaxssl.evaluation import calibration, scores
+from jaxssl.evaluation import calibration
+from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.results import schema
 from jaxssl.results.schema import Evaluation
 from jaxssl.run import pretraining
@@ -53,14 +54,14 @@ def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, A
     validation_labels, labels, groups = labels_of(setup, "validation"), source.labels[rows], source.groups[rows]
     temperature = calibration.fit_temperature(validation, validation_labels)
     calibrated = None if temperature is None else calibration.apply_temperature(test, temperature)
-    scored = scores.evaluate(test, labels, groups, seed=c.seed, calibrated=calibrated)
+    scored = evaluate(test, labels, groups, calibrated=calibrated)
     scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
     points = []
     for k in [1] if len(source.classes) == 2 else range(len(source.classes)):
         threshold = calibration.threshold_at_specificity(
             validation[:, k], validation_labels == k, c.transfer.specificity
         )
-        point = calibration.operating_point(threshold, test[:, k], labels == k, groups, seed=c.seed)
+        point = calibration.operating_point(threshold, test[:, k], labels == k, groups)
         wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": threshold}
         points.append(wanted | point)
     reliability = calibration.reliability_bins(test, labels)

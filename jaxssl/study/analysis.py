@@ -10,15 +10,15 @@ import numpy as np
 from jaxssl import files
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.evaluation import significance
+from jaxssl.evaluation.intervals import Compared, Measured, TestImages
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.predictions import COMPARED_METRICS, MAX_WORK, count_resamples
+from jaxssl.results.predictions import COMPARED_METRICS
 from jaxssl.results.study_conclusions import TESTED_METRICS, TOO_FEW_SEEDS, cautions, judge_difference, sort_key
 from jaxssl.results.study_schema import Study
 from jaxssl.study.arms import (
     Arm,
     Arms,
     Cell,
-    Images,
     Unit,
     check_same_images,
     collect_arms,
@@ -27,10 +27,8 @@ from jaxssl.study.arms import (
 )
 from jaxssl.study.runs import Run
 
-STUDY_WORK = 4 * MAX_WORK  # As MAX_WORK, for all runs of a study together.
-
-# {(arm, unit): {metric: [1 + R] the score and the score in each resample}}
-Resampled = dict[tuple[Arm, Unit], dict[str, np.ndarray]]
+# {(arm, metric, seeds and folds): the mean over these runs}
+Cache = dict[tuple[Arm, str, tuple[Unit, ...]], Measured]
 
 
 def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None) -> Study:
@@ -48,10 +46,10 @@ def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None
     if against is not None and against not in (names := {arm.name for arm in arms}):
         valid = f"{did_you_mean(against, names)}Valid names: {', '.join(sorted(names))}"
         raise UserError(f"--against={against!r} is not an arm: {valid}", code="unknown-name", field="--against")
-    drawn, resamples = resample(arms, images)
-    described = [describe_arm(arm, cells, drawn, images) for arm, cells in arms.items()]
+    tested, cache = TestImages(images.labels, images.groups), {}
+    described = [describe_arm(arm, cells, tested, cache) for arm, cells in arms.items()]
     differences = [
-        compare_arms(a, b, metric, arms, drawn, images)
+        compare_arms(a, b, metric, arms, tested, cache)
         for a, b in pair_arms(arms, against)
         if arms[a].keys() & arms[b].keys()
         for metric in TESTED_METRICS
@@ -64,7 +62,8 @@ def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None
         "runs": len(runs),
         "unfinished": unfinished,
         "split": split_kind([cell for cells in arms.values() for cell in cells.values()]),
-        "resamples": resamples,
+        "images": len(images.labels),
+        "groups": len(tested.names),
         "tests": tests,
         "arms": described,
         "differences": differences,
@@ -78,15 +77,12 @@ def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None
     return cast(Study, result | {"conclusion": {"may": may, "may_not": may_not}})
 
 
-def resample(arms: Arms, images: Images) -> tuple[Resampled, int]:
-    """Score all runs on the same cluster-bootstrap resamples; return also the number of resamples."""
-    cells = {(arm, unit): cell for arm, of in arms.items() for unit, cell in of.items()}
-    resamples = count_resamples(sum(cell.predictions.probabilities.size for cell in cells.values()), STUDY_WORK)
-    predictions = [cell.predictions for cell in cells.values()]
-    drawn = significance.bootstrap_scores(
-        predictions, images.labels, images.groups, COMPARED_METRICS, seed=0, resamples=resamples
-    )
-    return dict(zip(cells, drawn, strict=True)), resamples
+def measure(arm: Arm, cells: dict[Unit, Cell], metric: str, images: TestImages, cache: Cache) -> Measured:
+    """Return the mean score of these runs of an arm, from the cache if it is there."""
+    key = arm, metric, tuple(cells)
+    if key not in cache:
+        cache[key] = images.measure(metric, [cell.predictions for cell in cells.values()])
+    return cache[key]
 
 
 def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
@@ -120,14 +116,15 @@ def test_to_train_ratio(cells: Sequence[Cell]) -> float:
     return float(np.mean([size["test"]["images"] / max(1, size["train"]["images"]) for size in sizes]))
 
 
-def describe_arm(arm: Arm, cells: dict[Unit, Cell], drawn: Resampled, images: Images) -> dict[str, Any]:
+def describe_arm(arm: Arm, cells: dict[Unit, Cell], images: TestImages, cache: Cache) -> dict[str, Any]:
     """Return one of the "arms" of compare.json."""
     tested = np.unique(np.concatenate([cell.predictions.rows for cell in cells.values()]))
     ratio = test_to_train_ratio(list(cells.values()))
     metrics = {}
     for metric in COMPARED_METRICS:
-        summary = summarize(np.array([drawn[arm, unit][metric] for unit in cells]), list(cells), ratio)
+        summary = summarize(measure(arm, cells, metric, images, cache), list(cells), ratio)
         low, high = (summary["over_runs"][end] for end in ("low", "high"))
+        del summary["detectable"]
         clipped = [None if end is None else min(1.0, max(0.0, end)) for end in (low, high)]
         metrics[metric] = summary | {"over_runs": dict(zip(("low", "high"), clipped, strict=True))}
     return {
@@ -173,24 +170,26 @@ def mean_compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
     }
 
 
-def summarize(drawn: np.ndarray, units: Sequence[Unit], ratio: float) -> dict[str, Any]:
-    """Return mean and intervals over runs and over groups of K scores or differences.
+def summarize(of: Measured | Compared, units: Sequence[Unit], ratio: float) -> dict[str, Any]:
+    """Return mean and intervals over runs and over groups of a score or a difference, and what runs could have shown.
 
     Args:
-      drawn: [K, 1 + R] float, from `significance.bootstrap_scores`; runs in which it is undefined do not count.
+      of: over K runs; those in which it is undefined do not count.
       units: seed and fold of each run.
       ratio: from `test_to_train_ratio`.
     """
-    defined = ~np.isnan(drawn[:, 0])
+    values = np.array(of.values)
+    defined = ~np.isnan(values)
     seeds = len({seed for (seed, _), known in zip(units, defined, strict=True) if known})
-    runs = significance.corrected_t_test(drawn[defined, 0], seeds=seeds, test_to_train=ratio)
-    groups = significance.group_interval(drawn[defined])
+    runs = significance.corrected_t_test(values[defined], seeds=seeds, test_to_train=ratio)
+    low, high = of.ends or (None, None)
     return {
         "mean": runs["mean"],
         "std": runs["std"],
         "over_runs": {end: runs[end] for end in ("low", "high", "p")},
-        "over_groups": {end: groups[end] for end in ("low", "high")},
-        "values": files.nan_to_null(drawn[:, 0].tolist()),
+        "over_groups": {"low": low, "high": high, "without": of.without},
+        "detectable": runs["detectable"],
+        "values": files.nan_to_null(values.tolist()),
     }
 
 
@@ -206,15 +205,18 @@ def pair_arms(arms: Arms, against: str | None) -> list[tuple[Arm, Arm]]:
     return [(a, b) for a, b in pairs if against in (None, b.name)]
 
 
-def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, drawn: Resampled, images: Images) -> dict[str, Any]:
+def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, images: TestImages, cache: Cache) -> dict[str, Any]:
     """Return `a - b` over the runs whose seed and fold both have; without verdict and adjusted p-value."""
     units = [unit for unit in arms[a] if unit in arms[b]]
     for unit in units:
         check_same_images(arms[a][unit], arms[b][unit])
     ratio = test_to_train_ratio([arms[a][unit] for unit in units])
-    differences = np.array([drawn[a, unit][metric] - drawn[b, unit][metric] for unit in units])
-    summary = summarize(differences, units, ratio)
-    add_p_values(summary, differences)
+    cells = [{unit: arms[arm][unit] for unit in units} for arm in (a, b)]
+    of_a, of_b = (measure(arm, of, metric, images, cache) for arm, of in zip((a, b), cells, strict=True))
+    first, second = ([cell.predictions for cell in of.values()] for of in cells)
+    compared = images.compare(metric, first, second, of_a, of_b)
+    summary = summarize(compared, units, ratio)
+    add_p_values(summary, compared)
     return {
         "a": a.name,
         "b": b.name,
@@ -230,20 +232,21 @@ def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, drawn: Resampled, imag
     }
 
 
-def add_p_values(summary: dict[str, Any], drawn: np.ndarray) -> None:
-    """Add the p-value over test groups, and that of the intersection-union test with the p-value over runs.
+def add_p_values(summary: dict[str, Any], compared: Compared) -> None:
+    """Add the p-value over test groups, that of the intersection-union test with the p-value over runs, and the
+    difference that both could have shown.
 
     Args:
       summary: from `summarize`; changed in place.
-      drawn: [K, 1 + R] float, the differences that it summarizes.
+      compared: what it summarizes.
     """
-    seeds = summary["over_runs"]["p"]
-    groups = None if seeds is None else significance.group_p_value(drawn[~np.isnan(drawn[:, 0])])
-    summary["over_groups"]["p"] = groups
-    summary["p"] = significance.intersection_union_p(seeds, groups)
+    summary["over_groups"]["p"] = compared.p
+    summary["p"] = significance.intersection_union_p(summary["over_runs"]["p"], compared.p)
+    over_runs = summary["detectable"] if summary["over_runs"]["p"] is not None else None
+    summary["detectable"] = max(compared.detectable, over_runs or 0.0) if compared.detectable else None
 
 
-def mcnemar_test(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], images: Images) -> dict[str, Any]:
+def mcnemar_test(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit], images: TestImages) -> dict[str, Any]:
     """Return McNemar's test of each seed, its folds together, combined into one p-value."""
     counts: dict[int, np.ndarray] = {}
     clustered = False
@@ -263,9 +266,11 @@ def mcnemar_test(a: dict[Unit, Cell], b: dict[Unit, Cell], units: Sequence[Unit]
 def adjust_p_values(differences: list[dict[str, Any]]) -> int:
     """Add `p_holm` to every difference, and return how many have a p-value.
 
-    Verdicts rest on the p-values of the differences; McNemar's tests are a family of their own.
+    Verdicts rest on the p-values of the differences, for other seeds and test groups, or for other test groups only;
+    each of these, and McNemar's tests, are a family of their own.
     """
-    for tests in (differences, [d["mcnemar"] for d in differences if d["mcnemar"]]):
+    over_groups, mcnemar = [d["over_groups"] for d in differences], [d["mcnemar"] for d in differences if d["mcnemar"]]
+    for tests in (differences, over_groups, mcnemar):
         for test, adjusted in zip(tests, significance.holm([test["p"] for test in tests]), strict=True):
             test["p_holm"] = adjusted
     return sum(d["p"] is not None for d in differences)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxssl.config import fields
 from jaxssl.errors import UserError
-from jaxssl.evaluation.significance import RunPredictions
+from jaxssl.evaluation.intervals import RunPredictions
 from jaxssl.results import words
 from jaxssl.results.schema import Evaluation
 from jaxssl.study.runs import Run, has_own_pretraining

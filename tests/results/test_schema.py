@@ -6,7 +6,7 @@ import json
 import pytest
 
 from jaxssl.cli.parser import main
-from jaxssl.results import description, predictions, schema, study_schema, workdir
+from jaxssl.results import description, schema, study_schema, workdir
 from tests.refusals import refuses
 from tests.study.test_compare import run as make_run
 
@@ -65,9 +65,3 @@ def test_a_file_of_another_version_is_refused(tmp_path):
             workdir.read_results(tmp_path)
     workdir.write(tmp_path / "results.json", {"dataset": 1})
     assert workdir.read_results(tmp_path) == {"schema_version": 1, "dataset": 1}
-
-
-def test_fewer_resamples_for_larger_test_sets():
-    assert predictions.count_resamples(0) == predictions.RESAMPLES[1]
-    assert predictions.count_resamples(10**9) == predictions.RESAMPLES[0]
-    assert predictions.count_resamples(10**6) == 1000

@@ -1,0 +1,341 @@
+"""95 % confidence intervals of scores and of differences between two arms, for few and for many groups of test images.
+
+Percentiles of a bootstrap are too narrow for few groups, and have no width at all for a perfect score. Here the
+variance is that of the groups (`influence.cluster_variance`), and the shape that of the score:
+  accuracy and other proportions: Clopper and Pearson (1934); for groups of several images with the effective number of
+    images of Korn and Graubard (1998, Survey Methodology 24:193).
+  AUC: the score interval of Newcombe (2006, Statistics in Medicine 25:559, method 5) with the variance of Hanley and
+    McNeil (1982), enlarged by what groups and the data add to that; where it is wider, the interval on the logit scale.
+  differences: t interval; where it is wider, the interval made of those of the two scores (Zou and Donner 2008,
+    Statistics in Medicine 27:1693), which also holds where one of them is near 1.
+Coverage in simulations: docs/statistics.md.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import optimize, stats
+
+from jaxssl.evaluation import scores
+from jaxssl.evaluation.influence import Variance, auc_classes, cluster_variance, influence, swap_contributions
+from jaxssl.evaluation.randomization import least_p_value, swap_p_value
+from jaxssl.evaluation.significance import ALPHA, POWER
+
+MIN_GROUPS = 5  # In each class, for an interval.
+# A significant difference whose interval would reach 0 begins at so much: the smallest number that is printed.
+_PRINTED = 0.001, 0.01  # Of intervals up to, and above, this width:
+_WIDE = 0.1
+_EDGE = 1e-9
+
+Ends = tuple[float, float]
+
+
+class RunPredictions(NamedTuple):
+    """Test predictions of one run.
+
+    Attributes:
+      rows: [n] int, the index of each test image among all N images.
+      probabilities: [n, C] float, rows sum to 1.
+    """
+
+    rows: np.ndarray
+    probabilities: np.ndarray
+
+
+class Measured(NamedTuple):
+    """The mean score of one arm over its runs.
+
+    Attributes:
+      value: the mean; NaN where it is undefined in all runs.
+      values: one per run, NaN where it is undefined.
+      influence: [N] float, of each of all images on the mean.
+      ends: 95 % interval over groups; None where there is none.
+      without: why there is no interval; "" where there is one.
+    """
+
+    value: float
+    values: tuple[float, ...]
+    influence: np.ndarray
+    ends: Ends | None
+    without: str
+
+
+class Compared(NamedTuple):
+    """The mean difference of two arms over their runs.
+
+    Attributes:
+      value: the mean; NaN where it is undefined.
+      values: one per run.
+      ends: 95 % interval over groups, apart from 0 if and only if p is at most .05; None where there is none.
+      p: of the randomization test; None where the difference is undefined.
+      detectable: the true difference that would be shown with 80 % power; None where none could be, or it is unknown.
+      without: why there is no interval; "" where there is one.
+    """
+
+    value: float
+    values: tuple[float, ...]
+    ends: Ends | None
+    p: float | None
+    detectable: float | None
+    without: str
+
+
+class TestImages:
+    """The N test images of one or several runs: their labels [N] and groups [N]."""
+
+    __test__ = False  # For pytest.
+
+    def __init__(self, labels: np.ndarray, groups: Sequence | np.ndarray) -> None:
+        self.labels = np.asarray(labels, int)
+        self.names, self.groups = scores.group_indices(np.asarray(groups), len(self.labels))
+
+    def measure(self, metric: str, runs: Sequence[RunPredictions]) -> Measured:
+        """Return the mean score of runs with its interval over groups.
+
+        Args:
+          metric: "auc_macro", "accuracy", "balanced_accuracy" or "f1_macro".
+          runs: of one arm. Those in which the score is undefined do not count.
+
+        Raises:
+          ValueError: if the shapes disagree, a label is out of range, or a row does not sum to 1.
+          TrainingFailedError: if a probability is not finite.
+        """
+        values, total, defined = [], np.zeros(len(self.labels)), []
+        for run in runs:
+            checked, labels = scores.check_predictions(run.probabilities, self.labels[run.rows])
+            value = scores.compute(metric, checked, labels)
+            values.append(math.nan if value is None else value)
+            if value is not None:
+                total[run.rows] += influence(metric, checked, labels)
+                defined.append(run)
+        if not defined:
+            return Measured(math.nan, tuple(values), total, None, "undefined")
+        mean, total, tested = float(np.nanmean(values)), total / len(defined), _union(defined)
+        without = self.why_no_interval(metric, tested)
+        ends = None if without else self._interval(metric, mean, total, tested, defined[0].probabilities.shape[1])
+        return Measured(mean, tuple(values), total, ends, without)
+
+    def compare(
+        self,
+        metric: str,
+        a: Sequence[RunPredictions],
+        b: Sequence[RunPredictions],
+        of_a: Measured | None = None,
+        of_b: Measured | None = None,
+    ) -> Compared:
+        """Return the mean of score(a) - score(b) over runs that are paired: the k-th of both have the same images.
+
+        Args:
+          metric: as for `measure`, without "f1_macro".
+          a: runs of one arm.
+          b: runs of the other.
+          of_a: `measure(metric, a)`, if it is known.
+          of_b: likewise.
+        """
+        of_a, of_b = of_a or self.measure(metric, a), of_b or self.measure(metric, b)
+        values = tuple(x - y for x, y in zip(of_a.values, of_b.values, strict=True))
+        value = of_a.value - of_b.value
+        # Whether a score is defined depends on the labels only, so that both arms have it in the same runs.
+        pairs = [pair for pair, known in zip(zip(a, b, strict=True), values, strict=True) if not math.isnan(known)]
+        if not pairs:
+            return Compared(value, values, None, None, None, "undefined")
+        tested, swaps = _union([one for one, _ in pairs]), np.zeros(len(self.labels))
+        for one, other in pairs:
+            swapped = swap_contributions(metric, one.probabilities, other.probabilities, self.labels[one.rows])
+            swaps[one.rows] += swapped / len(pairs)
+        p = swap_p_value(np.bincount(self.groups[tested], swaps[tested], len(self.names)))
+        without = of_a.without or of_b.without
+        if without or of_a.ends is None or of_b.ends is None:
+            return Compared(value, values, None, p, None, without)
+        variances = [self._variance(metric, of.influence, tested) for of in (of_a, of_b)]
+        spread = self._variance(metric, of_a.influence - of_b.influence, tested)
+        plain = difference_interval((of_a.value, of_b.value), (of_a.ends, of_b.ends), variances, spread)
+        groups = len(np.unique(self.groups[tested]))
+        can_show = least_p_value(groups) <= ALPHA
+        detectable = detectable_difference(spread) if can_show else None
+        return Compared(value, values, agree(plain, value, p), p, detectable, "")
+
+    def groups_by_class(self, rows: np.ndarray) -> dict[int, int]:
+        """Return the number of groups with an image of each class that occurs in these rows."""
+        labels, groups = self.labels[rows], self.groups[rows]
+        return {int(c): len(np.unique(groups[labels == c])) for c in np.unique(labels)}
+
+    def why_no_interval(self, metric: str, rows: np.ndarray) -> str:
+        """Return why these images allow no interval; "" where they do."""
+        groups = len(np.unique(self.groups[rows]))
+        if metric == "accuracy":
+            if groups == len(rows) and groups > 1:
+                return ""
+            return (
+                "" if groups >= MIN_GROUPS else f"{_count(groups)} of test images, and an interval needs {MIN_GROUPS}"
+            )
+        fewest = min(self.groups_by_class(rows).values(), default=0)
+        if fewest >= MIN_GROUPS:
+            return ""
+        return f"a class has test images of {_count(fewest)}, and an interval needs {MIN_GROUPS} in each"
+
+    def _variance(self, metric: str, values: np.ndarray, rows: np.ndarray) -> Variance:
+        strata = np.zeros(len(rows), int) if metric == "accuracy" else self.labels[rows]
+        return cluster_variance(values[rows], self.groups[rows], strata)
+
+    def _interval(self, metric: str, value: float, values: np.ndarray, rows: np.ndarray, classes: int) -> Ends:
+        variance, labels = self._variance(metric, values, rows), self.labels[rows]
+        if metric == "auc_macro":
+            images = [(int((labels == c).sum()), int((labels != c).sum())) for c in auc_classes(classes, labels)]
+            return auc_interval(value, variance, images, len(rows) / len(np.unique(self.groups[rows])))
+        by_class = self.groups_by_class(rows)
+        if metric == "accuracy":
+            units, clustered = len(np.unique(self.groups[rows])), len(np.unique(self.groups[rows])) < len(rows)
+        else:
+            units, clustered = len(by_class) * min(by_class.values()), True
+        return proportion_interval(value, len(rows), variance if clustered else None, units)
+
+
+def share_of(hits: np.ndarray, groups: Sequence | np.ndarray) -> Measured:
+    """Return the share of images that are hits [n] bool, with its interval over their groups [n]."""
+    images = TestImages(np.zeros(len(hits), int), groups)
+    predicted = np.stack([hits, ~np.asarray(hits, bool)], axis=1).astype(float)
+    return images.measure("accuracy", [RunPredictions(np.arange(len(hits)), predicted)] if len(hits) else [])
+
+
+def to_estimate(of: Measured | Compared) -> dict[str, Any]:
+    """Return {"value", "low", "high"} for results.json, None where undefined, and "without" where an interval lacks."""
+    low, high = of.ends or (None, None)
+    estimate = {"value": None if math.isnan(of.value) else of.value, "low": low, "high": high}
+    return estimate | ({"without": of.without} if of.without and not math.isnan(of.value) else {})
+
+
+def proportion_interval(value: float, images: int, variance: Variance | None = None, units: int = 0) -> Ends:
+    """Return the interval of Clopper and Pearson of a proportion, with the effective number of images.
+
+    Args:
+      value: the proportion, in [0, 1].
+      images: number of images.
+      variance: of `value`; None for independent images.
+      units: number of independent units, which counts where the variance is 0.
+    """
+    size = float(images)
+    if variance is not None:
+        spread = value * (1 - value)
+        size = min(size, spread / variance.value) if variance.value > 0 and spread > 0 else float(min(images, units))
+        if images > 1 and variance.df > 0:
+            # Few groups tell the variance itself badly.
+            size *= (_t(images - 1) / _t(variance.df)) ** 2
+    hits = value * size
+    low = float(stats.beta.ppf(ALPHA / 2, hits, size - hits + 1)) if hits > 0 else 0.0
+    high = float(stats.beta.ppf(1 - ALPHA / 2, hits + 1, size - hits)) if size - hits > 0 else 1.0
+    return min(low, value), max(high, value)
+
+
+def auc_interval(value: float, variance: Variance, images: Sequence[tuple[int, int]], group_size: float) -> Ends:
+    """Return the interval of a (macro) AUC: the hull of the score interval and, where defined, of that of the logit.
+
+    Args:
+      value: the AUC, or the mean of the one-vs-rest AUCs.
+      variance: of `value`.
+      images: numbers of positive and negative images, for each AUC of the mean.
+      group_size: images per group, by which the variance is enlarged where it cannot be estimated.
+    """
+
+    def expected(auc: float) -> float:
+        return sum(_hanley_mcneil(auc, *counts) for counts in images) / len(images) ** 2
+
+    inside = 0 < value < 1 and variance.value > 0
+    excess = max(1.0, variance.value / expected(value) if inside else group_size)
+    quantile = _t(variance.df) if excess > 1 else _t(math.inf)
+
+    def distance(auc: float) -> float:
+        return abs(auc - value) - quantile * math.sqrt(excess * expected(auc))
+
+    # At 0 and 1 the expected variance is 0, which solves the equation without meaning anything.
+    low = _root(distance, 0.0, min(value, 1 - _EDGE)) if value > 0 else 0.0
+    high = _root(distance, max(value, _EDGE), 1.0) if value < 1 else 1.0
+    if inside:
+        logit = math.log(value / (1 - value))
+        half = _t(variance.df) * math.sqrt(variance.value) / (value * (1 - value))
+        low = min(low, float(_expit(logit - half)))
+        high = max(high, float(_expit(logit + half)))
+    return low, high
+
+
+def difference_interval(
+    values: tuple[float, float], ends: tuple[Ends, Ends], variances: Sequence[Variance], spread: Variance
+) -> Ends:
+    """Return the interval of a difference: the hull of the t interval and of that made of two intervals.
+
+    Args:
+      values: of `a` and `b`.
+      ends: their intervals.
+      variances: their variances.
+      spread: variance of the difference.
+    """
+    (a, b), ((low_a, high_a), (low_b, high_b)) = values, ends
+    both = variances[0].value * variances[1].value
+    shared = (variances[0].value + variances[1].value - spread.value) / 2
+    correlation = min(1.0, max(-1.0, shared / math.sqrt(both))) if both > 0 else 0.0
+    half = _t(spread.df) * math.sqrt(spread.value)
+    value = a - b
+    low = value - _combine(a - low_a, high_b - b, correlation)
+    high = value + _combine(high_a - a, b - low_b, correlation)
+    return max(-1.0, min(low, value - half)), min(1.0, max(high, value + half))
+
+
+def agree(ends: Ends, value: float, p: float | None) -> Ends:
+    """Return an interval that lies apart from 0 if and only if p is at most .05.
+
+    The interval then consists of the differences that are not rejected, as far as 0 goes: what the randomization test
+    says of 0 is exact, what the interval says approximate.
+    """
+    low, high = ends
+    if p is None or p > ALPHA:
+        return min(low, 0.0), max(high, 0.0)
+    least = min(_PRINTED[high - low > _WIDE], abs(value))
+    return (max(low, least), high) if value > 0 else (low, min(high, -least))
+
+
+def detectable_difference(spread: Variance, power: float = POWER) -> float | None:
+    """Return the true difference that a test at 5 % shows with this power; None where the variance is unknown or 0.
+
+    Args:
+      spread: variance of the difference.
+      power: share of test sets of this size that would show it.
+    """
+    if not spread.value > 0:
+        return None
+    return (_t(spread.df) + float(stats.t.ppf(power, spread.df))) * math.sqrt(spread.value)
+
+
+def _union(runs: Sequence[RunPredictions]) -> np.ndarray:
+    return np.unique(np.concatenate([run.rows for run in runs])) if runs else np.empty(0, int)
+
+
+def _count(groups: int) -> str:
+    return f"{groups} group{'' if groups == 1 else 's'}"
+
+
+def _t(df: float) -> float:
+    return float(stats.t.ppf(1 - ALPHA / 2, df))
+
+
+def _expit(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _combine(x: float, y: float, correlation: float) -> float:
+    return math.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y))
+
+
+def _hanley_mcneil(auc: float, positives: int, negatives: int) -> float:
+    """Return the variance of an AUC (Hanley and McNeil 1982), with equal numbers as in method 5 of Newcombe (2006)."""
+    others = (positives + negatives) / 2 - 1
+    factor = 1 + others * (1 - auc) / (2 - auc) + others * auc / (1 + auc)
+    return auc * (1 - auc) * factor / (positives * negatives)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    ends = function(low), function(high)
+    if ends[0] * ends[1] > 0:
+        return low if abs(ends[0]) < abs(ends[1]) else high
+    return float(optimize.brentq(function, low, high, xtol=1e-7))  # pyright: ignore[reportArgumentType]
