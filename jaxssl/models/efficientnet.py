@@ -113,6 +113,12 @@ class EfficientNetLite(nn.Module):
     def smallest_image(self) -> int:
         return SMALLEST_IMAGE[self.stem]
 
+    @property
+    def blocks(self) -> tuple[int, ...]:
+        """Number of blocks of each stage."""
+        first, *inner, last = (blocks for blocks, *_ in STAGES)
+        return first, *(math.ceil(blocks * self.depth) for blocks in inner), last
+
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
         conv = partial(
@@ -125,10 +131,8 @@ class EfficientNetLite(nn.Module):
         norm = partial(BatchNorm, train, views, self.momentum, epsilon=1e-3, dtype=self.dtype)
         x = conv(STEM, (3, 3), 2 if self.stem == "imagenet" else 1, name="conv_stem")(image)
         x = relu6(norm(name="bn1")(x))
-        for i, (blocks, kernel, stride, expansion, channels) in enumerate(STAGES):
-            if 0 < i < len(STAGES) - 1:
-                blocks = math.ceil(blocks * self.depth)
-            for j in range(blocks):
+        for i, (_, kernel, stride, expansion, channels) in enumerate(STAGES):
+            for j in range(self.blocks[i]):
                 shape = (round_channels(channels * self.width), kernel, 1 if j else stride, expansion)
                 x = MBConv(*shape, conv, norm, name=f"blocks_{i}_{j}")(x)
         x = conv(HEAD, (1, 1), name="conv_head")(x)

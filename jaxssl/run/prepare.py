@@ -20,6 +20,7 @@ from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
 from jaxssl.objectives.distill import Teacher
 from jaxssl.run import leakage
+from jaxssl.run.plan import fit_batches
 from jaxssl.run.setup import Setup, every_nth, init_names, transfer_rows
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
@@ -67,9 +68,12 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     objective, seen = None, labelled
     if config.pretrain.epochs:
         seen = choose_pretraining_rows(source, rows["train"], labelled, config, reads_labels)
+    counts = {"pretrain": len(seen), "transfer": len(labelled) if source.classes else 0}
+    config, requested = fit_batches(config, {p: counts[p] for p in schedule.trained_phases(config)}, mesh.size)
+    if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
         objective = make_objective(config, encoder, max(1, len(source.classes)), steps)
-    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, objective, pixels, encoder, initial, encode)
+    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, objective, pixels, encoder, initial, encode, requested)
     check_against_data(setup)
     return setup
 

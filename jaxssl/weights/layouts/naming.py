@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +12,26 @@ Tensors = dict[str, np.ndarray]
 Path = tuple[str, ...]
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+
+
+class Naming(NamedTuple):
+    """Names in which one library or paper publishes a family of networks.
+
+    Attributes:
+      title: what the naming is called.
+      anchor: name of a tensor that each such network has.
+      rules: (regular expression, replacement) from these names to those of the first naming of the family, applied one
+        after the other.
+    """
+
+    title: str
+    anchor: str
+    rules: tuple[tuple[str, str], ...] = ()
+
+    def rename(self, name: str) -> str:
+        for pattern, replacement in self.rules:
+            name = re.sub(pattern, replacement, name)
+        return name
 
 
 def torch_name(path: Path, modules: Mapping[str, str]) -> str:
@@ -57,3 +77,9 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     if channels == 3:
         return kernel
     return np.repeat(kernel.mean(1, keepdims=True) * (3 / channels), channels, axis=1)
+
+
+def with_batch_counts(tensors: Tensors) -> Tensors:
+    """Add PyTorch's count of batches, 0, for each batch norm."""
+    names = [name.replace("running_mean", "num_batches_tracked") for name in tensors if name.endswith("running_mean")]
+    return {**tensors, **{name: np.zeros((), np.int64) for name in names}}

@@ -1,27 +1,53 @@
-"""ResNets of torchvision and timm, whose names agree."""
+"""ResNets of torchvision and timm, whose names agree, also as the numbered modules of lightly."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import linen as nn
 
 from jaxssl.models.resnet import ResNet
 from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Tensors
+from jaxssl.weights.layouts.naming import Naming, Tensors
 
 ENCODER = ResNet
 FIRST_LAYER = "conv1.weight"
 MODULES = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
+NAMINGS = (
+    Naming("torchvision and timm", "layer1.0.conv1.weight"),
+    Naming(
+        "torch.nn.Sequential",
+        "4.0.conv1.weight",
+        ((r"^0\.", "conv1."), (r"^1\.", "bn1."), *((rf"^{i + 3}\.", f"layer{i}.") for i in range(1, 5))),
+    ),
+)
+LEFT_OUT = ("fc.", "head.", "classifier.", "projector.", "projection_head.", "predictor.")
 
 
 def name_variables(encoder: nn.Module, variables: Mapping) -> dict[str, jax.Array]:
     return naming.name_variables(variables, MODULES)
 
 
-def convert(tensors: Tensors, encoder: nn.Module, expected: Mapping[str, Any], where: str) -> Tensors:
+def convert(tensors: Tensors, encoder: nn.Module, size: int, changes: list[str]) -> Tensors:
     return tensors
 
 
-def extra_tensors(encoder: nn.Module, size: int) -> Tensors:
-    return {}
+def finish(encoder: nn.Module, tensors: Tensors, size: int) -> Tensors:
+    return naming.with_batch_counts(tensors)
+
+
+def infer(tensors: Tensors) -> dict[str, Any]:
+    """Return model, stem and options of the ResNet that these tensors fit."""
+    blocks = {tuple(map(int, m.groups())) for name in tensors if (m := re.match(r"layer(\d+)\.(\d+)\.conv1", name))}
+    stages = tuple(sum(stage == i for stage, _ in blocks) for i in range(1, max(s for s, _ in blocks) + 1))
+    bottleneck = "layer1.0.conv3.weight" in tensors
+    basic = "resnet34" if stages == (3, 4, 6, 3) else "resnet18"
+    kernel: np.ndarray = tensors[FIRST_LAYER]
+    options = {"stages": stages, "width": kernel.shape[0]}
+    return {
+        "model": "resnet50" if bottleneck else basic,
+        "stem": "imagenet" if kernel.shape[2] == 7 else "small",
+        "options": options,
+    }

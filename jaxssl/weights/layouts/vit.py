@@ -1,20 +1,26 @@
-"""Vision transformers in the naming of timm, which DINO, DINOv2 and MAE share.
+"""Vision transformers as timm, DINO, DINOv2, MAE, MoCo v3, torchvision and Hugging Face name them.
 
-A ViT of jaxssl has computed positions. A file's `pos_embed` must agree with them; what it adds to the class token and
-the registers is added to these.
+- Position embeddings of the class token and the registers are added to these tokens. Those of the patches are resampled
+  to the grid of the images, as timm does, if the encoder has learnt positions; an encoder with computed positions takes
+  only files whose positions are the same sines and cosines.
+- A patch embedding of another patch size is resized by FlexiViT's rule (arXiv:2212.08013).
+- Separate queries, keys and values, and separate gate and value of SwiGLU, are joined.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.errors import UserError
-from jaxssl.models.vit import ViT, sincos_positions
+from jaxssl.models.positions import resample_positions, sincos_positions
+from jaxssl.models.vit import ViT, grid_of
 from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Tensors
+from jaxssl.weights.layouts.naming import Naming, Tensors
 
 ENCODER = ViT
 FIRST_LAYER = "patch_embed.proj.weight"
@@ -22,8 +28,66 @@ MODULES = {
     "patch_embed": "patch_embed.proj",
     "qkv": "attn.qkv",
     "proj": "attn.proj",
+    "q_norm": "attn.q_norm",
+    "k_norm": "attn.k_norm",
     "fc1": "mlp.fc1",
     "fc2": "mlp.fc2",
+}
+NAMINGS = (
+    Naming(
+        "timm, DINO, DINOv2, MAE and MoCo v3",
+        FIRST_LAYER,
+        (
+            (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2 trains blocks in chunks.
+            (r"^register_tokens$", "reg_token"),
+            (r"\.mlp\.w12\.", ".mlp.fc1."),
+            (r"\.mlp\.w3\.", ".mlp.fc2."),
+        ),
+    ),
+    Naming(
+        "torchvision",
+        "conv_proj.weight",
+        (
+            (r"^class_token$", "cls_token"),
+            (r"^conv_proj\.", "patch_embed.proj."),
+            (r"^encoder\.pos_embedding$", "pos_embed"),
+            (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+            (r"^encoder\.ln\.", "norm."),
+            (r"^heads\.", "head."),
+            (r"\.ln_(\d)\.", r".norm\1."),
+            (r"\.self_attention\.in_proj_", ".attn.qkv."),
+            (r"\.self_attention\.out_proj\.", ".attn.proj."),
+            (r"\.mlp\.(?:0|linear_1)\.", ".mlp.fc1."),
+            (r"\.mlp\.(?:3|linear_2)\.", ".mlp.fc2."),
+        ),
+    ),
+    Naming(
+        "Hugging Face",
+        "embeddings.patch_embeddings.projection.weight",
+        (
+            (r"^embeddings\.cls_token$", "cls_token"),
+            (r"^embeddings\.mask_token$", "mask_token"),
+            (r"^embeddings\.register_tokens$", "reg_token"),
+            (r"^embeddings\.position_embeddings$", "pos_embed"),
+            (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (r"^(?:encoder\.)?layers?\.(\d+)\.", r"blocks.\1."),
+            (r"^layernorm\.", "norm."),
+            (r"\.layernorm_before\.", ".norm1."),
+            (r"\.layernorm_after\.", ".norm2."),
+            (r"\.attention\.(?:attention\.)?(query|key|value)\.", r".attn.\1."),
+            (r"\.attention\.(q|k|v)_proj\.", r".attn.\1."),
+            (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+            (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
+            (r"\.intermediate\.dense\.|\.mlp\.weights_in\.", ".mlp.fc1."),
+            (r"\.output\.dense\.|\.mlp\.(?:weights_out|down_proj)\.", ".mlp.fc2."),
+        ),
+    ),
+)
+LEFT_OUT = ("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "decoder_")
+# Tensors that are joined along the first axis, by their joint name.
+JOINED = {
+    "attn.qkv": (("attn.q", "attn.k", "attn.v"), ("attn.query", "attn.key", "attn.value")),
+    "mlp.fc1": (("mlp.gate_proj", "mlp.up_proj"),),
 }
 
 
@@ -34,45 +98,121 @@ def name_variables(encoder: ViT, variables: Mapping) -> dict[str, jax.Array]:
     return named | {FIRST_LAYER: kernel.transpose(3, 2, 0, 1)}
 
 
-def convert(tensors: Tensors, encoder: ViT, expected: Mapping[str, Any], where: str) -> Tensors:
-    positions = tensors.get("pos_embed")
-    tensors = {name: tensor for name, tensor in tensors.items() if name != "pos_embed"}
-    return tensors | add_positions(tensors, positions, encoder, where)
+def convert(tensors: Tensors, encoder: ViT, size: int, changes: list[str]) -> Tensors:
+    tensors = join(tensors)
+    kernel = tensors.get(FIRST_LAYER)
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[2:] != (encoder.patch, encoder.patch):
+        changes.append(f"patch embedding resized from {kernel.shape[2]} to {encoder.patch} pixels")
+        tensors[FIRST_LAYER] = resize_patches(kernel, encoder.patch)
+    table = tensors.pop("pos_embed", None)
+    prefix, patches = split_positions(table, encoder)
+    for name, positions in prefix.items():
+        if name in tensors and tensors[name].shape == positions.shape:
+            tensors[name] = tensors[name] + positions
+    rows, columns = grid_of(size, size, encoder.patch)
+    side = patches.shape[1]
+    if encoder.positions == "sincos":
+        check_sincos(patches)
+        if side not in (rows, columns):
+            changes.append(f"positions computed for {rows}x{columns} patches, where the file has {side}x{side}")
+        return tensors
+    if (side, side) != (rows, columns):
+        changes.append(f"positions resampled from {side}x{side} to {rows}x{columns} patches")
+    return tensors | {"pos_embed": np.asarray(resample_positions(patches, rows, columns))}
 
 
-def add_positions(tensors: Tensors, positions: np.ndarray | None, encoder: ViT, where: str) -> Tensors:
-    """Return class token and registers plus their part of `positions`, a file's `pos_embed` [1, T, D].
+def join(tensors: Tensors) -> Tensors:
+    """Join queries, keys and values, and gate and value of SwiGLU."""
+    joined = dict(tensors)
+    for name in tensors:
+        for target, choices in JOINED.items():
+            for parts in choices:
+                match = re.fullmatch(rf"(.*\.){re.escape(parts[0])}(\.weight|\.bias)", name)
+                if match is None:
+                    continue
+                names = [f"{match[1]}{part}{match[2]}" for part in parts]
+                if all(part in joined for part in names):
+                    joined[f"{match[1]}{target}{match[2]}"] = np.concatenate([joined.pop(part) for part in names])
+    return joined
+
+
+def split_positions(table: np.ndarray | None, encoder: ViT) -> tuple[Tensors, np.ndarray]:
+    """Split positions [1, T, D] into those of class token and registers by name, and those of the patches [1, S, S, D].
+
+    Class token and registers have positions, only the class token has (DINOv2), or neither (timm's `no_embed_class`).
 
     Raises:
-      UserError: the positions of the patches are not those that jaxssl computes.
+      UserError: the file has no positions, or not of a square grid of patches.
     """
-    if positions is None or positions.ndim != 3 or (len(positions), positions.shape[2]) != (1, encoder.width):
-        shape = "none" if positions is None else positions.shape
-        raise UserError(
-            f"{where} has a pos_embed of shape {shape}, not (1, T, {encoder.width}): check model.name, model.options",
-            code="mismatch",
-            field="init.weights",
-        )
-    for prefix in (1 + encoder.registers, 0):  # With timm's `no_embed_class` only the patches have positions.
-        patches = positions[0, prefix:]
-        side = math.isqrt(len(patches))
-        if side**2 == len(patches) > 0 and np.allclose(patches, sincos_positions(side, side, encoder.width), atol=1e-4):
-            parts = {"cls_token": positions[:, :1], "reg_token": positions[:, 1:prefix]}
-            return {
-                name: tensors[name] + part
-                for name, part in parts.items()
-                if prefix and name in tensors and tensors[name].shape == part.shape
-            }
+    if table is not None and table.ndim == 3 and (len(table), table.shape[2]) == (1, encoder.width):
+        for prefix in sorted({0, 1, 1 + encoder.registers}):
+            side = math.isqrt(max(0, table.shape[1] - prefix))
+            if side and side**2 + prefix == table.shape[1]:
+                tokens = {"cls_token": table[:, :1], "reg_token": table[:, 1:prefix]} if prefix else {}
+                return tokens, table[:, prefix:].reshape(1, side, side, encoder.width)
+    shape = "none" if table is None else table.shape
     raise UserError(
-        f"{where} has a learnt pos_embed, and a ViT of jaxssl has the sines and cosines of MAE: give weights that were "
-        "trained with these",
-        code="unsupported",
+        f"the weights have a pos_embed of shape {shape}, not (1, T, {encoder.width}) for the class token, "
+        f"{encoder.registers} registers and a square of patches: check model.name and model.options",
+        code="mismatch",
         field="init.weights",
     )
 
 
-def extra_tensors(encoder: ViT, size: int) -> Tensors:
-    """Return the positions; if `size` is not a multiple of the patch, those of the images padded to one."""
-    side = -(-size // encoder.patch)
+def check_sincos(patches: np.ndarray) -> None:
+    """Raise UserError unless positions [1, S, S, D] are the computed ones."""
+    _, rows, columns, width = patches.shape
+    if not np.allclose(patches.reshape(-1, width), sincos_positions(rows, columns, width), atol=1e-4):
+        raise UserError(
+            "the weights have learnt positions: set model.options.positions='learnt'",
+            code="mismatch",
+            field="model.options.positions",
+        )
+
+
+def resize_patches(kernel: np.ndarray, patch: int) -> np.ndarray:
+    """Resize a patch embedding [D, C, p, p] to [D, C, patch, patch] (FlexiViT, arXiv:2212.08013, section 3.4).
+
+    The result has the least squared difference from the old embedding of patches that are resized, too.
+    """
+    old = kernel.shape[2]
+    basis = np.eye(old * old, dtype=np.float32).reshape(old, old, -1)
+    matrix = np.asarray(jax.image.resize(jnp.asarray(basis), (patch, patch, old * old), "cubic", antialias=True))
+    inverse = np.linalg.pinv(matrix.reshape(patch * patch, -1).T)
+    flat = kernel.reshape(*kernel.shape[:2], -1) @ inverse.T
+    return flat.reshape(*kernel.shape[:2], patch, patch).astype(np.float32)
+
+
+def finish(encoder: ViT, tensors: Tensors, size: int) -> Tensors:
+    """Add the positions of images of `size` pixels, padded to whole patches; 0 for class token and registers."""
+    rows, columns = grid_of(size, size, encoder.patch)
+    if encoder.positions == "sincos":
+        patches = sincos_positions(rows, columns, encoder.width)
+    else:
+        patches = np.asarray(resample_positions(tensors["pos_embed"], rows, columns)).reshape(-1, encoder.width)
     prefix = np.zeros((1 + encoder.registers, encoder.width), np.float32)
-    return {"pos_embed": np.concatenate([prefix, sincos_positions(side, side, encoder.width)])[None]}
+    return {**tensors, "pos_embed": np.concatenate([prefix, patches])[None]}
+
+
+def infer(tensors: Tensors) -> dict[str, Any]:
+    """Return model and options of the ViT that these tensors fit; heads are taken to be 64 wide."""
+    tensors = join(tensors)
+    width, patch = tensors[FIRST_LAYER].shape[0], tensors[FIRST_LAYER].shape[2]
+    model = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large"}.get(width, "vit_base")
+    fc1, fc2 = tensors["blocks.0.mlp.fc1.weight"], tensors["blocks.0.mlp.fc2.weight"]
+    options = {
+        "width": width,
+        "depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
+        "heads": max(1, width // 64),
+        "patch": patch,
+        "registers": tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
+        "pool": "fc_norm" if "fc_norm.weight" in tensors and "norm.weight" not in tensors else "mean",
+        "positions": "learnt",
+        "mlp_width": 0 if fc2.shape[1] == 4 * width else fc2.shape[1],
+        "activation": "swiglu" if fc1.shape[0] == 2 * fc2.shape[1] else "gelu",
+        "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
+        "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
+        "pre_norm": "norm_pre.weight" in tensors,
+        "norm_epsilon": 1e-5 if "norm_pre.weight" in tensors else 1e-6,
+    }
+    return {"model": model, "stem": "imagenet", "options": options}
