@@ -52,6 +52,23 @@ class Sizes(TypedDict):
     commonest: Annotated[list[list[int]], "width, height, images of the ten most frequent"]
 
 
+class Scale(TypedDict):
+    """Images of one scale, where the highest values of the images leave a gap."""
+
+    highest: Annotated[float, "highest value"]
+    images: Annotated[int, "number of images"]
+    classes: Annotated[list[str], "their classes"]
+    path: Annotated[str, "one of them"]
+
+
+class NotSquare(TypedDict):
+    """Images that are not square."""
+
+    images: Annotated[int, "number of images"]
+    over_tenth: Annotated[int, "images of which the centre square leaves out more than 10 % of the pixels"]
+    mean_share: Annotated[float, "mean share of the pixels outside of the centre square"]
+
+
 class NonFinite(TypedDict):
     """An image with values that are not finite."""
 
@@ -111,6 +128,8 @@ class Audit(TypedDict):
     dtypes: Annotated[dict[Value, int], "images by dtype"]
     sizes: Sizes
     values: Annotated[dict[Annotated[str, "dtype"], list[float]], "lowest and highest finite value"]
+    scales: list[Scale]
+    not_square: NotSquare
     nonfinite: list[NonFinite]
     constant: list[Constant]
     exact: Annotated[Duplicates, "images with equal pixels"]

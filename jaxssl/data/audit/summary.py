@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import splits
-from jaxssl.data.audit import duplicates
+from jaxssl.data.audit import duplicates, scale
 from jaxssl.data.audit.inspect import ALL, UNUSED, Row
 
 
@@ -25,6 +25,8 @@ def summarize(rows: list[Row], groups_known: bool) -> dict[str, Any]:
         "dtypes": count_values(row["dtype"] for row in readable),
         "sizes": _summarize_sizes(readable),
         "values": _value_ranges(readable),
+        "scales": scale.find_scales(readable),
+        "not_square": _summarize_shapes(readable),
         "nonfinite": [
             {key: row[key] for key in ("path", "nan", "inf")}
             | {"values": row["width"] * row["height"] * row["channels"]}
@@ -88,6 +90,14 @@ def _summarize_sizes(rows: list[Row]) -> dict[str, Any]:
         "largest": list(by_area[-1]) if sizes else None,
         "commonest": [[*size, n] for size, n in sorted(sizes.items(), key=lambda item: (-item[1], item[0]))[:10]],
     }
+
+
+def _summarize_shapes(rows: list[Row]) -> dict[str, Any]:
+    """Count images that are not square, and the share of their pixels outside of the centre square."""
+    shares = [1 - min(row["width"], row["height"]) / max(row["width"], row["height"]) for row in rows]
+    lost = [share for share in shares if share > 0]
+    mean = float(np.mean(lost)) if lost else 0.0
+    return {"images": len(lost), "over_tenth": sum(share > 0.1 for share in lost), "mean_share": round(mean, 4)}
 
 
 def _value_ranges(rows: list[Row]) -> dict[str, list[float]]:

@@ -1,6 +1,7 @@
 """DICOM files of one frame, decoded by pydicom (the extra "dicom").
 
-Grey values are those of the modality LUT, or of rescale slope and intercept. The window of a file is not applied: the
+Grey values are float32 in the units of the modality LUT, or of rescale slope and intercept. Padding is set to the
+lowest other value. The window of a file is not applied: the
 range of the values is measured on the training images.
 """
 
@@ -54,7 +55,7 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
 
 def _grey(array: np.ndarray, data: Any) -> np.ndarray:
     """Convert the stored values of a `pydicom.Dataset` to output values (DICOM PS3.3, C.7.6.3.1.2 and C.11.1)."""
-    bits = data.get("BitsStored")
+    bits, padding = data.get("BitsStored"), _find_padding(array, data)
     if data.get("ModalityLUTSequence"):
         array = importlib.import_module("pydicom.pixels").apply_modality_lut(array, data)
         bits = 8 * array.itemsize
@@ -64,7 +65,26 @@ def _grey(array: np.ndarray, data: Any) -> np.ndarray:
     if data.get("BitsAllocated") == 1:
         return array.astype(bool)
     slope, intercept = _rescale(data)
-    return array if (slope, intercept) == (1, 0) else (array * slope + intercept).astype(np.float32)
+    if data.get("BitsAllocated") == 8 and (slope, intercept) == (1, 0) and array.dtype == np.uint8:
+        return array
+    # float32 also if slope and intercept are 1 and 0: other files of the series may have others.
+    return _fill_padding((array * slope + intercept).astype(np.float32), padding)
+
+
+def _find_padding(array: np.ndarray, data: Any) -> np.ndarray:
+    """Return where the stored values are padding (PS3.3, C.7.5.1.1.2): one value, or a range."""
+    first = data.get("PixelPaddingValue")
+    last = data.get("PixelPaddingRangeLimit", first)
+    if first is None or last is None:
+        return np.zeros(array.shape, bool)
+    return (array >= min(first, last)) & (array <= max(first, last))
+
+
+def _fill_padding(values: np.ndarray, padding: np.ndarray) -> np.ndarray:
+    """Set padding to the lowest other value, so that it takes no part in the scaling."""
+    if padding.any() and not padding.all():
+        values[padding] = values[~padding].min()
+    return values
 
 
 def _rescale(data: Any) -> tuple[float, float]:

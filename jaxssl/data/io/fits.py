@@ -1,6 +1,7 @@
 """FITS files, decoded by astropy (the extra "fits"): the first image of two or three axes.
 
-BSCALE and BZERO are applied; BLANK is NaN. Rows stay in their order, which is from the bottom of the sky upwards.
+BSCALE and BZERO are applied; BLANK is NaN; values are float32. Rows stay in their order, which is from the bottom of the
+sky upwards.
 """
 
 import gzip
@@ -35,7 +36,8 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
             if len(shape) in (2, 3):
                 arrays.check_pixels(*sorted(shape)[-2:])
                 _check_values(math.prod(shape))
-                return arrays.as_image(unit.data.reshape(shape))
+                # float32 for all, as files with and without BZERO differ in dtype.
+                return arrays.as_image(unit.data.reshape(shape)).astype(np.float32, copy=False)
     raise ValueError("a FITS file without an image of two or three axes")
 
 

@@ -12,10 +12,11 @@ How a file becomes an array, so that all images of a dataset are arrays of one k
 | EXIF orientation | applied |
 | TIFF of several pages or samples | channels |
 | [C, H, W] | [H, W, C], where the first axis is at most 16 and smaller than both others |
-| DICOM in grey | modality LUT, or rescale slope and intercept: float32 unless they are 1 and 0 |
+| DICOM in grey | float32 after modality LUT, or rescale slope and intercept; 8 bits stay uint8 if these are 1 and 0 |
+| padding of DICOM | the lowest other value |
 | DICOM in MONOCHROME1 | inverted within its stored bits, before it is rescaled |
 | DICOM in palette or YBR colour | RGB |
-| FITS | its first image of two or three axes, BSCALE and BZERO applied; BLANK is NaN |
+| FITS | float32: its first image of two or three axes, BSCALE and BZERO applied; BLANK is NaN |
 
 A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits; so is a DICOM file of several frames, which
 are slices or moments and not channels.

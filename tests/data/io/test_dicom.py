@@ -66,7 +66,7 @@ def item(**fields):
 def test_stored_values_keep_their_bits(tmp_path, dtype, rescale):
     stored = RNG.integers(np.iinfo(dtype).min, np.iinfo(dtype).max, (20, 30), dtype, endpoint=True)
     got = read(save(tmp_path / "x.dcm", stored, **rescale))
-    assert got.shape == (20, 30, 1) and got.dtype == (dtype if dtype in (np.uint8, np.uint16) else np.float32)
+    assert got.shape == (20, 30, 1) and got.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
     np.testing.assert_array_equal(got[..., 0], stored.astype(got.dtype))
 
 
@@ -97,7 +97,7 @@ def test_computed_tomography_is_in_hounsfield_units():
 def test_monochrome1_is_inverted_within_its_bits(tmp_path):
     path = save(tmp_path / "x.dcm", STORED, PhotometricInterpretation="MONOCHROME1", BitsStored=12)
     got = read(path)
-    assert got.dtype == np.uint16
+    assert got.dtype == np.float32
     np.testing.assert_array_equal(got[..., 0], 4095 - STORED.astype(int))
     path = save(path, STORED, PhotometricInterpretation="MONOCHROME1")
     np.testing.assert_array_equal(read(path)[..., 0], 65535 - STORED.astype(int))
@@ -196,14 +196,29 @@ def test_folder_finds_files_without_an_extension(tmp_path):
         (tmp_path / name).write_bytes(bytes(128) + (b"DICM" if name == "DICOMDIR" else b"text"))
     got = folder.load(dir=str(tmp_path), size=20, fit="crop")
     assert got.ids.tolist() == ["a/x.dcm", "a/y.DICOM", "b/1.2.840.113619.2", "b/IM0001"]
-    assert got.images.dtype == np.uint16 and (got.images[..., 0] == STORED[:, 5:25]).all()
+    assert got.images.dtype == np.float32 and (got.images[..., 0] == STORED[:, 5:25]).all()
 
 
-def test_bits_that_differ_are_refused(tmp_path):
-    save(tmp_path / "a.dcm", STORED)
-    save(tmp_path / "b.dcm", STORED, RescaleSlope=1, RescaleIntercept=-1024)
-    with pytest.raises(UserError, match=r"differ in dtype: a\.dcm has uint16 and b\.dcm has float32"):
-        folder.load(dir=str(tmp_path), size=8)
+@pytest.mark.parametrize(("slope", "intercept"), [(1, -1024), (0.5, 0)])
+def test_files_of_one_series_may_be_rescaled_otherwise(tmp_path, slope, intercept):
+    save(tmp_path / "a.dcm", STORED, RescaleSlope=1, RescaleIntercept=0)
+    save(tmp_path / "b.dcm", STORED, RescaleSlope=slope, RescaleIntercept=intercept)
+    got = folder.load(dir=str(tmp_path), size=20, fit="crop").images[..., 0]
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got[1], got[0] * slope + intercept)
+
+
+@pytest.mark.parametrize(
+    ("tags", "padded"), [({}, [-2000]), ({"PixelPaddingRangeLimit": -1990}, [-2000, -1995, -1990])]
+)
+def test_padding_takes_no_part(tmp_path, tags, padded):
+    stored = STORED.astype(np.int16) - 1000
+    for column, value in enumerate(padded):
+        stored[:, column] = value
+    got = read(save(tmp_path / "x.dcm", stored, PixelPaddingValue=-2000, **tags))[..., 0]
+    inside = stored[:, len(padded) :]
+    np.testing.assert_array_equal(got[:, len(padded) :], inside)
+    assert (got[:, : len(padded)] == inside.min()).all()
 
 
 def bad_files(root):
