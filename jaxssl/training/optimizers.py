@@ -23,14 +23,41 @@ def weights_only(params: Tree) -> Tree:
     return jax.tree.map(lambda p: p.ndim > 1, params)
 
 
-def freeze(name: str, until: int) -> optax.GradientTransformation:
-    """Set the updates of `params[name]` to zero before step `until`. Put it last: weight decay moves them otherwise."""
+def start_at(step: int, tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Return `tx` as it is from `step` on: before, updates are zero and its state, such as Adam's moments, is new.
 
-    def update(updates: Tree, count: jax.Array, params: Tree = None) -> tuple[Tree, jax.Array]:
-        held = jax.tree.map(lambda u: jnp.where(count < until, jnp.zeros_like(u), u), updates[name])
-        return updates | {name: held}, count + 1
+    Otherwise a frozen network would collect moments of 0, by which Adam's first steps are three times as large.
+    """
 
-    return optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), update)
+    def init(params: Tree) -> Tree:
+        return jnp.zeros((), jnp.int32), tx.init(params)
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        count, inner = state
+        new, changed = tx.update(updates, inner, params)
+        started = count >= step
+        held = jax.tree.map(lambda u: jnp.where(started, u, jnp.zeros_like(u)), new)
+        return held, (count + 1, jax.tree.map(lambda n, o: jnp.where(started, n, o), changed, inner))
+
+    return optax.GradientTransformation(init, update)
+
+
+def with_own(name: str, own: optax.GradientTransformation, rest: optax.GradientTransformation) -> Any:
+    """Return the optimizer that updates `params[name]` by `own` and everything else by `rest`."""
+
+    def divide(tree: Tree) -> tuple[Tree, Tree]:
+        return tree[name], {key: value for key, value in tree.items() if key != name}
+
+    def init(params: Tree) -> Tree:
+        return {"own": own.init(divide(params)[0]), "rest": rest.init(divide(params)[1])}
+
+    def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
+        (mine, others), (my_params, other_params) = divide(updates), divide(params)
+        mine, my_state = own.update(mine, state["own"], my_params)
+        others, other_state = rest.update(others, state["rest"], other_params)
+        return {name: mine} | dict(others), {"own": my_state, "rest": other_state}
+
+    return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
 def make(
@@ -55,9 +82,18 @@ def make(
       weight_decay: for kernels and matrices only; added to the gradient for "sgd", "adam" and "lars", decoupled for
         "adamw".
       momentum: of "sgd" and "lars".
-      frozen_steps: number of steps for which `params["encoder"]` does not change.
+      frozen_steps: number of steps for which `params["encoder"]` does not change; its moments begin after them.
     """
     rate = schedule(learning_rate, steps, warmup_steps, decay)
+    options = {"weight_decay": weight_decay, "momentum": momentum}
+    if not frozen_steps:
+        return _chain(name, rate, **options)
+    # Counts of the encoder's optimizer begin with its first step, and those of the schedule go on.
+    encoder = _chain(name, lambda count: rate(count + frozen_steps), **options)
+    return with_own("encoder", start_at(frozen_steps, encoder), _chain(name, rate, **options))
+
+
+def _chain(name: str, rate: optax.Schedule, weight_decay: float, momentum: float) -> optax.GradientTransformation:
     coupled = optax.add_decayed_weights(weight_decay, weights_only)
     chains = {
         "sgd": lambda: [coupled, optax.sgd(rate, momentum)],
@@ -68,7 +104,4 @@ def make(
             optax.lars(rate, weight_decay, weights_only, trust_ratio_mask=weights_only, momentum=momentum)
         ],
     }
-    chain = chains[name]()
-    if frozen_steps:
-        chain.append(freeze("encoder", frozen_steps))
-    return optax.chain(*chain)
+    return optax.chain(*chains[name]())

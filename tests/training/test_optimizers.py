@@ -62,3 +62,23 @@ def test_a_frozen_encoder_keeps_every_bit_under_decay_and_moves_afterwards(name)
     jax.tree.map(np.testing.assert_array_equal, held["encoder"], PARAMS["encoder"])
     assert (held["head"]["kernel"] != 1).all()
     assert (freed["encoder"]["kernel"] != 2).all()
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_an_encoder_that_was_frozen_moves_as_a_new_one_does(name):
+    """Its moments and their count begin when it is unfrozen, and the schedule goes on."""
+    options = {"learning_rate": 0.1, "steps": 12, "decay": "cosine", "weight_decay": 0.1}
+    frozen = optimizers.make(name, frozen_steps=4, **options)
+    state, params = frozen.init(PARAMS), PARAMS
+    for _ in range(6):
+        updates, state = frozen.update(GRADS, state, params)
+        params = optax.apply_updates(params, updates)
+    rate = optimizers.schedule(0.1, 12, 0, "cosine")
+    new = optimizers._chain(name, lambda count: rate(count + 4), 0.1, 0.9)
+    state, expected = new.init(PARAMS["encoder"]), PARAMS["encoder"]
+    for _ in range(2):
+        updates, state = new.update(GRADS["encoder"], state, expected)
+        expected = optax.apply_updates(expected, updates)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params["encoder"], expected)
+    head = steps(optimizers.make(name, **options), 6)["head"]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), params["head"], head)
