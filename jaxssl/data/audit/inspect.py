@@ -11,14 +11,24 @@ import scipy.fft
 import scipy.ndimage
 from PIL import Image
 
-from jaxssl.data.io import arrays, images, loading
+from jaxssl.data.io import arrays, images, loading, pillow
 
 ALL = "all"  # The split of images where there is no split,
 UNUSED = "unused"  # and of those that are in none.
 THUMB = 32  # Pixels a side.
 Row = dict[str, Any]  # Properties of an image, see `inspect_image`.
 
-_FORMATS = {"JPEG": (".jpeg", ".jpg"), "MPO": (".jpeg", ".jpg"), "PNG": (".png",), "TIFF": (".tif", ".tiff")}
+_FORMATS = {
+    "JPEG": (".jpeg", ".jpg"),
+    "MPO": (".jpeg", ".jpg"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "PPM": (".pbm", ".pgm", ".pnm", ".ppm"),
+    "JPEG2000": (".j2k", ".jp2"),
+}
 _REFUSED = (
     "limit of",
     "bomb",
@@ -28,6 +38,7 @@ _REFUSED = (
     "not numbers",
     "no axis of shape",
     "unable to allocate",
+    "more than the file holds",
 )
 _TRUNCATED = ("truncated", "eof", "end of file", "cannot reshape", "failed to read", "no data left", "not enough")
 
@@ -107,7 +118,7 @@ def _read_head(path: Path) -> Row:
             return {"format": "npy"}
     # Faults of the head are reported by the reader of the pixels.
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "TIFF")) as image:
+        with Image.open(path, formats=(*pillow.FORMATS, "TIFF")) as image:
             return {"format": image.format, "mode": image.mode, "orientation": image.getexif().get(0x0112)}
     except Exception:
         return {"format": path.suffix.lower().lstrip(".") or "unknown"}

@@ -3,7 +3,7 @@
 import hashlib
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -133,8 +133,13 @@ def _make_source(
         tuple(classes),
         groups=groups,
         official=None if listing.official is None else np.array(listing.official)[kept],
-        unread=(*listing.unread, *stack.unread),
+        unread=(*listing.unread, *stack.unread, *_animations(listing.paths)),
     )._replace(groups_known=groups_known)
+
+
+def _animations(paths: Sequence[str]) -> list[str]:
+    count = sum(path.lower().endswith(".gif") for path in paths)
+    return [f"frames after the first of {count} GIF files"] if count else []
 
 
 def _state(root: Path, paths: list[str]) -> str:

@@ -13,14 +13,28 @@ import numpy as np
 
 from jaxssl.data.io import arrays, optional
 
-EXTENSIONS = (".dcm", ".dicom")
+EXTENSIONS = (".dcm", ".dicom", ".ima")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 def matches(head: bytes) -> bool:
-    """Return whether a file that begins with these bytes is of this format."""
+    """Return whether a file that begins with these bytes is of this format, with or without the preamble."""
+    return has_preamble(head) or _has_bare_element(head)
+
+
+def has_preamble(head: bytes) -> bool:
+    """Return whether a file begins with the preamble of DICOM."""
     return head[128:132] == b"DICM"
+
+
+def _has_bare_element(head: bytes) -> bool:
+    """Return whether the first bytes are an element of the groups 0002 or 0008, as in files without a preamble."""
+    group, element = (int.from_bytes(head[i : i + 2], "little") for i in (0, 2))
+    if group not in (2, 8) or element > 0x20 or len(head) < 132:
+        return False
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
+    return explicit or int.from_bytes(head[4:8], "little") < 256
 
 
 def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
@@ -33,7 +47,7 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     if _DEFLATED in opened.read(1024):
         raise ValueError("deflated DICOM has no limit to its size and is refused: save it as Explicit VR Little Endian")
     opened.seek(0)
-    data = pydicom.dcmread(opened)
+    data = _read_dataset(pydicom, opened)
     if "Rows" not in data or "Columns" not in data:
         raise ValueError(f"a DICOM file without an image ({data.get('Modality') or 'of no modality'})")
     arrays.check_pixels(data.Columns, data.Rows)
@@ -42,7 +56,9 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
         raise ValueError(f"{frames} frames are not one image: save each as a file")
     syntax = data.file_meta.TransferSyntaxUID
     if not pixels.get_decoder(syntax).is_available:
-        raise ValueError(f"{syntax.name} needs a plugin of pydicom, such as pylibjpeg, or save the file uncompressed")
+        raise ValueError(
+            f"{syntax.name} needs a plugin of pydicom: pip install 'jaxssl[dicom]', or save the file uncompressed"
+        )
     colours, array = data.PhotometricInterpretation, pixels.pixel_array(data)
     if colours == "PALETTE COLOR":
         return arrays.as_image(pixels.apply_color_lut(array, data))
@@ -51,6 +67,16 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     if colours not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"photometric interpretation '{colours}' is not known")
     return arrays.as_image(_grey(array, data))
+
+
+def _read_dataset(pydicom: Any, opened: BinaryIO) -> Any:
+    data = pydicom.dcmread(opened, force=True)
+    if "TransferSyntaxUID" not in data.file_meta:
+        implicit, little = data.original_encoding
+        names = pydicom.uid
+        explicit = names.ExplicitVRLittleEndian if little else names.ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = names.ImplicitVRLittleEndian if implicit else explicit
+    return data
 
 
 def _grey(array: np.ndarray, data: Any) -> np.ndarray:
@@ -75,7 +101,7 @@ def _find_padding(array: np.ndarray, data: Any) -> np.ndarray:
     """Return where the stored values are padding (PS3.3, C.7.5.1.1.2): one value, or a range."""
     first = data.get("PixelPaddingValue")
     last = data.get("PixelPaddingRangeLimit", first)
-    if first is None or last is None:
+    if not isinstance(first, int) or not isinstance(last, int):
         return np.zeros(array.shape, bool)
     return (array >= min(first, last)) & (array <= max(first, last))
 

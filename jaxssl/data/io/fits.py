@@ -1,7 +1,7 @@
 """FITS files, decoded by astropy (the extra "fits"): the first image of two or three axes.
 
-BSCALE and BZERO are applied; BLANK is NaN; values are float32. Rows stay in their order, which is from the bottom of the
-sky upwards.
+BSCALE and BZERO are applied; BLANK is NaN; values are float32. Rows stay in their order, which is from the bottom of
+the sky upwards.
 """
 
 import gzip
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxssl.data.io import arrays, optional
 
-EXTENSIONS = (".fit", ".fits", ".fits.fz", ".fits.gz")
+EXTENSIONS = (".fit", ".fit.gz", ".fits", ".fits.fz", ".fits.gz", ".fts", ".fts.gz")
 _GZIP = b"\x1f\x8b"
 
 

@@ -82,7 +82,7 @@ def is_image(path: Path) -> bool:
         return False
     try:
         with open(path, "rb") as opened:
-            return dicom.matches(opened.read(132))
+            return dicom.has_preamble(opened.read(132))
     except OSError:
         return False
 

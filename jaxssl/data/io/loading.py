@@ -26,7 +26,7 @@ NAN = ("refuse", "zero", "median")
 
 _LISTED = 10
 _AHEAD = 64  # Images that are decoded or waited for at a time.
-_MAX_REASON = 150  # Characters.
+_MAX_REASON = 300  # Characters.
 
 
 class Decoded(NamedTuple):
@@ -283,7 +283,8 @@ def reason(error: Exception) -> str:
     text = " ".join(message.split())
     if not isinstance(error, (OSError, ValueError)):
         text = f"{type(error).__name__}: {text}"
-    return text if len(text) <= _MAX_REASON else text[: _MAX_REASON - 3] + "..."
+    # The end often says what to do.
+    return text if len(text) <= _MAX_REASON else f"{text[: _MAX_REASON // 2]} ... {text[-_MAX_REASON // 2 :]}"
 
 
 @contextmanager

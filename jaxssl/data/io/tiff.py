@@ -51,7 +51,12 @@ def _keeps_all(page: Any, alpha: bool) -> bool:
 
 
 def _channels_last(series: tifffile.TiffPageSeries) -> np.ndarray:
-    array = series.asarray()
+    try:
+        array = series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        raise ValueError(f"{error}: pip install 'jaxssl[tiff]'") from error
     if array.ndim == 3 and series.axes[-1] != "S":
         if array.shape[0] > arrays.MAX_CHANNELS:
             raise ValueError(f"a stack of {array.shape[0]} pages is not one image")

@@ -13,8 +13,8 @@ from jaxssl.errors import UserError
 
 # Formats of images, of which some are not read.
 _PICTURES = frozenset(
-    {".bmp", ".gif", ".heic", ".ima", ".j2k", ".jp2", ".jpx", ".mha", ".mhd", ".mrxs", ".ndpi", ".nii", ".nrrd"}
-    | {".pbm", ".pgm", ".pnm", ".ppm", ".svs", ".tga", ".webp", ".raw", ".cr2", ".dng", ".avif", ".fts", ".h5"}
+    {".avif", ".cr2", ".dng", ".heic", ".heif", ".jpx", ".jxl", ".mha", ".mhd", ".mrxs", ".ndpi", ".nii", ".nii.gz"}
+    | {".nrrd", ".raw", ".svs", ".tga"}
 )
 
 

@@ -240,7 +240,7 @@ def bad_files(root):
     (root / "mark.dcm").write_bytes(bytes(128) + b"DICM" + RNG.bytes(500))
     yield ""
     (root / "nothing.dcm").write_bytes(RNG.bytes(500))
-    yield "neither PNG, JPEG, TIFF, npy, DICOM nor FITS"
+    yield "neither PNG, JPEG"
 
 
 def test_bad_files_have_a_reason(tmp_path):
@@ -260,7 +260,7 @@ def test_encoding_without_its_plugin():
     path = get_testdata_file("JPEGLSNearLossless_08.dcm", download=False)
     if pydicom.pixels.get_decoder(pydicom.uid.JPEGLSNearLossless).is_available:
         pytest.skip("pydicom has a plugin for JPEG-LS here")
-    with pytest.raises(ValueError, match=r"^JPEG-LS Lossy.* needs a plugin of pydicom, such as pylibjpeg"):
+    with pytest.raises(ValueError, match=r"^JPEG-LS Lossy.* needs a plugin of pydicom"):
         read(path)
 
 
@@ -302,3 +302,20 @@ def test_lossless_jpeg_is_named(tmp_path):
     head = whole[:group] + total.to_bytes(4, "little") + whole[group + 4 : at - 2] + (length + 2).to_bytes(2, "little")
     with pytest.raises(ValueError, match=r"^JPEG Lossless.* needs a plugin of pydicom"):
         read(head + new + whole[at + len(old) :])
+
+
+@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "JPGLosslessP14SV1_1s_1f_8b.dcm"])
+def test_encodings_of_the_extra(name):
+    pytest.importorskip("libjpeg")
+    path = get_testdata_file(name, download=False)
+    got, data = read(path), pydicom.dcmread(path)
+    assert got.shape == (data.Rows, data.Columns, data.SamplesPerPixel) and got.min() < got.max()
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_file_without_preamble(tmp_path, explicit):
+    whole = pydicom.dcmread(save(tmp_path / "x.dcm", STORED))
+    whole.file_meta = None
+    whole.save_as(tmp_path / "y.dcm", implicit_vr=not explicit, little_endian=True)
+    assert (tmp_path / "y.dcm").read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(read(tmp_path / "y.dcm")[..., 0], STORED)

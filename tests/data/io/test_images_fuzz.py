@@ -107,7 +107,7 @@ def magic_only(rng, image, array):
 
 
 def other_format(rng, image, array):
-    return encoded(image, ["GIF", "BMP", "WEBP", "PPM"][rng.integers(4)]), ".png", None
+    return encoded(image, ["TGA", "PCX", "SGI", "PDF"][rng.integers(4)]), ".png", None
 
 
 def misnamed(rng, image, array):
