@@ -1,0 +1,78 @@
+"""Batches that are larger than the images become smaller, a run resumes all the same, and the plan is in words."""
+
+import json
+
+import pytest
+
+from jaxssl.config import fields
+from jaxssl.run import plan, prepare, workdir
+from tests import tiny_config
+from tests.refusals import refuses
+
+
+def config(**values):
+    c = fields.base()
+    for path, value in values.items():
+        section, _, name = path.partition("__")
+        c[section][name] = value
+    return c
+
+
+@pytest.mark.parametrize(
+    ("values", "images", "fitted"),
+    [
+        ({"pretrain__batch_size": 64}, 36, 36),
+        ({"pretrain__batch_size": 64}, 64, 64),
+        ({"pretrain__batch_size": 64, "pretrain__images_per_epoch": 40}, 100, 40),
+        ({"pretrain__batch_size": 64, "pretrain__gradient_accumulation": 4}, 39, 36),
+        # Images repeat between steps, but not within one.
+        ({"pretrain__batch_size": 64, "pretrain__min_steps_per_epoch": 5}, 36, 36),
+    ],
+)
+def test_a_batch_holds_no_image_twice(values, images, fitted):
+    requested = {"pretrain.batch_size": 64} if fitted != 64 else {}
+    c = config(**values)
+    changed, found = plan.fit_batches(c, {"pretrain": images}, 1)
+    assert (changed.pretrain.batch_size, found) == (fitted, requested)
+    assert c.pretrain.batch_size == 64
+
+
+def test_a_batch_divides_among_the_devices():
+    changed, _ = plan.fit_batches(config(pretrain__batch_size=64), {"pretrain": 35}, 8)
+    assert changed.pretrain.batch_size == 32
+    # Fewer images than devices are refused later.
+    assert plan.fit_batches(config(pretrain__batch_size=64), {"pretrain": 7}, 8)[1] == {}
+
+
+def test_few_labels_fill_the_batches_of_the_transfer():
+    c = config(transfer__batch_size=64, transfer__min_steps_per_epoch=10)
+    assert plan.fit_batches(c, {"transfer": 12}, 1)[1] == {}
+
+
+def test_a_run_with_smaller_batches_resumes_with_the_same_command(tmp_path):
+    c = tiny_config.get_config()
+    fields.fill_options(c)
+    c.pretrain.batch_size = c.transfer.batch_size = 1024
+    setup = prepare.prepare(c, tmp_path)
+    used = len(setup.pretraining_rows) // setup.mesh.size * setup.mesh.size
+    assert setup.config.pretrain.batch_size == used < 1024
+    workdir.claim(setup)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert stored["config"]["pretrain"]["batch_size"] == used
+    assert stored["requested"] == {"pretrain.batch_size": 1024, "transfer.batch_size": 1024}
+    workdir.check_config(c, tmp_path)
+    c.pretrain.batch_size = 512
+    with refuses("conflict", "--workdir", "1024", "512"):
+        workdir.check_config(c, tmp_path)
+
+
+def test_the_plan_counts_images_steps_and_trainings(tmp_path):
+    c = tiny_config.get_config()
+    c.transfer.learning_rates = (0.1, 0.01)
+    setup = prepare.prepare(c, tmp_path)
+    trainings = plan.list_trainings(setup)
+    assert trainings == ["pretrain", *(f"finetune_{init}_{i}" for init in ("ssl", "random") for i in (1, 2))]
+    assert plan.number_of(setup, "finetune_ssl_2") == "finetune_ssl_2 (3 of 5)"
+    text = plan.describe(setup)
+    assert f"{len(setup.splits['train']):,} train" in text and "fine-tuning: 4 networks" in text
+    assert "trainings: 5" in text
