@@ -79,7 +79,7 @@ def collect(setup: Setup) -> None:
     try:
         gallery, features = make_pictures(setup, load_networks(setup))
         stream = io.BytesIO()
-        np.savez_compressed(stream, **gallery)
+        np.savez_compressed(stream, **gallery)  # pyright: ignore[reportArgumentType]
         labels = [words.clean_text(setup.source.classes[i]) if i >= 0 else "" for i in gallery.get("map_labels", ())]
         metrics.write_pictures(setup.workdir, make_strips(gallery), features, labels, gallery.get("map_images"))
         files.write_bytes(file, stream.getvalue())
@@ -103,9 +103,14 @@ def load_networks(setup: Setup) -> Networks:
     return Networks(init, encoder, pretext, finetuned, evaluation)
 
 
+def find_module(objective: str) -> Any:
+    """Return the module of an objective, which may define `reconstruct` or `predict_rotations` for pictures."""
+    return inspect.getmodule(objectives.find(objective))
+
+
 def has_pictures(objective: str) -> bool:
     """Return whether there are pictures of what this objective learns."""
-    module = inspect.getmodule(objectives.find(objective))
+    module = find_module(objective)
     return hasattr(module, "reconstruct") or hasattr(module, "predict_rotations")
 
 
@@ -192,7 +197,7 @@ def make_views(setup: Setup) -> Arrays:
     """Draw augmented views of training images."""
     c = setup.config
     rows = every_nth(setup.pretraining_rows, EXAMPLES)
-    count = max(2, setup.objective.views)
+    count = max(2, setup.objective.views if setup.objective else 0)
     view = augment.make(setup.pixels, size=c.data.image_size, views=count, **c.pretrain.augment)
     batch = jax.jit(view)(jax.random.key(c.seed), {"image": jnp.asarray(setup.source.images[rows])})
     images = np.stack([load_standardized(setup, rows), *batch["views"]], axis=1)
@@ -204,7 +209,7 @@ def make_pretext_pictures(setup: Setup, state: dict[str, Tree]) -> Arrays:
     rows = setup.splits["test"] if len(setup.splits["test"]) else setup.pretraining_rows
     # Orbax leaves out what is empty.
     model_state = {"encoder": (state.get("model_state") or {}).get("encoder") or {}}
-    module = inspect.getmodule(objectives.find(setup.config.pretrain.objective))
+    module = find_module(setup.config.pretrain.objective)
     if hasattr(module, "predict_rotations"):
         rows = spread_over_classes(setup, rows, MANY_EXAMPLES)
         turns = jnp.arange(len(rows)) % module.ROTATIONS

@@ -36,7 +36,7 @@ def load_teacher(options: Mapping[str, Any]) -> Teacher:
         ) from error
 
     def apply(variables: Tree, image: jax.Array) -> jax.Array:
-        return network.encoder.apply(variables, image, train=False)["pooled"]
+        return network.encoder.apply(variables, image, train=False)["pooled"]  # pyright: ignore
 
     return Teacher(
         name=str(workdir),

@@ -264,7 +264,7 @@ def shutdown(code: int) -> None:
     os._exit(code)
 
 
-def as_preemption(error: jax.errors.JaxRuntimeError) -> PreemptedError:
+def as_preemption(error: RuntimeError) -> PreemptedError:
     """Return the error to report if `error` was caused by the end of another process; else raise it."""
     causes = ("Connection closed by peer", "Connection reset by peer", "coordination service", "heartbeat")
     if global_state.num_processes == 1 or not any(text in str(error) for text in causes):

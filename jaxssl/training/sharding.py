@@ -14,7 +14,7 @@ Tree = Any
 MIN_SHARDED_SIZE = 2**16  # Elements; to gather a smaller parameter costs more than to replicate it.
 
 
-def make_mesh(data: int, fsdp: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(data: int, fsdp: int, devices: Sequence[Any] | None = None) -> Mesh:
     """Return a mesh ("data", "fsdp") over the first data * fsdp devices.
 
     Args:

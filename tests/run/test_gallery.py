@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import models
+from jaxssl import models, objectives
 from jaxssl.augment import views as augment
 from jaxssl.config import fields
 from jaxssl.data import source
 from jaxssl.inference import trained
 from jaxssl.models import vit
 from jaxssl.models.heads import Linear
-from jaxssl.objectives import byol, inpaint, mae, rotation
-from jaxssl.report import pictures
+from jaxssl.results.gallery import read_gallery
 from jaxssl.run import gallery, heatmaps
 from jaxssl.run.setup import Setup
 
@@ -31,10 +30,10 @@ ENCODERS = {
     "autoencoder": ("autoencoder", {"widths": (4, 8)}),
 }
 PRETEXTS = {
-    "byol": (byol, {"hidden": 8, "projection": 4}),
-    "mae": (mae, {"decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2}),
-    "inpaint": (inpaint, {"decoder_width": 2, "sides": (0.25, 0.5)}),
-    "rotation": (rotation, {}),
+    "byol": {"hidden": 8, "projection": 4},
+    "mae": {"decoder_width": 8, "decoder_depth": 1, "decoder_heads": 2},
+    "inpaint": {"decoder_width": 2, "sides": (0.25, 0.5)},
+    "rotation": {},
 }
 
 
@@ -48,7 +47,7 @@ def make(
     ids = [f"i{i}" for i in range(images)]
     data = source.make(values, labels, ids, tuple(classes))
     network = models.find(encoder[0])(**encoder[1])
-    module, kw = PRETEXTS[pretext]
+    kw = PRETEXTS[pretext]
     c = fields.base()
     c.data.image_size = size
     c.pretrain.objective, c.pretrain.options = pretext, ConfigDict(kw)
@@ -59,7 +58,7 @@ def make(
     def encode(variables, batch):
         return network.apply(variables, augment.eval_transform(batch["image"], pixels, size), train=False)["pooled"]
 
-    objective = module.make(network, classes=3, steps=10, **kw)
+    objective = objectives.make(pretext, network, {"classes": 3, "steps": 10}, kw)
     rows = splits["train"]
     return Setup(c, workdir, None, data, splits, rows, rows, objective, pixels, network, None, encode)
 
@@ -254,4 +253,4 @@ def test_a_gallery_is_written_once_and_its_failure_ends_no_run(tmp_path, monkeyp
     monkeypatch.setattr(gallery, "make_pictures", None)
     gallery.collect(setup)
     assert (tmp_path / "gallery.npz").read_bytes() == before and len(caplog.records) == 1
-    assert pictures.read(tmp_path).keys() >= {"map_ids", "near_ids", "heat", "about"}
+    assert read_gallery(tmp_path).keys() >= {"map_ids", "near_ids", "heat", "about"}
