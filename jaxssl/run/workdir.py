@@ -6,7 +6,7 @@ import logging
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,13 +39,22 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     file = workdir / "config.json"
     if not file.exists():
         return
-    stored = results.read_config(workdir, OTHER_WORKDIR)["config"]
+    stored = as_requested(results.read_config(workdir, OTHER_WORKDIR))
     if difference := list(differences(stored, config_to_json(config))):
         raise UserError(
             f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}",
             code="conflict",
             field="--workdir",
         )
+
+
+def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config in a config.json with the values that were requested, before `plan.fit_batches`."""
+    config = {section: dict(v) if isinstance(v, dict) else v for section, v in stored["config"].items()}
+    for path, value in stored.get("requested", {}).items():
+        section, _, name = path.partition(".")
+        config[section][name] = value
+    return config
 
 
 def config_to_json(config: ConfigDict) -> dict[str, Any]:
@@ -71,6 +80,8 @@ def claim(setup: Setup) -> None:
     if not file.exists():
         pixels = {"pixels": setup.pixels._asdict(), "dtype": str(source.images.dtype)}
         config = {"config": config_to_json(setup.config)} | pixels | describe_environment()
+        if setup.requested:
+            config["requested"] = dict(setup.requested)
         files.write_json(workdir / "config.json", schema.with_version("config.json", config))
         files.write_json(file, split)
     elif results.read_splits(workdir, OTHER_WORKDIR) != split:

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter, summary
 from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxssl.errors import TrainingFailedError
 from jaxssl.files import flatten, nan_to_null, write_text
@@ -105,6 +105,7 @@ class Writer:
         log_every: int,
         first_loss: float | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
+        title: str = "",
     ) -> None:
         """Open the files.
 
@@ -118,7 +119,9 @@ class Writer:
           log_every: steps from one row to the next; the first and last step of an epoch have one too.
           first_loss: expected loss of the first step; None if unknown.
           settings: the config as JSON has it.
+          title: what the progress calls the phase; by default its name.
         """
+        self.title = title or phase
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
@@ -127,8 +130,12 @@ class Writer:
         if self.main:
             self._open(start, settings)
         self.progress = _make_progress(disable=not self._is_live())
-        fields = {"epoch": f"epoch {start // steps_per_epoch}/{epochs}", "loss": "", "speed": "compiling"}
-        self.task = self.progress.add_task(phase, total=epochs * steps_per_epoch, completed=start, **fields)
+        fields: dict[str, Any] = {
+            "epoch": f"epoch {start // steps_per_epoch}/{epochs}",
+            "loss": "",
+            "speed": "compiling",
+        }
+        self.task = self.progress.add_task(self.title, total=epochs * steps_per_epoch, completed=start, **fields)
         self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
     def _open(self, start: int, settings: Mapping[str, Any]) -> None:
@@ -195,13 +202,17 @@ class Writer:
     def _show(self, step: int, epoch: int, ends: bool, loss: float, speed: float) -> None:
         """Update the progress bar; without a terminal, print a line per epoch with the mean loss of its steps."""
         self.losses.append(loss)
-        fields = {"epoch": f"epoch {epoch}/{self.epochs}", "loss": f"loss {loss:.4f}", "speed": f"{speed:.0f} images/s"}
+        fields: dict[str, Any] = {
+            "epoch": f"epoch {epoch}/{self.epochs}",
+            "loss": f"loss {loss:.4f}",
+            "speed": f"{speed:.0f} images/s",
+        }
         self.progress.update(self.task, completed=step, **fields)
         if not ends:
             return
         if self.main and not self._is_live():
             mean = Average.from_model_output(jnp.asarray(self.losses)).compute()
-            console.print(f"{self.phase}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}")
+            console.print(f"{self.title}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}")
         self.losses = []
 
     def _check_first_loss(self, first: float, expected: float) -> None:
