@@ -76,7 +76,12 @@ def _training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field,
             "Least number of steps per epoch; with fewer images than that takes, images repeat within the epoch.",
             range="[0, inf)",
         ),
-        Field("gradient_accumulation", 1, "Parts into which a batch is split to save memory.", range="[1, inf)"),
+        Field(
+            "gradient_accumulation",
+            1,
+            "Parts into which a batch is split to save memory; contrastive losses and batch norm see one at a time.",
+            range="[1, inf)",
+        ),
         Field(
             "save_every",
             0,
@@ -236,13 +241,17 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "init.weights",
         "",
-        "Initial weights: '' for random, 'imagenet' for those of efficientnet_lite0, or a .safetensors or .pth file.",
+        "Initial weights: '' for random, 'imagenet' for those of efficientnet_lite0, a .safetensors, .pth or .pt file, "
+        "or the workdir of a finished run.",
         "method",
     ),
+    Field("init.name", "", "What tables call these weights; '': the name in the file, else its stem.", "method"),
+    Field("init.prefix", "", "Prefix of the names of the tensors to use; '' if the file holds one network.", "method"),
     Field(
         "init.mean",
         (),
-        "Mean by channel of the images in [0, 1] on which the weights were trained; (): that of these images.",
+        "Mean by channel of the images in [0, 1] on which the weights were trained; (): that of the family that "
+        "init.name is of, such as 'dinov2', else that of these images.",
         "method",
     ),
     Field("init.std", (), "Standard deviation, likewise.", "method", range="(0, inf)"),
@@ -270,7 +279,6 @@ FIELDS: tuple[Field, ...] = (
         (),
         "Initialisations to evaluate; (): all that the run has.",
         "record",
-        ("random", "imagenet", "ssl", "supervised", "imagenet+ssl", "imagenet+supervised"),
         item=str,
         distinct=True,
     ),

@@ -1,19 +1,76 @@
-"""What a file of weights says about the images that it was trained on."""
+"""Name and origin of pretrained weights: what a file says of itself, and of the images that it was trained on."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors
 
+from jaxssl.errors import UserError
+
+OWN = ("random", "ssl", "supervised")
+"""Initializations that a run names itself."""
+PACKAGED = "imagenet"
+"""Spec and name of the weights that `jaxssl[imagenet]` installs. No other weights have this name."""
+
 
 def read_notes(file: str | Path) -> dict[str, str]:
     """Return the metadata of a `.safetensors` file, such as `jaxssl export` writes; {} for other files."""
-    if Path(file).suffix != ".safetensors":
+    file = Path(file)
+    if file.suffix != ".safetensors" or not file.is_file():
         return {}
-    with safetensors.safe_open(file, "numpy") as opened:
-        return opened.metadata() or {}
+    try:
+        with safetensors.safe_open(file, "numpy") as opened:
+            return opened.metadata() or {}
+    except safetensors.SafetensorError:  # Loading it says what is wrong.
+        return {}
+
+
+def name_weights(spec: str, name: str = "") -> str:
+    """Return what tables call `init.weights`: `init.name`, else the name in the file's metadata, else its stem.
+
+    >>> name_weights("~/models/dinov2_vits14.pth"), name_weights("imagenet"), name_weights("runs/imagenet.pth")
+    ('dinov2_vits14', 'imagenet', 'imagenet-file')
+
+    Args:
+      spec: `init.weights`; not "".
+      name: `init.name`.
+
+    Raises:
+      UserError: `name` is reserved, or not of letters, digits, "_", "-" and ".".
+    """
+    if name:
+        if name in (*OWN, *([PACKAGED] * (spec != PACKAGED))) or not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(
+                f"init.name={name!r} must be of letters, digits, '_', '-' and '.', and not one of "
+                f"{', '.join(map(repr, (*OWN, PACKAGED)))}",
+                code="out-of-range",
+                field="init.name",
+            )
+        return name
+    if spec == PACKAGED:
+        return PACKAGED
+    file = Path(spec).expanduser()
+    found = re.sub(r"[^\w.-]+", "-", read_notes(file).get("name") or file.stem).strip("-") or "weights"
+    return f"{found}-file" if found in (*OWN, PACKAGED) else found
+
+
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def count_groups(names: Iterable[str]) -> dict[str, int]:
+    """Return how many tensors there are by the first part of their names.
+
+    >>> count_groups(["head.weight", "head.bias", "mask_token"])
+    {'head': 2, 'mask_token': 1}
+    """
+    return dict(Counter(name.split(".")[0] for name in names))
 
 
 def describe_origin(data: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, str]:

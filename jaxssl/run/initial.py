@@ -1,0 +1,85 @@
+"""The pretrained weights that a run starts from (`init.*`): loaded, named and described."""
+
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from jaxssl.errors import UserError
+from jaxssl.inference import trained
+from jaxssl.models.shapes import shapes_of
+from jaxssl.weights.load import find_file, load
+from jaxssl.weights.merge import merge
+from jaxssl.weights.provenance import count_groups, hash_file, name_weights, read_notes
+
+Tree = Any
+log = logging.getLogger(__name__)
+
+
+class Initial(NamedTuple):
+    """Pretrained weights.
+
+    Attributes:
+      variables: of the encoder.
+      description: "init" of results.json.
+    """
+
+    variables: Tree
+    description: dict[str, Any]
+
+
+def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initial | None:
+    """Load the weights of `init.weights`; None for random ones.
+
+    Raises:
+      UserError: they cannot be read, or do not fit the encoder.
+    """
+    spec, size = config.init.weights, config.data.image_size
+    if not spec:
+        return None
+    name = name_weights(spec, config.init.name)
+    if Path(spec).expanduser().is_dir():
+        return load_run(Path(spec).expanduser(), name, encoder, channels, size)
+    loaded = load(spec, encoder, channels, size, config.init.prefix)
+    for change in loaded.changes:
+        log.warning("init.weights=%r: %s", spec, change)
+    file = find_file(spec, encoder)
+    description = {
+        "name": name,
+        "weights": spec,
+        "sha256": hash_file(file),
+        "license": read_notes(file).get("license"),
+        "naming": loaded.naming,
+        "prefix": loaded.prefix,
+        "left_out": count_groups(loaded.left_out),
+        "changes": list(loaded.changes),
+        "training_images_known": "known" in read_notes(file),
+    }
+    return Initial(loaded.variables, description)
+
+
+def load_run(workdir: Path, name: str, encoder: nn.Module, channels: int, size: int) -> Initial:
+    """Load the pretrained encoder of a finished run.
+
+    Raises:
+      UserError: there is no finished run, or its encoder is another one.
+    """
+    try:
+        variables = trained.load(workdir).variables
+    except UserError as error:
+        raise UserError(f"init.weights={str(workdir)!r}: {error}", code=error.code, field="init.weights") from error
+    merge(shapes_of(encoder, size, channels), variables, f"init.weights={str(workdir)!r}")
+    description = {
+        "name": name,
+        "weights": str(workdir),
+        "sha256": None,
+        "license": None,
+        "naming": "jaxssl",
+        "prefix": "",
+        "left_out": {},
+        "changes": [],
+        "training_images_known": True,
+    }
+    return Initial(variables, description)
