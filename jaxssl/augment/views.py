@@ -5,8 +5,8 @@ the devices, so that one device and eight make the same views.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import dm_pix as pix
 import jax
@@ -149,6 +149,22 @@ def add_noise(keys: Iterator[jax.Array], x: jax.Array, noise: float) -> jax.Arra
     extent = x.max((1, 2, 3), keepdims=True) - x.min((1, 2, 3), keepdims=True)
     deviation = extent * jax.random.uniform(next(keys), (len(x), 1, 1, 1), maxval=noise)
     return x + deviation * jax.random.normal(next(keys), x.shape)
+
+
+def change_content(options: Mapping[str, Any]) -> bool:
+    """Return whether views show other content than their image: more than noise, blur, flips or small angles change.
+
+    Args:
+      options: of `make`.
+    """
+    jitter = max(options.get(name, 0.0) for name in ("brightness", "contrast", "saturation", "hue"))
+    return (
+        options.get("crop_area", (1.0, 1.0))[0] < 0.75
+        or options.get("rotation", 0.0) > 45
+        or options.get("randaugment_operations", 0) > 0
+        or max(options.get("solarize_probability", (0.0,))) > 0
+        or (options.get("jitter_probability", 0.0) >= 0.5 and jitter >= 0.3)
+    )
 
 
 def make(

@@ -45,6 +45,11 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float | No
     return math.exp(minimum.x)
 
 
+def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return -log p of the label [N] nats of each image, for probabilities [N, C] and labels [N] int."""
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _SMALLEST).astype(np.float64))
+
+
 def why_not_calibrated(probabilities: np.ndarray, labels: np.ndarray) -> str:
     """Return why validation images give no temperature; "" where they do. Arguments as for `fit_temperature`."""
     if len(np.unique(labels)) < 2:

@@ -200,6 +200,36 @@ def share_of(hits: np.ndarray, groups: Sequence | np.ndarray) -> Measured:
     return images.measure("accuracy", [RunPredictions(np.arange(len(hits)), predicted)] if len(hits) else [])
 
 
+def difference_of_means(
+    a: np.ndarray, a_groups: Sequence | np.ndarray, b: np.ndarray, b_groups: Sequence | np.ndarray
+) -> dict[str, Any]:
+    """Return mean(a) - mean(b) of two sets of images without a group in common, with its 95 % t interval over groups.
+
+    Args:
+      a: [N] float.
+      a_groups: [N].
+      b: [M] float.
+      b_groups: [M].
+
+    Returns:
+      {"value", "low", "high"}, as `to_estimate`.
+    """
+    variances = []
+    for values, groups in ((a, a_groups), (b, b_groups)):
+        names, indices = scores.group_indices(np.asarray(groups), len(values))
+        if len(names) < MIN_GROUPS:
+            without = f"{_count(len(names))} of images on one side, and an interval needs {MIN_GROUPS}"
+            value = float(np.mean(a) - np.mean(b)) if len(a) and len(b) else None
+            return {"value": value, "low": None, "high": None} | ({} if value is None else {"without": without})
+        influences = (values - np.mean(values)) / len(values)
+        variances.append(cluster_variance(influences, indices, np.zeros(len(values), int)))
+    total = sum(of.value for of in variances)
+    spread = sum(of.value**2 / of.df for of in variances)
+    half = _t(total**2 / spread) * math.sqrt(total) if spread else 0.0
+    value = float(np.mean(a) - np.mean(b))
+    return {"value": value, "low": value - half, "high": value + half}
+
+
 def to_estimate(of: Measured | Compared) -> dict[str, Any]:
     """Return {"value", "low", "high"} for results.json, None where undefined, and "without" where an interval lacks."""
     low, high = of.ends or (None, None)

@@ -55,6 +55,7 @@ class Objective(NamedTuple):
         calls the encoder self-supervised.
       constant_target: whether `init` makes the same target each time and nothing changes it, such as a teacher;
         checkpoints do not hold it.
+      min_images: images that a part of a batch must hold: 2 if the other images are the negatives.
     """
 
     init: Callable[[jax.Array, dict], tuple[Tree, Tree, Tree]]
@@ -64,6 +65,7 @@ class Objective(NamedTuple):
     first_loss: Callable[[int], float] | None = None
     supervised: bool = False
     constant_target: bool = False
+    min_images: int = 1
 
 
 def available() -> list[str]:

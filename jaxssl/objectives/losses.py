@@ -61,11 +61,13 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def embedding_std(embedding: jax.Array) -> jax.Array:
     """Standard deviation of the unit-length embeddings [B, D] times sqrt(D): 0 if collapsed, 1 if isotropic.
 
-    SimSiam (arXiv:2011.10566), figure 2, scaled by sqrt(D).
+    SimSiam (arXiv:2011.10566), figure 2, scaled by sqrt(D). NaN for one embedding, which has no spread to be measured.
 
     >>> embedding_std(jnp.ones((8, 4))).item()
     0.0
     """
+    if len(embedding) < 2:
+        return jnp.full((), jnp.nan)
     return normalize(embedding).std(0).mean() * jnp.sqrt(embedding.shape[-1])
 
 

@@ -12,6 +12,8 @@ from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_pr
 def make(encoder: nn.Module, *, hidden: int = 512, projection: int = 128, temperature: float = 0.1) -> Objective:
     """Normalized temperature-scaled cross-entropy; the negatives are the other images of the whole global batch.
 
+    With gradient accumulation they are those of the same part of the batch, of which there are fewer.
+
     Args:
       encoder: the network to train.
       hidden: width of the hidden layer of the projector.
@@ -32,4 +34,4 @@ def make(encoder: nn.Module, *, hidden: int = 512, projection: int = 128, temper
         return value, (state, metrics)
 
     # If all embeddings are equal, each of the 2N - 1 others is equally likely to be the partner.
-    return Objective(init, loss, views=2, first_loss=lambda batch_size: math.log(2 * batch_size - 1))
+    return Objective(init, loss, views=2, first_loss=lambda batch_size: math.log(2 * batch_size - 1), min_images=2)

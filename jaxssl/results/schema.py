@@ -130,6 +130,14 @@ class Trial(TypedDict):
     validation: Annotated[float | None, "best score on validation"]
 
 
+class Overfitting(TypedDict):
+    """Mean log loss in nats on training images, without augmentation, and on validation images."""
+
+    train_loss: Annotated[float, "on up to 1,000 training images whose labels transfer used"]
+    validation_loss: Annotated[float, "on all validation images"]
+    gap: Annotated[Estimate, "validation less training, with a 95 % interval over groups"]
+
+
 class Evaluation(TypedDict):
     """Test scores of one protocol and one initialization; also the content of evaluations/<name>.json."""
 
@@ -143,6 +151,10 @@ class Evaluation(TypedDict):
     phase: NotRequired[Annotated[str, "fine-tuning: phase of metrics.jsonl and folder below checkpoints/"]]
     learning_rate: NotRequired[Annotated[float, "fine-tuning: the one chosen on validation"]]
     tried: NotRequired[Annotated[list[Trial], "fine-tuning: all learning rates"]]
+    C: NotRequired[Annotated[float, "probe: inverse strength of its penalty, the one chosen on validation"]]
+    selected_by: NotRequired[
+        Annotated[str, '`transfer.select`; "the last epoch" or "the default" where that is undefined on validation']
+    ]
     compute: Compute
     images: Annotated[int, "test images"]
     metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
@@ -151,8 +163,24 @@ class Evaluation(TypedDict):
     constant_predictor: Annotated[bool, "whether every image gets the same class"]
     confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]
     temperature: Annotated[float | None, "temperature fitted on validation; null where there is none"]
+    without_temperature: Annotated[str, "why there is none; empty where there is one"]
     reliability: list[Bin]
     operating_point: Annotated[list[OperatingPoint], "of each class; of two classes, of the second"]
+    overfitting: Annotated[Overfitting | None, "at the chosen epoch; null for nearest neighbors"]
+
+
+class Weights(TypedDict):
+    """Pretrained weights that a run started from (`init.weights`)."""
+
+    name: Annotated[str, "the initialization of this name; its continued pretraining is <name>+ssl"]
+    weights: Annotated[str, "file or folder as given, or 'imagenet'"]
+    sha256: Annotated[str | None, "of the file; null for a folder"]
+    license: Annotated[str | None, "as the file says; null if it does not"]
+    naming: Annotated[str, "naming of the tensors"]
+    prefix: Annotated[str, "of the names of the tensors used"]
+    left_out: Annotated[dict[Name, int], "tensors not used, by the first part of their names"]
+    changes: Annotated[list[str], "what was resampled, resized or adapted to fit the encoder"]
+    training_images_known: Annotated[bool, "whether it was checked that they were not trained on test images"]
 
 
 class Results(TypedDict):
@@ -160,6 +188,7 @@ class Results(TypedDict):
 
     schema_version: Version
     dataset: Dataset
+    init: NotRequired[Annotated[Weights | None, "null for random weights"]]
     pretrain: Annotated[Pretraining | None, "null without pretraining"]
     evaluations: list[Evaluation]
 
@@ -221,6 +250,8 @@ class MetricsRow(TypedDict, total=False):
     feature_std: Annotated[float | None, "after an epoch: as in results.json"]
     effective_rank: Annotated[float | None, "after an epoch: as in results.json"]
     validation: Annotated[float | None, "after an epoch: score on validation"]
+    validation_loss: Annotated[float | None, "after an epoch of fine-tuning: log loss on validation"]
+    train_loss: Annotated[float | None, "after an epoch of fine-tuning: the same on training images, not augmented"]
     validation_seconds: Annotated[float, "time of the validation"]
 
 

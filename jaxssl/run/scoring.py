@@ -2,7 +2,7 @@
 
 import csv
 import io
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,11 +10,12 @@ from jaxssl import files
 from jaxssl.data.source import UNLABELLED
 from jaxssl.evaluation import calibration
 from jaxssl.evaluation.evaluate import evaluate
+from jaxssl.evaluation.intervals import difference_of_means
 from jaxssl.results import schema
-from jaxssl.results.schema import Evaluation
+from jaxssl.results.schema import Evaluation, Results
 from jaxssl.run import pretraining
 from jaxssl.run.setup import Setup
-from jaxssl.run.transfer import SCORED, TransferResult, labels_of
+from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows
 from jaxssl.run.workdir import describe_dataset
 
 
@@ -33,6 +34,7 @@ def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferRes
         **result.chosen,
         "compute": {"seconds": round(result.seconds, 2), "images": result.images},
         **score(setup, validation, test),
+        "overfitting": measure_overfitting(setup, result),
     }
     files.write_text(folder / f"{name}.csv", format_predictions(setup, name, test))
     files.write_json(folder / f"{name}.json", evaluation)
@@ -65,7 +67,27 @@ def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, A
         wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": threshold}
         points.append(wanted | point)
     reliability = calibration.reliability_bins(test, labels)
-    return scored | {"temperature": temperature, "reliability": reliability, "operating_point": points}
+    calibration_fields = {
+        "temperature": temperature,
+        "without_temperature": calibration.why_not_calibrated(validation, validation_labels),
+        "reliability": reliability,
+    }
+    return scored | calibration_fields | {"operating_point": points}
+
+
+def measure_overfitting(setup: Setup, result: TransferResult) -> dict[str, Any] | None:
+    """Return the log loss on training and validation images, and their difference; None without the former."""
+    if "train" not in result.probabilities:
+        return None
+    source, losses, groups = setup.source, {}, {}
+    for split, rows in {"validation": setup.splits["validation"], "train": measured_train_rows(setup)}.items():
+        losses[split] = calibration.log_losses(result.probabilities[split], source.labels[rows])
+        groups[split] = source.groups[rows]
+    return {
+        "train_loss": float(losses["train"].mean()),
+        "validation_loss": float(losses["validation"].mean()),
+        "gap": difference_of_means(losses["validation"], groups["validation"], losses["train"], groups["train"]),
+    }
 
 
 def label_fraction(setup: Setup) -> float:
@@ -75,7 +97,7 @@ def label_fraction(setup: Setup) -> float:
     return len(setup.labelled) / int((setup.source.labels[setup.splits["train"]] != UNLABELLED).sum())
 
 
-def write_results(setup: Setup, evaluations: list[Evaluation]) -> dict[str, Any]:
+def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
     """Write predictions.csv and, last of all, results.json, whose content is returned."""
     lines = io.StringIO()
     columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in setup.source.classes)]
@@ -86,9 +108,10 @@ def write_results(setup: Setup, evaluations: list[Evaluation]) -> dict[str, Any]
     files.write_text(setup.workdir / "predictions.csv", lines.getvalue())
     content = {
         "dataset": describe_dataset(setup),
-        "pretrain": pretraining.summarize(setup) if setup.config.pretrain.epochs else None,
+        "init": setup.weights_origin,
+        "pretrain": pretraining.summarize(setup, setup.objective) if setup.objective else None,
         "evaluations": evaluations,
     }
-    results = schema.with_version("results.json", content)
+    results = cast(Results, schema.with_version("results.json", content))
     files.write_json(setup.workdir / "results.json", results)
     return results

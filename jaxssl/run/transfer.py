@@ -14,25 +14,28 @@ import numpy as np
 from jaxssl.augment import views
 from jaxssl.config import schedule
 from jaxssl.errors import UserError
-from jaxssl.evaluation import knn, probe, scores
+from jaxssl.evaluation import calibration, knn, probe, scores
 from jaxssl.objectives import Objective, supervised
 from jaxssl.run.encoders import compute_features, map_batches
 from jaxssl.run.phase import Phase, train_phase
 from jaxssl.run.prepare import make_classifier
-from jaxssl.run.setup import Setup, transfer_rows
+from jaxssl.run.setup import Setup, every_nth, transfer_rows
 from jaxssl.training import checkpoint, distributed, metrics
 from jaxssl.training.step import TrainState
 
 Tree = Any
 SCORED = ("validation", "test")
-Predict = Callable[[dict[str, Tree], str], np.ndarray]  # (network, split) -> probabilities [N, classes]
+SPLITS = ("train", *SCORED)
+MAX_TRAIN_IMAGES = 1000  # By which the loss on training images is measured.
+Predict = Callable[[dict[str, Tree], np.ndarray], np.ndarray]  # (network, rows) -> probabilities [N, classes]
 
 
 class TransferResult(NamedTuple):
     """What one protocol made of one encoder.
 
     Attributes:
-      probabilities: [N, classes] float32 of "validation" and of "test".
+      probabilities: [N, classes] float32 of "validation" and of "test"; of "train", for up to `MAX_TRAIN_IMAGES` images
+        without augmentation (`measured_train_rows`), unless the protocol has no loss on them.
       seconds: of training, of choosing on validation, and of predicting.
       images: number of images trained on, each as often as it was seen.
       chosen: fields of results.json that tell what was chosen on validation.
@@ -86,6 +89,7 @@ def labels_of(setup: Setup, split: str) -> np.ndarray:
 def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
     """Fit a logistic regression to the features."""
     features, seconds = arm.features()
+    features = dict(features)
     start = time.perf_counter()
     fitted = probe.fit(
         features["train"],
@@ -95,8 +99,20 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
         classes=len(setup.source.classes),
         metric=setup.config.transfer.select,
     )
-    probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SCORED}
-    return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), {})
+    features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
+    probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SPLITS}
+    chosen = {"C": fitted.C, "selected_by": name_selection(setup, fitted.validation, "the default")}
+    return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), chosen)
+
+
+def name_selection(setup: Setup, score: float, otherwise: str) -> str:
+    """Return what chose on validation: `transfer.select`, or `otherwise` where that is undefined there."""
+    return setup.config.transfer.select if score > -math.inf else otherwise
+
+
+def measured_train_rows(setup: Setup) -> np.ndarray:
+    """Return the training images by which the loss on training images is measured."""
+    return every_nth(setup.labelled, MAX_TRAIN_IMAGES)
 
 
 def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
@@ -114,8 +130,9 @@ def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
 def finetune(setup: Setup, arm: Arm) -> TransferResult:
     """Fine-tune the encoder with a head, once for each learning rate to be tried.
 
-    The learning rate and the epoch are those that are best on validation; of equal ones the first. Each rate is a
-    training phase, called finetune_<init>, or finetune_<init>_1 and so on if there are several.
+    The learning rate and the epoch are those that are best on validation; of equal ones, of which small validation
+    splits have many, that with the smallest log loss there. Each rate is a training phase, called finetune_<init>, or
+    finetune_<init>_1 and so on if there are several.
     """
     c, name = setup.config.transfer, f"finetune_{arm.init}"
     rates = c.learning_rates or (c.optimizer.learning_rate,)
@@ -125,19 +142,22 @@ def finetune(setup: Setup, arm: Arm) -> TransferResult:
     for phase, rate in zip(phases, rates, strict=True):
         network = finetune_once(setup, phase, rate, arm.variables, predict)
         score = best_validation(setup.workdir, phase)
-        trials.append({"phase": phase, "learning_rate": rate, "validation": score})
+        trials.append({"phase": phase, "learning_rate": rate, "validation": score[0]})
         if best is None or score > best[0]:
             best = score, network, {"phase": phase, "learning_rate": rate}
-    _, network, chosen = best
+    assert best is not None  # There is one learning rate at least.
+    score, network, chosen = best
+    chosen["selected_by"] = name_selection(setup, score[0], "the last epoch")
     start = time.perf_counter()
-    probabilities = {split: predict(network, split) for split in SCORED}
+    rows = setup.splits | {"train": measured_train_rows(setup)}
+    probabilities = {split: predict(network, rows[split]) for split in SPLITS}
     seconds = time.perf_counter() - start + sum(seconds_of(setup.workdir, phase) for phase in phases)
     steps = c.epochs * schedule.steps_per_epoch(len(setup.labelled), c, "transfer")
     return TransferResult(probabilities, seconds, len(rates) * steps * c.batch_size, chosen | {"tried": trials})
 
 
 def make_predict(setup: Setup) -> Predict:
-    """Return the function that predicts the images of a split with a fine-tuned network."""
+    """Return the function that predicts images with a fine-tuned network."""
     classes = len(setup.source.classes)
 
     @jax.jit
@@ -145,12 +165,10 @@ def make_predict(setup: Setup) -> Predict:
         image = views.eval_transform(batch["image"], setup.pixels, setup.config.data.image_size)
         return supervised.predict(setup.encoder, classes, params, model_state, image)
 
-    def predict_split(network: dict[str, Tree], split: str) -> np.ndarray:
-        return map_batches(
-            setup, setup.splits[split], lambda batch: predict(network["params"], network["model_state"], batch)
-        )
+    def predict_rows(network: dict[str, Tree], rows: np.ndarray) -> np.ndarray:
+        return map_batches(setup, rows, lambda batch: predict(network["params"], network["model_state"], batch))
 
-    return predict_split
+    return predict_rows
 
 
 def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree, predict: Predict) -> dict[str, Tree]:
@@ -165,16 +183,26 @@ def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree
     def measure(epoch: int, state: TrainState) -> dict[str, Any]:
         start = time.perf_counter()
         network = {"params": state.params, "model_state": state.model_state}
-        score = scores.selection_score(predict(network, "validation"), labels_of(setup, "validation"), c.select)
-        if epoch and score > best_validation(setup.workdir, name):
+        labels, train = labels_of(setup, "validation"), measured_train_rows(setup)
+        probabilities = predict(network, setup.splits["validation"])
+        score = scores.selection_score(probabilities, labels, c.select)
+        loss = float(calibration.log_losses(probabilities, labels).mean())
+        if epoch and (score, -loss) > best_validation(setup.workdir, name) and score > -math.inf:
             checkpoint.save(best_folder, epoch, network, keep=1)
-        return {"validation": score, "validation_seconds": round(time.perf_counter() - start, 4)}
+        train_loss = float(calibration.log_losses(predict(network, train), setup.source.labels[train]).mean())
+        seconds = round(time.perf_counter() - start, 4)
+        return {
+            "validation": score,
+            "validation_loss": loss,
+            "train_loss": train_loss,
+            "validation_seconds": seconds,
+        }
 
     phase = Phase(name, c, setup.labelled, objective_at, measure, c.freeze_epochs)
     state = train_phase(setup, phase, variables)
     network = {"params": state.params, "model_state": state.model_state}
     # If validation could not tell one epoch from another, the last one is used.
-    if best_validation(setup.workdir, name) > -math.inf:
+    if best_validation(setup.workdir, name)[0] > -math.inf:
         restored = checkpoint.restore(best_folder, network)
         if restored is None:
             raise UserError(
@@ -186,12 +214,13 @@ def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree
     return network
 
 
-def best_validation(workdir: Path, phase: str) -> float:
-    """Return the best validation score of the epochs in metrics.jsonl; -inf if there is none."""
+def best_validation(workdir: Path, phase: str) -> tuple[float, float]:
+    """Return (score, -log loss) of the epoch in metrics.jsonl that is best on validation; -inf if there is none."""
 
-    def best() -> float:
-        values = [row.get("validation") for row in metrics.read(workdir, phase) if row["step"]]
-        return max((value for value in values if value is not None), default=-math.inf)
+    def best() -> tuple[float, float]:
+        rows = [row for row in metrics.read(workdir, phase) if row["step"] and row.get("validation") is not None]
+        scored = ((row["validation"], -row.get("validation_loss", math.inf)) for row in rows)
+        return max(scored, default=(-math.inf, -math.inf))
 
     return distributed.from_main(best)
 

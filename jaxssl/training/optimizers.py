@@ -54,8 +54,8 @@ def with_own(name: str, own: optax.GradientTransformation, rest: optax.GradientT
     def update(updates: Tree, state: Tree, params: Tree) -> tuple[Tree, Tree]:
         (mine, others), (my_params, other_params) = divide(updates), divide(params)
         mine, my_state = own.update(mine, state["own"], my_params)
-        others, other_state = rest.update(others, state["rest"], other_params)
-        return {name: mine} | dict(others), {"own": my_state, "rest": other_state}
+        changed: Tree = rest.update(others, state["rest"], other_params)
+        return {name: mine, **changed[0]}, {"own": my_state, "rest": changed[1]}
 
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
