@@ -38,7 +38,6 @@ _REFUSED = (
     "not numbers",
     "no axis of shape",
     "unable to allocate",
-    "more than the file holds",
 )
 _TRUNCATED = ("truncated", "eof", "end of file", "cannot reshape", "failed to read", "no data left", "not enough")
 

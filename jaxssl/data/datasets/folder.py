@@ -1,4 +1,4 @@
-"""A folder of images: one sub-folder a class, all images flat and unlabelled, or a table that describes each."""
+"""Your own images: a folder for each class, a folder without labels, a table that describes each image, or an archive."""
 
 import hashlib
 import math
@@ -10,6 +10,7 @@ import numpy as np
 from absl import logging
 
 from jaxssl.data import records, source
+from jaxssl.data.datasets import npz
 from jaxssl.data.io import images, loading
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing.listed import Listing
@@ -44,7 +45,8 @@ def load(
     group is a group of its own, and groups then count as unknown. Either every row has a split, or none.
 
     Args:
-      dir: the folder.
+      dir: the folder; or the table itself, whose paths are then relative to its own folder; or an .npz archive, see
+        `jaxssl.data.datasets.npz`.
       size: side in pixels at which images are held.
       on_bad_file: "stop" or "skip".
       nan: "refuse", "zero" or "median".
@@ -68,6 +70,11 @@ def load(
       UserError: see `listing.folders` and `listing.tables`; files cannot be read or differ in kind, or a class has no
         image that can be read.
     """
+    if dir.lower().endswith(".npz"):
+        _check_archive(dir, group_pattern, exclude_pattern, table)
+        return npz.load(dir=dir, size=size, nan=nan, fit=fit)
+    if not table and Path(dir).is_file():
+        dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
     if table:
@@ -87,8 +94,18 @@ def load(
     return _make_source(root, listing, stack, table, columns)
 
 
+def _check_archive(dir: str, *options: str) -> None:
+    if any(options):
+        raise UserError(
+            f"data.dir={dir} is an archive: it takes no group_pattern, exclude_pattern or table; save the images as "
+            "files to use them",
+            code="conflict",
+            field="data.options",
+        )
+
+
 def _folder(dir: str) -> Path:
-    what = "set it to the folder with the class folders or the images"
+    what = "set it to the folder with the class folders or the images, to a table or an .npz archive"
     if not dir:
         raise UserError(f"data.dir is empty: {what}", code="missing", field="data.dir")
     if not Path(dir).is_dir():

@@ -32,6 +32,9 @@ def _check_size(opened: BinaryIO) -> None:
     shape, _, dtype = read_header(opened)
     start = opened.tell()
     held = opened.seek(0, io.SEEK_END) - start
+    limit = arrays.MAX_CHANNELS * arrays.MAX_PIXELS
+    if math.prod(shape) > limit:
+        raise ValueError(f"the header states shape {shape}, above the limit of {limit // 10**6} million values")
     if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
         raise ValueError(f"the header states shape {shape} of {dtype}, more than the file holds: it is truncated")
     opened.seek(0)

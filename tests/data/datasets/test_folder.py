@@ -558,3 +558,21 @@ def test_real_images_of_mixed_modes_and_sizes(shared_data):
 def test_real_floats(shared_data):
     got = folder.load(dir=str(shared_data / "lensing/hst_cosmos_unlabelled/npy_168_source_normalised"), size=42)
     assert got.images.shape == (50, 42, 42, 1) and got.images.dtype == np.float32 and np.isfinite(got.images).all()
+
+
+def test_the_folder_may_be_a_table_or_an_archive(tmp_path):
+    """`data.dir` is what the user has."""
+    for name in ("a0", "a1", "b0", "b1"):
+        save(tmp_path / "images" / f"{name}.png", noise(20, 20))
+    rows = "".join(f"images/{name}.png,{name[0]},{name}\n" for name in ("a0", "a1", "b0", "b1"))
+    (tmp_path / "labels.csv").write_text("path,label,group\n" + rows)
+    by_table = folder.load(dir=str(tmp_path / "labels.csv"), size=20)
+    as_option = folder.load(dir=str(tmp_path), table="labels.csv", size=20)
+    assert by_table.fingerprint == as_option.fingerprint and by_table.groups_known
+    archive = tmp_path / "mine.NPZ"
+    with open(archive, "wb") as file:
+        np.savez(file, images=noise(6, 20, 20), labels=np.arange(6) % 2)
+    source = folder.load(dir=str(archive), size=20)
+    assert source.classes == ("0", "1") and len(source.images) == 6
+    with refuses("conflict", "data.options", "mine.NPZ"):
+        folder.load(dir=str(archive), size=20, group_pattern="(.)")

@@ -304,7 +304,7 @@ def test_lossless_jpeg_is_named(tmp_path):
         read(head + new + whole[at + len(old) :])
 
 
-@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "JPGLosslessP14SV1_1s_1f_8b.dcm"])
+@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "MR_small_jpeg_ls_lossless.dcm"])
 def test_encodings_of_the_extra(name):
     pytest.importorskip("libjpeg")
     path = get_testdata_file(name, download=False)
@@ -315,7 +315,7 @@ def test_encodings_of_the_extra(name):
 @pytest.mark.parametrize("explicit", [True, False])
 def test_file_without_preamble(tmp_path, explicit):
     whole = pydicom.dcmread(save(tmp_path / "x.dcm", STORED))
-    whole.file_meta = None
+    whole.file_meta, whole.preamble = FileMetaDataset(), None
     whole.save_as(tmp_path / "y.dcm", implicit_vr=not explicit, little_endian=True)
     assert (tmp_path / "y.dcm").read_bytes()[128:132] != b"DICM"
     np.testing.assert_array_equal(read(tmp_path / "y.dcm")[..., 0], STORED)
