@@ -1,4 +1,4 @@
-"""Your own images: a folder for each class, a folder without labels, a table that describes each image, or an archive."""
+"""Your own images: a folder a class, a folder without labels, a table that describes each image, or an archive."""
 
 import hashlib
 import math
