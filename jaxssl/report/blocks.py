@@ -12,11 +12,12 @@ Block = Any  # One of the classes below.
 
 
 class Section(NamedTuple):
-    """A section of a page; `id` is its anchor."""
+    """A section of a page; `id` is its anchor, and the reader opens it if it is folded."""
 
     id: str
     title: str
     blocks: Sequence[Block]
+    folded: bool = True
 
 
 class Text(NamedTuple):

@@ -140,38 +140,6 @@ def draw_reliability(name: str, label: str, lines: Sequence[Line], counts: Seque
 
 
 @mpl.rc_context(RC)
-def draw_intervals(
-    name: str, label: str, rows: Sequence[tuple[str, str, float, float | None, float | None]], zero: str
-) -> Markup:
-    """Draw each (name, init, value, low, high) as a dot and an interval, and a line at 0 that is called `zero`."""
-    width, height, above, below = 320, 64 + 38 * len(rows), 24, 30
-    figure = Figure(figsize=(width / 72, height / 72))
-    axes = figure.add_axes((0.04, below / height, 0.92, 1 - (above + below) / height))
-    axes.grid(axis="x", color=RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.axvline(0, color=INK, linewidth=0.8)
-    axes.annotate(
-        zero, (0, 1), xytext=(0, 6), xycoords=("data", "axes fraction"), textcoords="offset points", ha="center"
-    )
-    ground = {"facecolor": PAGE, "edgecolor": "none", "pad": 1.5}  # Keeps lines from running through a text.
-    for y, (text, init, value, low, high) in enumerate(rows):
-        color, _ = _style(init)
-        if low is not None and high is not None:
-            axes.plot([low, high], [y, y], color=color, linewidth=2.4, solid_capstyle="butt")
-        axes.plot([value], [y], "o", color=color, markersize=8, markeredgecolor=PAGE, markeredgewidth=1.4)
-        axes.annotate(text, (value, y), xytext=(0, 8), textcoords="offset points", ha="center", color=INK, bbox=ground)
-    # Room at the sides for the texts, which stand above their dots.
-    ends = [0.0, *(end for row in rows for end in row[2:] if end is not None)]
-    reach = max(max(ends) - min(ends), 1e-3)
-    axes.set_xlim(min(ends) - 0.3 * reach, max(ends) + 0.3 * reach)
-    axes.set_ylim(len(rows) - 0.4, -0.8)
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(5))
-    return svg(figure, name, label)
-
-
-@mpl.rc_context(RC)
 def draw_label_efficiency(name: str, label: str, lines: Sequence[tuple[int, Line]], ticks: dict[float, str]) -> Markup:
     """Draw scores by share of the labels; each line has a kind, and `ticks` names the shares."""
     figure, axes = _panel(320, 240)
@@ -262,8 +230,15 @@ def svg(figure: Figure, name: str, label: str) -> Markup:
     return Markup(f'<svg role="img" aria-label="{html.escape(label)}" {head}>\n{body}')
 
 
+def style_name(init: str) -> str:
+    """Return the key of `STYLES` for an initialization: all weights that were given look like "imagenet"."""
+    first, _, own = init.partition("+")
+    given = "imagenet" if first not in ("random", "ssl", "supervised") else first
+    return f"{given}+{own}" if own else given
+
+
 def _style(init: str) -> tuple[str, object]:
-    return STYLES.get(init, (INK, "solid"))
+    return STYLES.get(style_name(init), (INK, "solid"))
 
 
 def _panel(width: int, height: int) -> tuple[Figure, Axes]:

@@ -28,17 +28,19 @@ from jaxssl.report.sections import (
 )
 from jaxssl.results import run_conclusions
 from jaxssl.results.predictions import Differences
+from jaxssl.results.verdict import judge_run
 
-# In the order of the page; a section that has nothing to show returns None.
+MAX_SENTENCES = 5  # Cautions; more can be opened.
+# In the order of the page, what matters first; a section that has nothing to show returns None.
 SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     scores.section,
     differences.section,
+    learning.section,
     class_curves.roc_section,
     class_curves.precision_section,
     confusion.section,
     thresholds.section,
     calibration.section,
-    learning.section,
     feature_map.section,
     examples.pretraining_section,
     examples.neighbor_section,
@@ -67,14 +69,16 @@ def write(workdir: Path, found: Differences | None = None) -> Path:
 
 def make_page(run: RunData) -> str:
     """Return the HTML of the report."""
-    dataset, pretraining = run.results["dataset"], run.results["pretrain"]
-    subject = f"{pretraining['objective'] if pretraining else 'No pretraining'} on {dataset['name']}"
+    verdict = judge_run(run.results, run.differences, run.config, run.steps)
     answer, _, rest = run_conclusions.answer(run.results, run.differences).partition(f" {run_conclusions.ONE_RUN}")
     return render(
-        "run.html.j2",
-        subject,
+        "answer.html.j2",
+        verdict.question,
         [section(run) for section in SECTIONS],
-        subject=subject,
+        verdict=verdict,
+        forest=differences.plot(run),
         answer=answer + rest,
-        cautions=run_conclusions.cautions(run.results),
+        may=[],
+        may_not=run_conclusions.cautions(run.results),
+        shown=MAX_SENTENCES,
     )

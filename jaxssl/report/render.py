@@ -11,6 +11,7 @@ from markupsafe import Markup, escape
 
 from jaxssl.report import figures
 from jaxssl.report.blocks import Block, Section
+from jaxssl.report.glossary import Occurrences
 from jaxssl.results.words import clean_text
 
 INTERVAL = r"\[?[+−][\d.]+ to [+−][\d.]+\]?"
@@ -26,7 +27,11 @@ def render(template: str, title: str, sections: Sequence[Section | None], **head
       sections: in order; None where a section has nothing to show.
       **header: what the template shows above the sections.
     """
-    return _environment().get_template(template).render(title=title, sections=[s for s in sections if s], **header)
+    return (
+        _environment()
+        .get_template(template)
+        .render(title=title, sections=[s for s in sections if s], terms=Occurrences(), **header)
+    )
 
 
 def load_asset(name: str) -> str:
@@ -34,10 +39,17 @@ def load_asset(name: str) -> str:
     return resources.files("jaxssl.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def render_block(block: Block) -> Markup:
+@jinja2.pass_context
+def render_block(context: jinja2.runtime.Context, block: Block) -> Markup:
     """Return the HTML of one block."""
-    name = type(block).__name__.lower()
-    return Markup(_environment().get_template(f"blocks/{name}.html.j2").render(block=block).strip())
+    template = _environment().get_template(f"blocks/{type(block).__name__.lower()}.html.j2")
+    return Markup(template.render(block=block, terms=context["terms"]).strip())
+
+
+@jinja2.pass_context
+def link_terms(context: jinja2.runtime.Context, text: str) -> Markup:
+    """Return text whose terms link to the glossary."""
+    return context["terms"].link(text)
 
 
 @functools.cache
@@ -52,6 +64,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "block": render_block,
+        "terms": link_terms,
         "keep_intervals": keep_intervals,
         "swatch": swatch_class,
         "glyph": GLYPHS.__getitem__,
@@ -71,4 +84,4 @@ def keep_intervals(text: str) -> Markup:
 
 def swatch_class(init: str) -> str:
     """Return the class of a swatch in the color and the stroke of an initialization."""
-    return re.sub("[^a-z]", "-", init) if init in figures.STYLES else "other"
+    return re.sub("[^a-z]", "-", figures.style_name(init))

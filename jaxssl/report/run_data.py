@@ -23,6 +23,11 @@ class RunData(NamedTuple):
     gallery: Gallery
     audit: Audit | None
 
+    @property
+    def steps(self) -> int | None:
+        """Training steps of pretraining; None without pretraining."""
+        return max((row["step"] for row in self.rows if row["phase"] == "pretrain"), default=None)
+
 
 def read(workdir: Path, differences: Differences | None = None) -> RunData:
     """Read the files of a finished run.

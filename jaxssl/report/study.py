@@ -7,12 +7,15 @@ To add a figure, write a function that draws it in `jaxssl.report.figures` and a
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxssl.errors import UserError
 from jaxssl.report.blocks import Section
 from jaxssl.report.render import render
 from jaxssl.report.sections import study_arms, study_differences, study_labels, study_runs
 from jaxssl.report.study_data import StudyData, StudyRun
-from jaxssl.results import study_conclusions
+from jaxssl.results import study_conclusions, workdir
 from jaxssl.results.study_schema import Study
+from jaxssl.results.study_verdict import judge_study
+from jaxssl.results.words import format_count
 
 MAX_SENTENCES = 5  # More can be opened.
 # In the order of the page; a section that has nothing to show returns None.
@@ -33,16 +36,30 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
       folder: where the page will be; links to the pages of the runs are relative to it.
       runs: (workdir, content of results.json) of each run.
     """
-    name = study["dataset"]["name"]
-    subject = f"{len(runs)} runs on {name}" if len(runs) != 1 else name
     data = StudyData(study, folder, runs)
+    verdict = judge_study(study, _read_commands(runs))
     return render(
-        "study.html.j2",
-        f"Comparison of {subject}",
+        "answer.html.j2",
+        f"Comparison of {format_count(len(runs), 'run')} on {study['dataset']['name']}",
         [section(data) for section in SECTIONS],
-        subject=subject,
+        verdict=verdict,
+        forest=study_differences.plot(data),
         answer=study_conclusions.answer(study),
-        may=study["conclusion"]["may"],
-        may_not=study["conclusion"]["may_not"],
+        may=study["conclusion"]["may"] or ["Nothing."],
+        may_not=study["conclusion"]["may_not"] or ["No limits are known."],
         shown=MAX_SENTENCES,
     )
+
+
+def _read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
+    """Return the command of the last run of each pretraining objective whose config.json is there."""
+    commands = {}
+    for folder, results in runs:
+        try:
+            command = workdir.read_config(folder).get("command", "")
+        except UserError:
+            continue
+        if results["pretrain"]:
+            commands[results["pretrain"]["objective"]] = command
+        commands["random"] = command
+    return commands

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from jaxssl.results.cautions import score_cautions, training_cautions
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Estimate, Evaluation, Results
+from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results
 from jaxssl.results.words import (
     FEW_GROUPS,
     UNDEFINED,
@@ -92,27 +93,37 @@ def compare_scores(a: Estimate, b: Estimate, difference: Estimate | None) -> tup
 
 
 def cautions(results: Results) -> list[str]:
-    """Return what may not be concluded from this run, one sentence each."""
-    sentences = _pretraining_cautions(results)
-    if not results["dataset"]["groups_known"]:
+    """Return what may not be concluded from this run, one sentence each, the gravest first."""
+    dataset, evaluated = results["dataset"], bool(results["evaluations"])
+    sentences = training_cautions(results) + _leakage_cautions(dataset) + _pretraining_cautions(results)
+    if evaluated:
+        sentences += _score_cautions(results) + score_cautions(results) + _test_image_cautions(results)
+    if not dataset["groups_known"]:
         sentences.append(
             "It is not known which images are of the same patient, object or series. Each image counts as a group of "
             "its own, so the same patient may be in training and in test: unknown groups do not exclude leakage, "
             "scores may be too high and intervals too narrow."
         )
-    if copies := results["dataset"]["test_images_copied_in_train"]:
-        sentences.append(
-            f"{copies:,} of the test images are pixel for pixel among the training images: scores may be too high."
-        )
-    if unread := results["dataset"].get("unread"):
-        sentences.append(f"Of the input, this was not used: {'; '.join(unread)}.")
-    if results["evaluations"]:
+    if evaluated:
         sentences.append(
             "This is one run with one seed. The intervals are 95 % intervals over the groups of the test "
             "images: they cover the choice of test images, not the seed of training."
         )
-        sentences += _score_cautions(results) + _test_image_cautions(results)
+    if (compared := sum(find_random_partner(results, e) is not None for e in results["evaluations"])) > 1:
+        sentences.append(
+            f"{compared} comparisons share these test images, each at its own 95 % level: the chance that at least one "
+            "of them misleads is larger than 5 %."
+        )
+    if unread := dataset.get("unread"):
+        sentences.append(f"Of the input, this was not used: {'; '.join(unread)}.")
     return sentences
+
+
+def _leakage_cautions(dataset: Dataset) -> list[str]:
+    copies = dataset["test_images_copied_in_train"]
+    if not copies:
+        return []
+    return [f"{copies:,} of the test images are pixel for pixel among the training images: scores may be too high."]
 
 
 def _pretraining_cautions(results: Results) -> list[str]:
@@ -134,6 +145,10 @@ def _pretraining_cautions(results: Results) -> list[str]:
 
 def _score_cautions(results: Results) -> list[str]:
     evaluations, sentences = results["evaluations"], []
+    constant = [evaluation_name(e, results) for e in evaluations if e["constant_predictor"]]
+    if constant:
+        by = "every network" if len(constant) == len(evaluations) > 1 else "; by ".join(constant)
+        sentences.append(f"The same class is predicted for every image by {by}.")
     at_chance = [
         protocol_name(e["protocol"])
         for e in evaluations
@@ -143,31 +158,22 @@ def _score_cautions(results: Results) -> list[str]:
         sentences.append(
             f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance (macro AUC .5)."
         )
-    constant = [evaluation_name(e, results) for e in evaluations if e["constant_predictor"]]
-    if constant:
-        sentences.append(f"The same class is predicted for every image by {'; by '.join(constant)}.")
     return sentences
 
 
 def _test_image_cautions(results: Results) -> list[str]:
     evaluations, dataset, sentences = results["evaluations"], results["dataset"], []
+    empty = np.array(evaluations[0]["confusion"]).sum(axis=1) == 0
+    if empty.any() and "missing_classes" not in dataset["splits"]["test"]:
+        missing = [name for name, none in zip(dataset["classes"], empty, strict=True) if none]
+        sentences.append(
+            f"There is no test image of {join_words(shorten_list(missing))}: the scores say nothing about that."
+        )
     groups = dataset["splits"]["test"]["groups"]
     if groups < 2:
         sentences.append("The test images are of fewer than two groups, so there are no intervals.")
     elif groups < FEW_GROUPS:
         sentences.append(f"The test images are of {groups} groups: intervals from so few are rough, often too narrow.")
-    compared = sum(find_random_partner(results, e) is not None for e in evaluations)
-    if compared > 1:
-        sentences.append(
-            f"{compared} comparisons share these test images, each at its own 95 % level: the chance that at least one "
-            "of them misleads is larger than 5 %."
-        )
-    empty = np.array(evaluations[0]["confusion"]).sum(axis=1) == 0
-    if empty.any():
-        missing = [name for name, none in zip(dataset["classes"], empty, strict=True) if none]
-        sentences.append(
-            f"There is no test image of {join_words(shorten_list(missing))}: the scores say nothing about that."
-        )
     return sentences
 
 

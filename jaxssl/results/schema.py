@@ -54,6 +54,7 @@ class SplitSize(TypedDict):
 
     images: Annotated[int, "number of images"]
     groups: Annotated[int, "number of groups, such as patients"]
+    missing_classes: NotRequired[Annotated[list[str], "classes without an image in it"]]
 
 
 class Dataset(TypedDict):
@@ -89,6 +90,7 @@ class Pretraining(TypedDict):
     collapse: Collapse
     seconds: Annotated[float, "time in training steps"]
     images: Annotated[int, "images trained on, each as often as it was seen"]
+    steps: NotRequired[Annotated[int, "steps of the optimizer"]]
     images_per_second: Annotated[float, "median over the logged steps"]
 
 
@@ -211,6 +213,7 @@ class RunConfig(TypedDict):
 
     schema_version: Version
     config: Annotated[dict[str, Any], "every field of the config"]
+    fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
     requested: NotRequired[Annotated[dict[Name, int], "fields that were changed to fit the images, as requested"]]
     pixels: Pixels
     dtype: Annotated[str, "dtype of the stored images"]
@@ -229,6 +232,7 @@ class Splits(TypedDict):
     test: Annotated[list[str], "image ids"]
     groups_known: Annotated[bool, "whether splits keep groups together"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
+    config_sha256: Annotated[str, "SHA-256 of the config, except for folders and devices"]
 
 
 # metrics.jsonl, predictions.csv

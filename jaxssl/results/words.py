@@ -12,8 +12,11 @@ METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "f1_macro": "macro F1",
 }
-PROTOCOL_NAMES = {"probe": "linear probing", "knn": "nearest neighbours", "finetune": "fine-tuning"}
+PROTOCOL_NAMES = {"probe": "linear probing", "knn": "nearest neighbors", "finetune": "fine-tuning"}
+# As the object of "byol helps ...".
+PROTOCOL_OBJECTS = {"probe": "a linear probe", "knn": "nearest neighbors", "finetune": "fine-tuning"}
 UNDEFINED = "undefined"
+WIDE = 0.1  # Of scores with a wider interval, two decimals are shown.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.
 MAX_CLASSES = 12  # Classes with figures and a row of the confusion matrix of their own.
 FEW_GROUPS = 50  # Below this many test groups, intervals are called rough.
@@ -22,6 +25,11 @@ FEW_GROUPS = 50  # Below this many test groups, intervals are called rough.
 def protocol_name(protocol: str) -> str:
     """Return the name of a protocol in words, such as "linear probing"."""
     return PROTOCOL_NAMES.get(protocol, protocol)
+
+
+def evaluation_name(e: Evaluation, results: Results) -> str:
+    """Return the name of an evaluation, such as "fine-tuning, pretrained by byol" for "finetune_ssl"."""
+    return f"{protocol_name(e['protocol'])}, {init_name(e['init'], results)}"
 
 
 def method_name(results: Results) -> str:
@@ -35,21 +43,33 @@ def method_name(results: Results) -> str:
     )
 
 
+def given_weights(init: str) -> str:
+    """Return the name of the weights that an initialization starts from, such as "dinov2" for "dinov2+ssl"; else "".
+
+    "imagenet" stands for the weights of the package, and is written ImageNet.
+    """
+    first = init.partition("+")[0]
+    if first in ("random", "ssl", "supervised"):
+        return ""
+    return "ImageNet" if first == "imagenet" else first
+
+
 def init_name(init: str, results: Results) -> str:
     """Return the name of an initialization, such as "pretrained by byol" for "ssl"."""
     by = method_name(results) if results["pretrain"] else "an earlier run"
-    first, _, last = init.rpartition("+")
-    if last not in ("ssl", "supervised"):
-        return {"imagenet": "ImageNet"}.get(init, init)
-    return f"ImageNet, then {by}" if first else f"pretrained by {by}"
+    if init.rpartition("+")[2] not in ("ssl", "supervised"):
+        return given_weights(init) or init
+    given = given_weights(init)
+    return f"{given}, then {by}" if given else f"pretrained by {by}"
 
 
 def init_as_subject(init: str, results: Results) -> str:
     """Return what was done to the weights of an initialization, as the subject of a sentence."""
     by = f"pretraining by {method_name(results)}" if results["pretrain"] else "pretraining"
-    if init == "imagenet":
-        return "starting from ImageNet weights"
-    return f"starting from ImageNet weights and {by}" if init.startswith("imagenet+") else by
+    given = given_weights(init)
+    if not given:
+        return by
+    return f"starting from {given} weights" + (f" and {by}" if "+" in init else "")
 
 
 def describe_collapse(pretraining: Pretraining) -> str:
@@ -101,17 +121,22 @@ def has_interval(estimate: Any) -> bool:
     return estimate["low"] is not None and estimate["high"] is not None
 
 
-def format_number(value: float | None) -> str:
+def count_digits(ends: Any) -> int:
+    """Return how many decimals an interval supports: 3, or 2 where it is wider than `WIDE`."""
+    return 2 if has_interval(ends) and ends["high"] - ends["low"] > WIDE else 3
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
     """Return ".553", "1.000" or "undefined"."""
     if value is None:
         return UNDEFINED
-    text = f"{value:.3f}".replace("-", "−")
+    text = f"{value:.{digits}f}".replace("-", "−" if round(value, digits) else "")
     return text.replace("0.", ".", 1) if text.lstrip("−").startswith("0.") else text
 
 
-def format_signed(value: float | None) -> str:
+def format_signed(value: float | None, digits: int = 3) -> str:
     """Return "+.059", "−.010" or "undefined"."""
-    text = format_number(value)
+    text = format_number(value, digits)
     return text if value is None or text.startswith("−") else f"+{text}"
 
 
@@ -122,18 +147,23 @@ def format_value(value: float | None) -> str:
 
 def format_ends(estimate: Estimate) -> str:
     """Return "(.528–.577)", or "" without an interval."""
-    low, high = estimate["low"], estimate["high"]
-    return f"({format_number(low)}–{format_number(high)})" if has_interval(estimate) else ""
+    low, high = (format_number(estimate[end], count_digits(estimate)) for end in ("low", "high"))
+    return f"({low}–{high})" if has_interval(estimate) else ""
 
 
 def format_estimate(estimate: Estimate) -> str:
     """Return ".553 (.528–.577)"."""
-    return f"{format_number(estimate['value'])} {format_ends(estimate)}".strip()
+    return f"{format_value_of(estimate)} {format_ends(estimate)}".strip()
 
 
-def format_range(ends: Any, form: Callable[[float | None], str] = format_signed) -> str:
-    """Return "+.031 to +.087" from a mapping with "low" and "high"."""
-    return f"{form(ends['low'])} to {form(ends['high'])}"
+def format_value_of(estimate: Estimate) -> str:
+    """Return ".553", with as many decimals as its interval supports."""
+    return format_number(estimate["value"], count_digits(estimate))
+
+
+def format_range(ends: Any, form: Callable[[float | None, int], str] = format_signed, digits: int | None = None) -> str:
+    """Return "+.031 to +.087" from a mapping with "low" and "high", with the decimals that this interval supports."""
+    return " to ".join(form(ends[end], digits or count_digits(ends)) for end in ("low", "high"))
 
 
 def format_p(p: float) -> str:

@@ -16,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from jaxssl.cli.parser import main
-from jaxssl.evaluation import calibration, scores
+from jaxssl.evaluation import calibration
+from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.report import figures, page, table
 from jaxssl.report.render import load_asset
 from jaxssl.report.sections import confusion, feature_map
@@ -106,12 +107,12 @@ def judged(p, labels, groups, classes):
     """What a run says of these probabilities, with the test images for validation."""
     found = calibration.fit_temperature(p, labels)
     calibrated = None if found is None else calibration.apply_temperature(p, found)
-    scored = scores.evaluate(p, labels, groups, seed=0, resamples=100, calibrated=calibrated)
+    scored = evaluate(p, labels, groups, calibrated=calibrated)
     scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
     points = []
     for k in [1] if len(classes) == 2 else range(len(classes)):
         chosen = calibration.threshold_at_specificity(p[:, k], labels == k, 0.9)
-        point = calibration.operating_point(chosen, p[:, k], labels == k, groups, seed=0, resamples=100)
+        point = calibration.operating_point(chosen, p[:, k], labels == k, groups)
         points.append({"specificity_wanted": 0.9, "class": classes[k], "threshold": chosen} | point)
     bins = calibration.reliability_bins(p, labels)
     return scored | {"temperature": found, "reliability": bins, "operating_point": points}
@@ -251,22 +252,14 @@ def test_page_is_whole_and_in_order(tmp_path):
     results = make(tmp_path)
     found = report(tmp_path)
     check(found)
-    titles = [
-        "Scores on the test",
-        "Difference from random",
-        "ROC by class",
-        "Precision and recall",
-        "Confusion",
-        "at a threshold",
-        "Calibration of",
-    ]
-    titles += ["Learning curves", "Where this comes from"]
+    titles = ["Scores on the test", "Difference from random", "Learning curves", "ROC by class", "Precision and recall"]
+    titles += ["Confusion", "at a threshold", "Calibration of", "Where this comes from", "Glossary"]
     places = [found.words.index(title) for title in titles]
     assert places == sorted(places)
-    # ROC, precision: 2 protocols x 2 classes; reliability: 3 before and 3 after; learning: 5 and 3; differences: 1.
-    assert len(found.all("svg")) == 2 * 4 + 2 * 3 + 5 + 3 + 1
+    # ROC, precision: 2 protocols, of the second class; reliability: 3 before and 3 after; learning: 5 and 3; forest: 3.
+    assert len(found.all("svg")) == 2 * 2 + 2 * 3 + 5 + 3 + 3
     for e in results["evaluations"]:
-        assert words.format_number(e["metrics"]["auc_macro"]["value"]) in found.words
+        assert words.format_estimate(e["metrics"]["auc_macro"]) in found.words
     assert "always the most frequent class" in found.words and "expected at first" in found.words
     assert (tmp_path / "report.html").stat().st_size < 1e6
 
@@ -346,7 +339,7 @@ def test_a_damaged_gallery_is_refused_and_a_missing_one_is_not(tmp_path, capsys)
     error = capsys.readouterr().err
     assert "gallery.npz cannot be read" in error and error.count("\n") == 1
     (tmp_path / "gallery.npz").unlink()
-    assert main(["report", str(tmp_path)]) == 0 and "map of the features" not in (tmp_path / "report.html").read_text()
+    assert main(["report", str(tmp_path)]) == 0 and 'id="map"' not in (tmp_path / "report.html").read_text()
 
 
 def test_figures_take_every_colour_from_the_style_sheet(tmp_path):
@@ -366,7 +359,7 @@ def test_an_interval_of_the_answer_stays_on_one_line(tmp_path):
     stated = re.search(r'<p class="answer">(.*?)</p>', page.write(tmp_path).read_text())[1]
     for of in found.values():
         d = of["auc_macro"]
-        assert f"<span>[{words.format_signed(d['low'])} to {words.format_signed(d['high'])}]</span>" in stated
+        assert f"<span>[{words.format_range(d)}]</span>" in stated
     assert stated.count("<span>") == 3 and re.sub("</?span>", "", stated) in html.escape(
         run_conclusions.answer(results, found)
     )
@@ -562,7 +555,7 @@ def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path, monkeyp
             gap = np.sum(images * np.abs(line.x - line.y)) / images.sum()
             assert line.init == e["init"] and gap == pytest.approx(e["metrics"][error]["value"]) and images.sum() == 80
             said = e["metrics"][error]
-            assert f"{words.format_number(said['value'])} {words.format_ends(said)}" in found.words
+            assert words.format_estimate(said) in found.words
     for e in results["evaluations"]:
         assert f"{e['temperature']:.2f}" in found.words
 
@@ -570,7 +563,7 @@ def test_reliability_is_drawn_before_and_after_the_temperature(tmp_path, monkeyp
 def test_operating_points_stand_by_class(tmp_path):
     results = make(tmp_path, classes=("a", "b", "c"))
     found = report(tmp_path)
-    text = found.words[found.words.index("at a threshold") : found.words.index("Calibration of")]
+    text = found.words[found.words.rindex("at a threshold") : found.words.rindex("Calibration of")]
     assert "chosen such that 90 % of the validation images" in text
     for e in results["evaluations"]:
         for point in e["operating_point"]:

@@ -23,6 +23,7 @@ TEXT = (
     "flattens (temperature above 1) or sharpens (below 1) the probabilities as validation suggests and leaves the "
     "predicted class as it is."
 )
+MIN_IMAGES = 5 * ECE_BINS  # For a diagram.
 CAPTION = (
     "Lower is better, with 95 % intervals. Chance alone raises the error, and more so in the resamples of the "
     "interval, which is why an interval may be above its value."
@@ -42,6 +43,10 @@ def section(run: RunData) -> Section | None:
         if (temperature := e["temperature"])
     }
     blocks = [Text(TEXT), _table(run.results, shown)]
+    images = min(e["images"] for e in shown)
+    if images < MIN_IMAGES:
+        blocks.append(Text(f"The diagrams are not drawn: {images} test images, {MIN_IMAGES} fill {ECE_BINS} bins."))
+        return Section("calibration", "Calibration of the probabilities", blocks)
     for title, bins, error in (("As predicted", before, "ece"), ("With the temperature", after, "ece_calibrated")):
         if bins:
             blocks += [Heading(title), Grid(_panels(shown, bins, error), "square")]

@@ -1,13 +1,13 @@
 """ROC and precision-recall curves of each class."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxssl.evaluation import curves
 from jaxssl.report import figures
-from jaxssl.report.blocks import Grid, Heading, Panel, Section, Text
+from jaxssl.report.blocks import Block, Grid, Heading, Panel, Section, Text
 from jaxssl.report.figures import Line
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import find_commonest, init_legend, iter_predictions, limit_note, speak_values
@@ -15,11 +15,12 @@ from jaxssl.results.predictions import Predictions
 from jaxssl.results.words import clean_text, format_number, protocol_name, shorten
 
 BANDS = "Bands hold 95 % of the curves of resampled test groups."
-ROC_TEXT = f"Each class against all others; the diagonal is chance. {BANDS}"
+ROC_TEXT = f"Each class against all others (of two classes, the second); the diagonal is chance. {BANDS}"
 PRECISION_TEXT = (
     "Precision is the share of the images predicted as a class at some threshold that belong to it, recall the share "
     f"of the class that is predicted as it; the thin line is chance. {BANDS}"
 )
+MIN_IMAGES = 10  # Of a class, and of all others, for its curves.
 Draw = Callable[[str, int, str, dict[str, Predictions]], Panel]
 
 
@@ -42,12 +43,28 @@ def _section(run: RunData, name: str, title: str, text: str, draw: Draw) -> Sect
         inits |= of
         labels = next(iter(of.values())).labels
         counts = np.bincount(labels, minlength=len(classes))
-        panels = [draw(protocol, c, classes[c], of) for c in find_commonest(counts) if not (labels == c).all()]
-        if panels:
-            parts += [Heading(protocol_name(protocol).capitalize()), Grid(panels, "square")]
+        shown = find_commonest(counts)
+        # With two classes, the curves of the first are the mirror image of those of the second.
+        shown = shown[1:] if len(classes) == 2 == len(shown) else shown
+        drawn, few = _divide_by_size(shown, counts)
+        panels = [draw(protocol, c, classes[c], of) for c in drawn]
+        blocks: list[Block] = [Grid(panels, "square")] if panels else []
+        blocks += [
+            Text(f"{shorten(classes[c])} is not drawn: {size} images on one side; it takes {MIN_IMAGES}.")
+            for c, size in few
+        ]
+        if blocks:
+            parts += [Heading(protocol_name(protocol).capitalize()), *blocks]
     if not parts:
         return None
     return Section(name, title, [Text(text), init_legend(run.results, inits), *limit_note(classes), *parts])
+
+
+def _divide_by_size(shown: Sequence[int], counts: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
+    """Return the classes to draw, and (class, images on its smaller side) of those that are too small."""
+    sizes = [(c, int(min(counts[c], counts.sum() - counts[c]))) for c in shown]
+    known = [(c, size) for c, size in sizes if size > 0]
+    return [c for c, size in known if size >= MIN_IMAGES], [(c, size) for c, size in known if size < MIN_IMAGES]
 
 
 def _roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> Panel:

@@ -11,20 +11,23 @@ from jaxssl.results.schema import Estimate, Evaluation, Results
 from jaxssl.results.words import (
     MAX_CLASSES,
     UNDEFINED,
+    count_digits,
     format_ends,
-    format_number,
     format_range,
     format_signed,
+    format_value_of,
     group_by_protocol,
     has_interval,
     init_name,
     protocol_name,
 )
 
+COLLAPSED = "Not drawn: the encoder collapsed, so that all images have nearly the same features."
+
 
 def estimate_cell(estimate: Estimate) -> Cell:
     """Return ".553" with "(.528–.577)" in small print."""
-    return Cell(format_number(estimate["value"]), format_ends(estimate))
+    return Cell(format_value_of(estimate), format_ends(estimate))
 
 
 def difference_cell(difference: Estimate) -> Cell:
@@ -32,7 +35,7 @@ def difference_cell(difference: Estimate) -> Cell:
     if difference["value"] is None:
         return Cell(UNDEFINED)
     ends = f"({format_range(difference)})" if has_interval(difference) else ""
-    return Cell(format_signed(difference["value"]), ends)
+    return Cell(format_signed(difference["value"], count_digits(difference)), ends)
 
 
 def init_cell(e: Evaluation, results: Results, strong: str = "") -> Cell:
@@ -72,6 +75,12 @@ def limit_note(classes: Sequence[str]) -> list[Text]:
     if len(classes) <= MAX_CLASSES:
         return []
     return [Text(f"The {MAX_CLASSES} most frequent of {len(classes)} classes are shown.")]
+
+
+def has_collapsed(run: RunData) -> bool:
+    """Return whether pretraining collapsed, so that pictures of its features would show nothing."""
+    pretraining = run.results["pretrain"]
+    return pretraining is not None and pretraining["collapse"]["verdict"] == "collapsed"
 
 
 def speak_values(values: Iterable[tuple[str, str]]) -> str:

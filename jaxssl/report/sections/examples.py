@@ -7,6 +7,7 @@ import numpy as np
 from jaxssl.report.blocks import Grid, Heading, Picture, Section, Strip, Text
 from jaxssl.report.pictures import make_picture, overlay_heatmap
 from jaxssl.report.run_data import RunData
+from jaxssl.report.sections.common import COLLAPSED, has_collapsed
 from jaxssl.report.sections.judged import judge
 from jaxssl.results.gallery import Gallery, get_about
 from jaxssl.results.words import format_number, protocol_name, shorten
@@ -37,6 +38,8 @@ def neighbor_section(run: RunData) -> Section | None:
     def name_class(label: int) -> str:
         return shorten(classes[label]) if label >= 0 else "unknown"
 
+    if has_collapsed(run):
+        return Section("neighbors", "Nearest neighbors", [Text(COLLAPSED)])
     strips = []
     for ids, labels, cosines, images in zip(
         *(gallery[f"near_{name}"] for name in ("ids", "labels", "cosine", "images")), strict=True
@@ -83,7 +86,13 @@ def heat_section(run: RunData) -> Section | None:
         name = shorten(str(name))
         mapped = make_picture(overlay_heatmap(image, heat), f"{name}, bright where the map is high", "with its map")
         strips.append(Strip(name, [make_picture(image, name, "original"), mapped]))
-    text = HEAT_TEXTS[get_about(gallery)["heat"]] + HEAT_LIMIT
+    kind = get_about(gallery)["heat"]
+    tuned = f"finetune_{get_about(gallery)['init']}"
+    constant = [e["name"] for e in run.results["evaluations"] if e["constant_predictor"]]
+    if kind == "class" and tuned in constant:
+        text = "Not drawn: the fine-tuned network predicts one class for every image, so it looks at nothing."
+        return Section("heat", "Where the network looks", [Text(text)])
+    text = HEAT_TEXTS[kind] + HEAT_LIMIT
     return Section("heat", "Where the network looks", [Text(text), Grid(strips, "pair")])
 
 

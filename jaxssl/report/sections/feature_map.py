@@ -11,6 +11,7 @@ from jaxssl.report import figures
 from jaxssl.report.blocks import Section, Text
 from jaxssl.report.pictures import encode_jpeg, to_pillow
 from jaxssl.report.run_data import RunData
+from jaxssl.report.sections.common import COLLAPSED, has_collapsed
 from jaxssl.report.sections.judged import Judged, judge
 from jaxssl.results.gallery import Gallery, get_about
 from jaxssl.results.schema import Results
@@ -71,6 +72,8 @@ def section(run: RunData) -> Section | None:
     gallery, results = run.gallery, run.results
     if "map_ids" not in gallery:
         return None
+    if has_collapsed(run):
+        return Section("map", "A map of the features", [Text(COLLAPSED)])
     init = get_about(gallery)["init"]
     # Errors are those of an evaluation of the features themselves, if there is one.
     protocol = next((p for p in ("probe", "knn", "finetune") if f"{p}_{init}" in run.predictions), "")

@@ -18,6 +18,7 @@ def section(run: RunData) -> Section:
         "Classes": ", ".join(shorten_list(dataset["classes"])) or "no labels",
         "Data fingerprint": run.splits.get("fingerprint", dataset["fingerprint"]),
         "Encoder": settings.get("model", {}).get("name", ""),
+        "Initial weights": _describe_weights(run.results),
         "Seed": settings.get("seed", ""),
         "Code": config.get("git") or "git revision unknown",
         "Devices": ", ".join(config.get("devices", ())),
@@ -38,6 +39,21 @@ def section(run: RunData) -> Section:
             Details("The whole config", [Facts(fields, "config")]),
         ],
     )
+
+
+def _describe_weights(results: Results) -> str:
+    """Return name, file, hash and license of the weights that the run started from, "" for random ones."""
+    weights = results.get("init")
+    if not weights:
+        return ""
+    parts = [f"{weights['name']} from {weights['weights']}"]
+    if weights["sha256"]:
+        parts.append(f"SHA-256 {weights['sha256']}")
+    parts += [f"license {weights['license']}"] * bool(weights["license"])
+    parts += weights["changes"]
+    if not weights["training_images_known"]:
+        parts.append("whether they were trained on test images of this run is not known")
+    return "; ".join(parts)
 
 
 def _splits(dataset: Dataset) -> Table:

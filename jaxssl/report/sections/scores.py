@@ -16,7 +16,7 @@ def section(run: RunData) -> Section:
     evaluations, title = results["evaluations"], "Scores on the test images"
     if not evaluations:
         why = "no evaluation was asked for" if results["dataset"]["classes"] else "the images have no labels"
-        return Section("scores", title, [Text(f"There are none: {why}.")])
+        return Section("scores", title, [Text(f"There are none: {why}.")], folded=False)
 
     def row(e: Evaluation) -> Row:
         name = init_cell(e, results, "always one class" if e["constant_predictor"] else "")
@@ -30,9 +30,8 @@ def section(run: RunData) -> Section:
         f"{describe_test_images(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training "
         f"alone.{share}"
     )
-    return Section(
-        "scores", title, [Table("Scores", caption, ["Initialization", *METRIC_NAMES.values()], bodies, "scores")]
-    )
+    table = Table("Scores", caption, ["Initialization", *METRIC_NAMES.values()], bodies, "scores")
+    return Section("scores", title, [table], folded=False)
 
 
 def majority_scores(e: Evaluation) -> list[str]:

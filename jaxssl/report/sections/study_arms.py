@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from jaxssl.report.blocks import Body, Cell, Row, Section, Table
+from jaxssl.report.blocks import Body, Cell, Row, Section, Table, cells
 from jaxssl.report.study_data import StudyData
 from jaxssl.results.study_conclusions import TESTED_METRICS
 from jaxssl.results.words import (
     METRIC_NAMES,
     UNDEFINED,
+    count_digits,
     format_labels,
     format_number,
     format_range,
@@ -26,22 +27,27 @@ def section(data: StudyData) -> Section:
     for arm in data.study["arms"]:
         scores = [intervals_cell(arm["metrics"][metric], format_number) for metric in TESTED_METRICS]
         seconds = arm["pretrain_seconds"]
+        trained = "" if arm["trained_images"] is None else f"{arm['trained_images']:,.0f}"
         time = f"{seconds / 60:.1f} min" if seconds else ""
         title = f"{protocol_name(arm['protocol']).capitalize()}, {format_labels(arm['labels'])}"
-        row = Row(Cell(shorten(arm["name"])), [*scores, Cell(str(arm["runs"])), Cell(time)])
+        counts = cells(f"{arm['images']:,}", str(len(arm["seeds"])), str(arm["runs"]), trained, time)
+        row = Row(Cell(shorten(arm["name"])), [*scores, *counts])
         bodies.setdefault(title, []).append(row)
-    head = ["Arm", *(METRIC_NAMES[metric] for metric in TESTED_METRICS), "runs", "pretraining"]
+    counts = ["test images", "seeds", "runs", "images trained on", "pretraining"]
+    head = ["Arm", *(METRIC_NAMES[metric] for metric in TESTED_METRICS), *counts]
     table = Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
-    return Section("arms", "Arms", [table])
+    return Section("arms", "Arms", [table], folded=False)
 
 
-def intervals_cell(of: Any, form: Callable[[float | None], str]) -> Cell:
+def intervals_cell(of: Any, form: Callable[[float | None, int], str]) -> Cell:
     """Return a mean, and its intervals over runs and over groups in small print."""
     if of["mean"] is None:
         return Cell(UNDEFINED)
+    known = [of[kind] for kind in ("over_groups", "over_runs") if has_interval(of[kind])]
+    digits = min(map(count_digits, known), default=3)
     ends = [
-        f"{opening}{format_range(of[kind], form)}{closing}"
+        f"{opening}{format_range(of[kind], form, digits)}{closing}"
         for kind, (opening, closing) in (("over_runs", "[]"), ("over_groups", "()"))
         if has_interval(of[kind])
     ]
-    return Cell(form(of["mean"]), " ".join(ends))
+    return Cell(form(of["mean"], digits), " ".join(ends))

@@ -6,17 +6,22 @@ import numpy as np
 
 from jaxssl.report import figures
 from jaxssl.report.blocks import Block, Body, Cell, Details, Row, Section, Table, Text
+from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.sections.study_arms import intervals_cell
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import TESTED_METRICS, format_evidence
-from jaxssl.results.study_schema import Difference
+from jaxssl.results import study_schema
+from jaxssl.results.study_conclusions import TESTED_METRICS, format_evidence, sort_key
+from jaxssl.results.study_verdict import describe_where, find_main_differences
 from jaxssl.results.words import (
     METRIC_NAMES,
     UNDEFINED,
     clean_text,
+    count_digits,
     format_labels,
     format_p,
+    format_range,
     format_signed,
+    has_interval,
     protocol_name,
     shorten,
 )
@@ -27,6 +32,9 @@ TEXT = (
     "the one over runs. Each p-value is the larger of that for other seeds and that for other test groups, corrected "
     'by Holm\'s method over all differences; "higher" and "lower" hold for both.'
 )
+MAX_PLOTTED = 16  # Rows of the forest plot on the first screen.
+# What is established has the color of pretraining, what is open a grey.
+COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 VERDICT_NAMES = {"higher": "higher", "lower": "lower", "these runs": "these networks only", "open": "open"}
 
 
@@ -43,17 +51,42 @@ def section(data: StudyData) -> Section | None:
             blocks.append(_table(first, metric))
         if rest:
             blocks.append(Details(f"{len(rest)} more differences", [_table(rest, metric)]))
-    return Section("differences", "Differences between arms, run by run", blocks)
+    return Section("differences", "Differences between arms, run by run", blocks, folded=False)
 
 
-def _table(differences: Sequence[Difference], metric: str) -> Table:
+def plot(data: StudyData) -> Forest | None:
+    """Return the forest plot of the surest differences, by protocol; None where nothing is compared."""
+    surest = sorted(find_main_differences(data.study), key=sort_key)[:MAX_PLOTTED]
+    if not surest:
+        return None
+    differences = sorted(surest, key=lambda d: (d["protocol"], -d["label_fraction"], -(d["mean"] or 0)))
+    several = len({arm["labels"] for arm in data.study["arms"]}) > 1
+    against_random = differences[0]["b"] == "random"
+    rows = []
+    for d in differences:
+        name = shorten(d["a"]) if against_random else f"{shorten(d['a'])} − {shorten(d['b'])}"
+        digits = count_digits(d["over_groups"])
+        groups, runs = ((of["low"], of["high"]) for of in (d["over_groups"], d["over_runs"]))
+        text = format_signed(d["mean"], digits)
+        ends = f"({format_range(d['over_groups'])})" if has_interval(d["over_groups"]) else ""
+        note, color = describe_where(d, several), COLORS[d["verdict"]]
+        rows.append(Difference(name, note, d["mean"], groups, text, ends, runs, color))
+    caption = (
+        "Difference in macro AUC from random weights" if against_random else "Difference in macro AUC between arms"
+    )
+    left, right = ("random weights better", "arm better") if against_random else ("second better", "first better")
+    broad = "; 95 % intervals over test groups (broad) and over runs (thin); grey where it is open"
+    return make_forest(caption + broad, rows, left, right)
+
+
+def _table(differences: Sequence[study_schema.Difference], metric: str) -> Table:
     reach = _find_reach(differences)
     head = ["Difference", "figure", "mean", "Holm", "verdict"]
     title = f"Differences in {METRIC_NAMES[metric]}"
     return Table(title, title, head, [Body("", [_row(d, reach) for d in differences])], "scores differences")
 
 
-def _find_reach(differences: Sequence[Difference]) -> float:
+def _find_reach(differences: Sequence[study_schema.Difference]) -> float:
     """Return the largest value on the axis; intervals over two or three runs may be far wider, and are cut."""
     ends = [
         abs(end)
@@ -66,7 +99,7 @@ def _find_reach(differences: Sequence[Difference]) -> float:
     return max(1.2 * most, *(1.2 * abs(d["mean"] or 0) for d in differences), 1e-3)
 
 
-def _row(d: Difference, reach: float) -> Row:
+def _row(d: study_schema.Difference, reach: float) -> Row:
     name = Cell(
         f"{shorten(d['a'])} − {shorten(d['b'])}", f"{protocol_name(d['protocol'])}, {format_labels(d['labels'])}"
     )

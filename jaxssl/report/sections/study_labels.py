@@ -28,7 +28,7 @@ def section(data: StudyData) -> Section | None:
             if panel := _panel(names, shown, metric, protocol):
                 panels.append(panel)
     legend = Legend([Key(shorten(name), kind=kind) for kind, name in enumerate(names)])
-    return Section("labels", "Label efficiency", [Text(TEXT), legend, Grid(panels)])
+    return Section("labels", "Label efficiency", [Text(TEXT), legend, Grid(panels)], folded=False)
 
 
 def _panel(names: Sequence[str], curves: Sequence[Curve], metric: str, protocol: str) -> Panel | None:

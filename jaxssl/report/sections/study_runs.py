@@ -44,7 +44,7 @@ def basis_section(data: StudyData) -> Section:
         ("Classes", ", ".join(shorten_list(dataset["classes"])) or "no labels"),
         ("Data fingerprints", ", ".join(dataset["fingerprints"])),
         ("Test images", SPLIT_NAMES[study["split"]]),
-        ("Resamples of the groups", f"{study['resamples']:,}"),
+        ("Test images and their groups", f"{study['images']:,} and {study['groups']:,}"),
         ("Tests that Holm's correction counts", f"{study['tests']:,}"),
         ("Unfinished runs", f"{study['unfinished']:,}"),
     ]

@@ -1,0 +1,72 @@
+"""What scores and training of one run warn of, one sentence each, the gravest first."""
+
+from jaxssl.results.schema import Results
+from jaxssl.results.words import (
+    evaluation_name,
+    format_estimate,
+    get_score,
+    join_words,
+    shorten_list,
+)
+
+# Far from what any published recipe takes: a difference then says nothing about the method.
+FEW_STEPS = 200
+CEILING = 0.995  # Of two macro AUCs above this, none can be shown to be better.
+CHANCE = 0.5
+
+
+def training_cautions(results: Results) -> list[str]:
+    """Return that pretraining was too short to judge the method."""
+    pretraining = results["pretrain"]
+    steps = pretraining.get("steps") if pretraining else None
+    if not pretraining or steps is None or steps >= FEW_STEPS:
+        return []
+    return [
+        f"Pretraining took {steps:,} steps on {pretraining['images']:,} images: too few for a verdict on "
+        f"{pretraining['objective']}, whatever the scores."
+    ]
+
+
+def score_cautions(results: Results) -> list[str]:
+    """Return which scores are worse than chance, at the ceiling, or averaged over fewer classes than there are."""
+    evaluations, sentences = results["evaluations"], []
+    worse = []
+    for e in evaluations:
+        high = get_score(e)["high"]
+        if high is not None and high < CHANCE:
+            worse.append(f"{evaluation_name(e, results)} ({format_estimate(get_score(e))})")
+    if worse:
+        sentences.append(
+            f"Worse than chance: macro AUC by {'; by '.join(worse)}. Labels or splits may be mixed up, or a rare class "
+            "may be ranked the wrong way."
+        )
+    values = [get_score(e)["value"] for e in evaluations]
+    if len(values) > 1 and all(value is not None and value >= CEILING for value in values):
+        sentences.append(
+            "Every arm is at the ceiling (macro AUC .995 or more): these images cannot show which one is better."
+        )
+    return sentences + _class_cautions(results)
+
+
+def _class_cautions(results: Results) -> list[str]:
+    """Return which classes a split lacks."""
+    sentences = []
+    effects = {
+        "train": "no network has learned them",
+        "validation": "nothing was chosen by them",
+        "test": "the scores say nothing about them, and the macro AUC is the mean over the others",
+    }
+    for split, effect in effects.items():
+        size = results["dataset"]["splits"].get(split)
+        if size and (names := size.get("missing_classes")):
+            sentences.append(f"The {split} split has no image of {join_words(shorten_list(names))}: {effect}.")
+    by = {chosen for e in results["evaluations"] if (chosen := e.get("selected_by", "")).startswith("the ")}
+    if by:
+        sentences.append(
+            f"The score that chooses on validation is undefined there: {' and '.join(sorted(by))} was taken instead."
+        )
+    uncalibrated = {e.get("without_temperature", "") for e in results["evaluations"]} - {""}
+    if uncalibrated:
+        sentences.append(f"Probabilities are not calibrated: {'; '.join(sorted(uncalibrated))}.")
+    reasons = {get_score(e).get("without", "") for e in results["evaluations"]} - {""}
+    return sentences + [f"The macro AUC has no interval: {reason}." for reason in sorted(reasons)]

@@ -1,0 +1,112 @@
+"""What to do next after a run or a study, with the command that does it."""
+
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jaxssl.evaluation.significance import MIN_SEEDS
+from jaxssl.results.schema import Results, RunConfig
+from jaxssl.training.metrics import is_far
+
+FEW_STEPS = 200  # Of pretraining: far from what any published recipe takes.
+ENOUGH_STEPS = 1000
+WORKDIR = re.compile(r"--workdir(=|\s+)(\S+)")
+
+
+class NextStep(NamedTuple):
+    """What to do, and the command that does it; "" where no single command does."""
+
+    text: str
+    command: str = ""
+
+
+def choose_next_step(results: Results, config: RunConfig | None = None, steps: int | None = None) -> NextStep:
+    """Return what the run most needs: sound data first, then sound training, then other seeds.
+
+    Args:
+      results: the content of results.json.
+      config: the content of config.json; without it there are no commands.
+      steps: training steps of pretraining.
+    """
+    known: Mapping[str, Any] = config or {}
+    command, settings = str(known.get("command") or ""), known.get("config") or {}
+    for step in (
+        _mend_data(results, settings),
+        _mend_pretraining(results, command, settings, steps),
+        _mend_transfer(results, command, settings),
+    ):
+        if step:
+            return step
+    return NextStep(
+        f"Repeat it with {MIN_SEEDS - 1} other seeds and compare: one run cannot tell chance of training from effect.",
+        repeat_with_seeds(command, range(1, MIN_SEEDS)),
+    )
+
+
+def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
+    dataset, folder = results["dataset"], (settings.get("data") or {}).get("dir") or ""
+    audit = f"jaxssl data audit {shlex.quote(str(folder))}" if folder else ""
+    if copies := dataset["test_images_copied_in_train"]:
+        return NextStep(f"Remove duplicates: {copies:,} test images are among the training images too.", audit)
+    if not dataset["classes"]:
+        return NextStep("Give labels (a folder per class, or a table) to measure whether pretraining helps.")
+    pretraining = results["pretrain"]
+    expected = pretraining["expected_first_loss"] if pretraining else None
+    if pretraining and expected is not None and is_far(pretraining["first_loss"], expected):
+        return NextStep("Check the images and the augmentation: the first loss is far from the expected one.", audit)
+    return None
+
+
+def _mend_pretraining(
+    results: Results, command: str, settings: Mapping[str, Any], steps: int | None
+) -> NextStep | None:
+    pretraining = results["pretrain"]
+    if not pretraining:
+        return None
+    if steps and steps < FEW_STEPS:
+        epochs = pretraining["epochs"] * -(-ENOUGH_STEPS // steps)
+        return NextStep(
+            f"Pretrain longer: {steps:,} steps are too few to learn from, {ENOUGH_STEPS:,} are a start.",
+            change_command(command, "longer", {"pretrain.epochs": epochs}),
+        )
+    if pretraining["collapse"]["verdict"] == "collapsed":
+        rate = ((settings.get("pretrain") or {}).get("optimizer") or {}).get("learning_rate")
+        changes = {"pretrain.optimizer.learning_rate": f"{rate / 3:.2g}"} if rate else {}
+        return NextStep(
+            "Pretrain again with a smaller learning rate or another objective: the network has collapsed.",
+            change_command(command, "again", changes) if changes else "",
+        )
+    return None
+
+
+def _mend_transfer(results: Results, command: str, settings: Mapping[str, Any]) -> NextStep | None:
+    constant = [e for e in results["evaluations"] if e["constant_predictor"] and e["protocol"] == "finetune"]
+    epochs = (settings.get("transfer") or {}).get("epochs")
+    if not constant or len(results["dataset"]["classes"]) < 2:
+        return None
+    return NextStep(
+        "Fine-tune longer: the network still names one class for every image.",
+        change_command(command, "longer", {"transfer.epochs": 4 * epochs}) if epochs else "",
+    )
+
+
+def change_command(command: str, suffix: str, changes: Mapping[str, Any]) -> str:
+    """Return the command with other fields and another workdir; "" without a workdir to change."""
+    if not WORKDIR.search(command):
+        return ""
+    fields = " ".join(f"--config.{field}={shlex.quote(str(value))}" for field, value in changes.items())
+    moved = WORKDIR.sub(lambda match: f"--workdir{match[1]}{match[2]}-{suffix}", command)
+    return f"{moved} {fields}".strip()
+
+
+def repeat_with_seeds(command: str, seeds: range) -> str:
+    """Return a shell loop that repeats a run with other seeds, and the comparison of all; "" without a workdir."""
+    found = WORKDIR.search(command)
+    if not found:
+        return ""
+    folder = found[2]
+    again = WORKDIR.sub(lambda match: f"--workdir{match[1]}{folder}-seed$s", command)
+    again = re.sub(r" --config\.seed[= ]\S+", "", again)
+    loop = f"for s in {' '.join(map(str, seeds))}; do {again} --config.seed=$s; done"
+    return f"{loop}\njaxssl compare {folder} {folder}-seed*"

@@ -1,0 +1,153 @@
+"""The answer of one run in a few words: the verdict, what it rests on, what could not be seen, and what to do next."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxssl.results.next_step import FEW_STEPS, NextStep, choose_next_step
+from jaxssl.results.predictions import Differences
+from jaxssl.results.run_conclusions import compare_scores
+from jaxssl.results.schema import Evaluation, Results, RunConfig
+from jaxssl.results.words import (
+    PROTOCOL_OBJECTS,
+    UNDEFINED,
+    describe_test_images,
+    find_random_partner,
+    format_number,
+    get_score,
+    given_weights,
+    join_words,
+    method_name,
+    shorten,
+)
+
+# What happened to weights whose score is compared with that of random weights.
+OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
+
+
+class Verdict(NamedTuple):
+    """The answer of one run.
+
+    Attributes:
+      question: what was asked, such as "lesions: does pretraining by byol help?".
+      words: the answer in at most twelve words.
+      basis: on how many images, groups and seeds it rests.
+      unseen: the difference that could not have been seen; "" where nothing was compared.
+      next_step: what to do next.
+    """
+
+    question: str
+    words: str
+    basis: str
+    unseen: str
+    next_step: NextStep
+
+
+def judge_run(
+    results: Results, differences: Differences, config: RunConfig | None = None, steps: int | None = None
+) -> Verdict:
+    """Return the answer of a run.
+
+    Args:
+      results: the content of results.json.
+      differences: from `predictions.compute_differences`.
+      config: the content of config.json, for the command of the next step.
+      steps: training steps of pretraining.
+    """
+    return Verdict(
+        _ask(results),
+        _answer(results, differences, steps),
+        _describe_basis(results, steps),
+        describe_unseen(results, differences),
+        choose_next_step(results, config, steps),
+    )
+
+
+def find_subject(results: Results) -> str | None:
+    """Return the initialization that the run is about: its own pretraining if compared, else the first other one."""
+    compared = [e["init"] for e in results["evaluations"] if find_random_partner(results, e)]
+    own = [init for init in compared if init in ("ssl", "supervised")]
+    return next(iter(own or compared), None)
+
+
+def name_subject(init: str, results: Results) -> str:
+    """Return what is said to help, such as "byol" or "ImageNet, then byol"."""
+    by = method_name(results) if results["pretrain"] else "pretraining"
+    given = given_weights(init)
+    if init.rpartition("+")[2] not in ("ssl", "supervised"):
+        return f"{shorten(given)} weights" if given else shorten(init)
+    return f"{shorten(given)}, then {by}" if given else by
+
+
+def _ask(results: Results) -> str:
+    name, init = results["dataset"]["name"], find_subject(results)
+    if init is not None:
+        return f"{name}: does {name_subject(init, results)} help?"
+    if results["pretrain"]:
+        return f"{name}: what did pretraining by {method_name(results)} learn?"
+    return f"{name}: how well is it classified?"
+
+
+def _answer(results: Results, differences: Differences, steps: int | None) -> str:
+    pretraining, init = results["pretrain"], find_subject(results)
+    if pretraining and pretraining["collapse"]["verdict"] == "collapsed":
+        return "Pretraining collapsed: its scores say nothing about the method"
+    if not results["evaluations"]:
+        return "Nothing was evaluated"
+    if init is None:
+        return "Nothing to compare in this run"
+    pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
+    if all(e["constant_predictor"] and p["constant_predictor"] for e, p in pairs):
+        return "Not learned: every network names one class only"
+    outcomes = {outcome: [] for outcome in OUTCOMES}
+    for e, partner in pairs:
+        outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))
+    name = name_subject(init, results)
+    if outcomes["raises"] and outcomes["lowers"]:
+        return f"{name} helps {join_words(outcomes['raises'])}, harms {join_words(outcomes['lowers'])}"
+    if outcomes["raises"]:
+        return f"{name} helps {join_words(outcomes['raises'])}"
+    if steps and steps < FEW_STEPS:
+        return f"Too early to tell: only {steps:,} steps of pretraining"
+    if outcomes["lowers"]:
+        return f"{name} harms {join_words(outcomes['lowers'])}"
+    return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
+
+
+def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:
+    difference = differences.get(e["name"], {}).get("auc_macro")
+    return compare_scores(get_score(e), get_score(partner), difference)[0]
+
+
+def _describe_basis(results: Results, steps: int | None) -> str:
+    pretraining, evaluations = results["pretrain"], results["evaluations"]
+    parts = [f"{describe_test_images(results)}{_describe_missing(results)}"] if evaluations else []
+    if pretraining:
+        epochs = f"{pretraining['epochs']:,} epochs"
+        parts.append(f"{epochs} ({steps:,} steps) of pretraining" if steps else f"{epochs} of pretraining")
+    return f"Rests on {join_words([*parts, 'one seed'])}."
+
+
+def _describe_missing(results: Results) -> str:
+    counts = [sum(row) for row in results["evaluations"][0].get("confusion", [])]
+    missing = counts.count(0)
+    return f" (with no image of {missing} of the {len(counts)} classes)" if missing and any(counts) else ""
+
+
+def describe_unseen(results: Results, differences: Differences) -> str:
+    """Return which difference from random weights would usually be missed, "" where nothing was compared."""
+    init = find_subject(results)
+    found = [differences[e["name"]]["auc_macro"] for e in _compared(results, init) if e["name"] in differences]
+    return describe_least([d["detectable"] for d in found if d["value"] is not None])
+
+
+def describe_least(detectable: Sequence[float | None]) -> str:
+    """Return which true difference would usually be missed, from those that each comparison can detect."""
+    known = [value for value in detectable if value]
+    if not known:
+        return "These test images can show no difference, however large." if detectable else ""
+    least = format_number(min(known), 2)
+    return f"A true difference in macro AUC below about {least} would usually be missed."
+
+
+def _compared(results: Results, init: str | None) -> list[Evaluation]:
+    return [e for e in results["evaluations"] if e["init"] == init]

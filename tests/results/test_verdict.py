@@ -1,0 +1,117 @@
+"""The verdict of a run and of a study: at most twelve words, true, and with a command for what comes next."""
+
+import pytest
+
+from jaxssl.results import next_step, study_verdict, verdict
+from tests.report.test_report import results_with
+
+COMMAND = "python -m jaxssl.main --config=configs/byol_ham.py --workdir=runs/ham"
+CONFIG = {
+    "command": COMMAND,
+    "config": {"data": {"dir": "images"}, "pretrain": {"optimizer": {"learning_rate": 0.3}}, "transfer": {"epochs": 5}},
+}
+
+
+def make_results(*protocols, **change):
+    """Results with one protocol each: (name, kind) says whether pretraining raises or lowers it."""
+    auc = (0.7, 0.65, 0.75)
+    evaluations = [e for protocol in protocols for e in results_with(auc, auc, protocol)["evaluations"]]
+    for e in evaluations:
+        e |= {"constant_predictor": False, "confusion": [[600, 0], [0, 600]]}
+    results = results_with(auc, auc)
+    results["dataset"] |= {"name": "lesions", "classes": ["a", "b"], "test_images_copied_in_train": 0}
+    results["pretrain"] |= {"collapse": {"verdict": "healthy"}, "epochs": 20, "expected_first_loss": None}
+    return results | {"evaluations": evaluations} | change
+
+
+def differ(**outcomes):
+    ends = {"raises": (0.02, 0.08), "lowers": (-0.08, -0.02), "none": (-0.03, 0.03)}
+    return {
+        f"{protocol}_ssl": {
+            "auc_macro": {"value": sum(ends[kind]) / 2, "detectable": 0.04}
+            | dict(zip(("low", "high"), ends[kind], strict=True))
+        }
+        for protocol, kind in outcomes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "steps", "says"),
+    [
+        ({"probe": "raises"}, 5000, "byol helps a linear probe"),
+        ({"probe": "raises", "finetune": "none"}, 5000, "byol helps a linear probe"),
+        ({"probe": "raises", "knn": "lowers"}, 5000, "byol helps a linear probe, harms nearest neighbors"),
+        ({"finetune": "lowers"}, 5000, "byol harms fine-tuning"),
+        ({"finetune": "none"}, 5000, "No benefit shown"),
+        ({"finetune": "none"}, 6, "Too early to tell: only 6 steps of pretraining"),
+    ],
+)
+def test_the_verdict_of_a_run(outcomes, steps, says):
+    found = verdict.judge_run(make_results(*outcomes), differ(**outcomes), CONFIG, steps)
+    assert found.words == says and len(found.words.split()) <= 12
+    assert found.question == "lesions: does byol help?"
+    assert "1,200 test images of 700 groups" in found.basis and "below about .04" in found.unseen
+
+
+def test_a_collapse_and_one_class_come_before_any_score():
+    results = make_results("probe")
+    results["pretrain"]["collapse"]["verdict"] = "collapsed"
+    found = verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000)
+    assert found.words.startswith("Pretraining collapsed") and "learning_rate=0.1" in found.next_step.command
+    results = make_results("finetune")
+    for e in results["evaluations"]:
+        e["constant_predictor"] = True
+    found = verdict.judge_run(results, differ(finetune="none"), CONFIG, 5000)
+    assert "one class only" in found.words and found.next_step.command.endswith("--config.transfer.epochs=20")
+
+
+def test_nothing_to_compare():
+    assert verdict.judge_run(make_results(), {}, CONFIG, 500).words == "Nothing was evaluated"
+    results = make_results("probe")
+    results["evaluations"] = results["evaluations"][:1]
+    found = verdict.judge_run(results, {}, CONFIG, 500)
+    assert found.words == "Nothing to compare in this run" and found.unseen == ""
+
+
+def test_the_next_step_is_sound_data_then_sound_training_then_seeds():
+    results = make_results("probe")
+    seeds = next_step.choose_next_step(results, CONFIG, 5000).command
+    assert seeds.splitlines()[0] == f"for s in 1 2 3 4; do {COMMAND}-seed$s --config.seed=$s; done"
+    assert seeds.splitlines()[1] == "jaxssl compare runs/ham runs/ham-seed*"
+    longer = next_step.choose_next_step(results, CONFIG, 6).command
+    assert longer == f"{COMMAND}-longer --config.pretrain.epochs=3340"
+    results["dataset"]["test_images_copied_in_train"] = 3
+    assert next_step.choose_next_step(results, CONFIG, 6).command == "jaxssl data audit images"
+    assert next_step.choose_next_step(results, None, 6).command == ""
+
+
+def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
+    return {"a": a, "b": b, "protocol": protocol, "metric": "auc_macro", "labels": "100 %", "label_fraction": 1.0} | {
+        "verdict": verdict,
+        "mean": mean,
+        "detectable": 0.05,
+    }
+
+
+@pytest.mark.parametrize(
+    ("differences", "says"),
+    [
+        ([], "Nothing to compare"),
+        ([difference("open")], "No difference shown"),
+        ([difference("these runs")], "Not yet known: the networks differ, other seeds may not"),
+        ([difference("higher"), difference("higher", "mae")], "byol and mae help a linear probe"),
+        ([difference("lower", mean=-0.1)], "byol harms a linear probe"),
+        ([difference("higher", a="mae", b="byol")], "mae is better than byol with a linear probe"),
+        ([difference("higher", a=" ".join(["long"] * 20))], "1 arm helps a linear probe"),
+    ],
+)
+def test_the_verdict_of_a_study(differences, says):
+    arm = {"name": "byol", "init": "ssl", "seeds": [0, 1], "folds": [], "images": 100, "groups": 50}
+    dataset = {"name": "lesions", "groups_known": True}
+    study = {"dataset": dataset, "arms": [arm], "runs": 2, "unfinished": 0, "differences": differences}
+    found = study_verdict.judge_study(study, {"byol": COMMAND})
+    assert found.words == says and len(found.words.split()) <= 12
+    assert "missing: 2, 3, 4" in found.next_step.text
+    assert found.next_step.command == f"for s in 2 3 4; do {COMMAND}-seed$s --config.seed=$s; done"
+    study["unfinished"] = 1
+    assert study_verdict.judge_study(study).next_step.text.startswith("Finish the 1 unfinished run")
