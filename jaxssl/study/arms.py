@@ -184,9 +184,16 @@ def name_arms(arms: Arms) -> Arms:
 def _sort_key(arm: Arm, cells: dict[Unit, Cell]) -> tuple[Any, ...]:
     protocols = list(words.PROTOCOL_NAMES)
     protocol = protocols.index(arm.protocol) if arm.protocol in protocols else len(protocols)
-    inits = fields.find("transfer.inits").choices or ()
-    init = inits.index(arm.init) if arm.init in inits else len(inits)
-    return protocol, arm.protocol, -mean_label_fraction(cells), arm.labels, init, arm.name
+    return protocol, arm.protocol, -mean_label_fraction(cells), arm.labels, _init_rank(arm.init), arm.name
+
+
+def _init_rank(init: str) -> int:
+    """Return the place of an initialization: random, given weights, own pretraining, both."""
+    if init == "random":
+        return 0
+    if not has_own_pretraining(init):
+        return 1
+    return 3 if "+" in init else 2
 
 
 def mean_label_fraction(cells: dict[Unit, Cell]) -> float:
