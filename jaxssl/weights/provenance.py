@@ -65,12 +65,16 @@ def hash_file(file: Path) -> str:
 
 
 def count_groups(names: Iterable[str]) -> dict[str, int]:
-    """Return how many tensors there are by the first part of their names.
+    """Return how many tensors there are by the first part of their names; a single one has its whole name.
 
-    >>> count_groups(["head.weight", "head.bias", "mask_token"])
-    {'head': 2, 'mask_token': 1}
+    >>> count_groups(["head.weight", "head.bias", "embeddings.mask_token"])
+    {'head': 2, 'embeddings.mask_token': 1}
     """
-    return dict(Counter(name.split(".")[0] for name in names))
+    names = list(names)
+    counts = Counter(name.split(".")[0] for name in names)
+    return {
+        name if counts[name.split(".")[0]] == 1 else name.split(".")[0]: counts[name.split(".")[0]] for name in names
+    }
 
 
 def describe_origin(data: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[str, str]:

@@ -27,6 +27,7 @@ MAX_OPCODES = 200_000
 
 _OPCODES = frozenset(
     {"PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"}
+    | {"BINFLOAT"}
     | {"EMPTY_DICT", "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_TUPLE", "TUPLE", "TUPLE1"}
     | {"TUPLE2", "TUPLE3", "BINPUT", "LONG_BINPUT", "BINGET", "LONG_BINGET", "GLOBAL", "REDUCE", "BUILD", "BINPERSID"}
 )
@@ -45,8 +46,8 @@ def load(file: str | Path) -> dict[str, np.ndarray]:
     """The tensors of a state dict that `torch.save` wrote, by name.
 
     Args:
-      file: of at most `MAX_BYTES`, in either format. Of a training checkpoint, `{"state_dict": ...}` or
-        `{"model": ...}`, it is that entry which is read.
+      file: of at most `MAX_BYTES`, in either format. A training checkpoint may hold state dicts by name: if there is
+        only `{"state_dict": ...}` or `{"model": ...}`, it is read as that; otherwise the entry is the prefix of names.
 
     Returns:
       Read-only arrays of float32, float16, bfloat16 or int64.
@@ -96,6 +97,7 @@ _NAMES: dict[tuple[str, str], safe_pickle.Name | str] = {
     **{("torch", name): dtype for name, dtype in _STORAGES.items()},
     ("collections", "OrderedDict"): safe_pickle.Name("OrderedDict", _Dict),
     ("torch._utils", "_rebuild_tensor_v2"): safe_pickle.Name("_rebuild_tensor_v2", _Tensor),
+    ("torch._utils", "_rebuild_parameter"): safe_pickle.Name("_rebuild_parameter", lambda tensor, *rest: tensor),
 }
 
 
@@ -160,11 +162,20 @@ def _single_file(content: bytes) -> tuple[Any, dict[str, np.ndarray]]:
     return stated, raw
 
 
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) > 0 and all(isinstance(tensor, _Tensor) for tensor in value.values())
+
+
+def _merge_entries(entries: dict[Any, dict]) -> dict:
+    """Return the state dicts of a training checkpoint as one; names get the entry's as a prefix, unless it is usual."""
+    if len(entries) == 1 and next(iter(entries)) in ("state_dict", "model"):
+        return next(iter(entries.values()))
+    return {f"{entry}.{name}": tensor for entry, tensors in entries.items() for name, tensor in tensors.items()}
+
+
 def _tensors(stated: Any, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     if isinstance(stated, dict):
-        for entry in ("state_dict", "model"):
-            if isinstance(stated.get(entry), dict):
-                stated = stated[entry]
+        stated = _merge_entries({key: value for key, value in stated.items() if _is_state_dict(value)}) or stated
     if not isinstance(stated, dict) or not all(isinstance(name, str) for name in stated):
         raise ValueError("it holds no dictionary of names; save model.state_dict()")
     for name, tensor in stated.items():

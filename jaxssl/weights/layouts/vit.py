@@ -139,17 +139,15 @@ def join(tensors: Tensors) -> Tensors:
 def split_positions(table: np.ndarray | None, encoder: ViT) -> tuple[Tensors, np.ndarray]:
     """Split positions [1, T, D] into those of class token and registers by name, and those of the patches [1, S, S, D].
 
-    Class token and registers have positions, only the class token has (DINOv2), or neither (timm's `no_embed_class`).
-
     Raises:
       UserError: the file has no positions, or not of a square grid of patches.
     """
     if table is not None and table.ndim == 3 and (len(table), table.shape[2]) == (1, encoder.width):
-        for prefix in sorted({0, 1, 1 + encoder.registers}):
-            side = math.isqrt(max(0, table.shape[1] - prefix))
-            if side and side**2 + prefix == table.shape[1]:
-                tokens = {"cls_token": table[:, :1], "reg_token": table[:, 1:prefix]} if prefix else {}
-                return tokens, table[:, prefix:].reshape(1, side, side, encoder.width)
+        split = find_grid(table.shape[1], encoder.registers)
+        if split is not None:
+            prefix, side = split
+            tokens = {"cls_token": table[:, :1], "reg_token": table[:, 1:prefix]} if prefix else {}
+            return tokens, table[:, prefix:].reshape(1, side, side, encoder.width)
     shape = "none" if table is None else table.shape
     raise UserError(
         f"the weights have a pos_embed of shape {shape}, not (1, T, {encoder.width}) for the class token, "
@@ -200,14 +198,16 @@ def infer(tensors: Tensors) -> dict[str, Any]:
     width, patch = tensors[FIRST_LAYER].shape[0], tensors[FIRST_LAYER].shape[2]
     model = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large"}.get(width, "vit_base")
     fc1, fc2 = tensors["blocks.0.mlp.fc1.weight"], tensors["blocks.0.mlp.fc2.weight"]
+    registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
+    side, learnt = infer_positions(tensors.get("pos_embed"), registers)
     options = {
         "width": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
         "heads": max(1, width // 64),
         "patch": patch,
-        "registers": tensors["reg_token"].shape[1] if "reg_token" in tensors else 0,
+        "registers": registers,
         "pool": "fc_norm" if "fc_norm.weight" in tensors and "norm.weight" not in tensors else "mean",
-        "positions": "learnt",
+        "positions": "learnt" if learnt else "sincos",
         "mlp_width": 0 if fc2.shape[1] == 4 * width else fc2.shape[1],
         "activation": "swiglu" if fc1.shape[0] == 2 * fc2.shape[1] else "gelu",
         "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
@@ -215,4 +215,28 @@ def infer(tensors: Tensors) -> dict[str, Any]:
         "pre_norm": "norm_pre.weight" in tensors,
         "norm_epsilon": 1e-5 if "norm_pre.weight" in tensors else 1e-6,
     }
-    return {"model": model, "stem": "imagenet", "options": options}
+    return {"model": model, "stem": "imagenet", "options": options, "size": side * patch or None}
+
+
+def infer_positions(table: np.ndarray | None, registers: int) -> tuple[int, bool]:
+    """Return the side of the grid of patches, 0 if it is not known, and whether positions are learnt."""
+    if table is None or table.ndim != 3 or table.shape[2] % 4:
+        return 0, table is not None
+    split = find_grid(table.shape[1], registers)
+    if split is None:
+        return 0, True
+    prefix, side = split
+    computed = sincos_positions(side, side, table.shape[2])
+    return side, not np.allclose(table[0, prefix:], computed, atol=1e-4)
+
+
+def find_grid(tokens: int, registers: int) -> tuple[int, int] | None:
+    """Return the number of tokens before the patches that have a position, and the side of the grid of patches.
+
+    Class token and registers have positions, only the class token has (DINOv2), or neither (timm's `no_embed_class`).
+    """
+    for prefix in sorted({0, 1, 1 + registers}):
+        side = math.isqrt(max(0, tokens - prefix))
+        if side and side**2 + prefix == tokens:
+            return prefix, side
+    return None

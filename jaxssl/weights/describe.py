@@ -1,0 +1,102 @@
+"""What a file of weights holds, and which encoder it fits."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxssl import models
+from jaxssl.errors import UserError
+from jaxssl.weights import layouts
+from jaxssl.weights.load import from_torch, read, select
+from jaxssl.weights.provenance import count_groups, hash_file, read_notes
+
+
+class Network(NamedTuple):
+    """One network in a file.
+
+    Attributes:
+      family: class of `jaxssl.models` that takes it.
+      naming: of its tensors.
+      prefix: of the names of its tensors.
+      model: config values "name", "stem" and "options"; only options that differ from the defaults.
+      channels: of its images.
+      size: side in pixels of the images that its positions are for; None without positions.
+      left_out: tensors that are not used, by the first part of their names.
+      problem: why it does not fit the model after all; "" if it does.
+    """
+
+    family: str
+    naming: str
+    prefix: str
+    model: dict[str, Any]
+    channels: int
+    size: int | None
+    left_out: dict[str, int]
+    problem: str
+
+
+class Description(NamedTuple):
+    """Content of a file of weights.
+
+    Attributes:
+      file: its path.
+      sha256: its SHA-256.
+      tensors: number of tensors.
+      parameters: number of numbers in them.
+      notes: metadata of the file.
+      networks: those with a known layout.
+      groups: tensors by the first part of their names.
+    """
+
+    file: Path
+    sha256: str
+    tensors: int
+    parameters: int
+    notes: dict[str, str]
+    networks: tuple[Network, ...]
+    groups: dict[str, int]
+
+
+def describe(file: Path) -> Description:
+    """Describe a `.safetensors`, `.pth` or `.pt` file.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    tensors = read(file)
+    networks = [
+        describe_network(tensors, layout, prefix)
+        for layout in layouts.available()
+        for prefix, _ in layouts.find_prefixes(tensors, layout)
+    ]
+    return Description(
+        file,
+        hash_file(file),
+        len(tensors),
+        sum(tensor.size for tensor in tensors.values()),
+        read_notes(file),
+        tuple(networks),
+        count_groups(tensors),
+    )
+
+
+def describe_network(tensors: Mapping[str, np.ndarray], layout: ModuleType, prefix: str) -> Network:
+    """Describe the network of one layout and prefix."""
+    selected = select(tensors, layout, "the file", prefix)
+    found = layout.infer(selected.tensors)
+    defaults = models.options(found["model"])
+    options = {name: value for name, value in found["options"].items() if value != defaults[name]}
+    kernel = selected.tensors.get(layout.FIRST_LAYER)
+    channels, size = kernel.shape[1] if kernel is not None else 3, found.get("size")
+    problem = ""
+    try:
+        encoder = models.make(found["model"], {"stem": found["stem"]}, found["options"])
+        from_torch(tensors, encoder, channels, "it", size or encoder.smallest_image, prefix)
+    except UserError as error:
+        problem = str(error)
+    model = {"name": found["model"], "stem": found["stem"], "options": options}
+    groups = count_groups(selected.left_out)
+    return Network(layout.ENCODER.__name__, selected.naming.title, prefix, model, channels, size, groups, problem)
