@@ -1,5 +1,7 @@
 """What scores and training of one run warn of, one sentence each, the gravest first."""
 
+from collections.abc import Mapping, Sequence
+
 from jaxssl.results.schema import Results
 from jaxssl.results.words import (
     evaluation_name,
@@ -49,17 +51,9 @@ def score_cautions(results: Results) -> list[str]:
 
 
 def _class_cautions(results: Results) -> list[str]:
-    """Return which classes a split lacks."""
-    sentences = []
-    effects = {
-        "train": "no network has learned them",
-        "validation": "nothing was chosen by them",
-        "test": "the scores say nothing about them, and the macro AUC is the mean over the others",
-    }
-    for split, effect in effects.items():
-        size = results["dataset"]["splits"].get(split)
-        if size and (names := size.get("missing_classes")):
-            sentences.append(f"The {split} split has no image of {join_words(shorten_list(names))}: {effect}.")
+    """Return which classes a split lacks, and what validation did not allow."""
+    splits = results["dataset"]["splits"]
+    sentences = describe_missing_classes({split: size.get("missing_classes", []) for split, size in splits.items()})
     by = {chosen for e in results["evaluations"] if (chosen := e.get("selected_by", "")).startswith("the ")}
     if by:
         sentences.append(
@@ -70,3 +64,21 @@ def _class_cautions(results: Results) -> list[str]:
         sentences.append(f"Probabilities are not calibrated: {'; '.join(sorted(uncalibrated))}.")
     reasons = {get_score(e).get("without", "") for e in results["evaluations"]} - {""}
     return sentences + [f"The macro AUC has no interval: {reason}." for reason in sorted(reasons)]
+
+
+def describe_missing_classes(missing: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return a sentence for each split that lacks classes.
+
+    Args:
+      missing: the classes without an image in each split.
+    """
+    effects = {
+        "train": "no network has learned them",
+        "validation": "nothing was chosen by them",
+        "test": "the scores say nothing about them, and the macro AUC is the mean over the others",
+    }
+    return [
+        f"The {split} split has no image of {join_words(shorten_list(missing[split]))}: {effect}."
+        for split, effect in effects.items()
+        if missing.get(split)
+    ]

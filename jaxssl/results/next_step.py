@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxssl.evaluation.significance import MIN_SEEDS
+from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.schema import Results, RunConfig
 from jaxssl.training.metrics import is_far
 
-FEW_STEPS = 200  # Of pretraining: far from what any published recipe takes.
 ENOUGH_STEPS = 1000
 WORKDIR = re.compile(r"--workdir(=|\s+)(\S+)")
 

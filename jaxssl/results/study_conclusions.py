@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
+from jaxssl.results.cautions import CEILING, CHANCE, FEW_STEPS, describe_missing_classes
 from jaxssl.results.words import (
     FEW_GROUPS,
     METRIC_NAMES,
@@ -130,7 +131,14 @@ def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[
       repeated: evaluations left out because another run has the same arm, seed and fold and another result.
       fields: config fields, other than those of the method, in which arms differ; None where no config is known.
     """
-    sentences = _difference_cautions(study["differences"])
+    sentences = _training_cautions(study["arms"])
+    if copies := study["dataset"]["test_images_copied_in_train"]:
+        sentences.append(
+            f"{copies:,} of the test images of a run are pixel for pixel among its training images: scores may be too "
+            "high."
+        )
+    sentences += describe_missing_classes(study["dataset"]["missing_classes"])
+    sentences += _difference_cautions(study["differences"])
     if study["split"] == "fixed":
         sentences.append("All runs have the same test images: with another split the arms may rank differently.")
     if study["split"] == "resplit":
@@ -179,6 +187,26 @@ def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{format_count(len(differences), 'difference')} were tested; p-values are corrected for that by Holm's "
         "method, intervals are not: each has its own 95 % level."
     )
+    return sentences
+
+
+def _training_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return which arms were pretrained too briefly, are worse than chance, or at the ceiling."""
+    sentences = []
+    short = [a for a in arms if a["method"] and a["pretrain_steps"] is not None and a["pretrain_steps"] < FEW_STEPS]
+    if short:
+        names = join_words(sorted({f"{shorten(arm['name'])} ({arm['pretrain_steps']:,.0f} steps)" for arm in short}))
+        sentences.append(f"Pretraining was too short for a verdict on the method: {names}.")
+    aucs = [(arm, arm["metrics"]["auc_macro"]) for arm in arms]
+    worse = [
+        _arm_name(arm) for arm, auc in aucs if has_interval(auc["over_groups"]) and auc["over_groups"]["high"] < CHANCE
+    ]
+    if worse:
+        sentences.append(f"Worse than chance in macro AUC: {join_words(worse)}. Labels or splits may be mixed up.")
+    if len(arms) > 1 and all(auc["mean"] is not None and auc["mean"] >= CEILING for _, auc in aucs):
+        sentences.append(
+            "Every arm is at the ceiling (macro AUC .995 or more): these images cannot show which one is better."
+        )
     return sentences
 
 

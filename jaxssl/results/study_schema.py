@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypedDict
 
-from jaxssl.results.schema import Metric, Name, Version
+from jaxssl.results.schema import Metric, Name, Split, Version
 
 # compare.json
 
@@ -14,6 +14,8 @@ class StudyDataset(TypedDict):
     classes: Annotated[list[str], "class names"]
     fingerprints: Annotated[list[str], "of all runs"]
     groups_known: Annotated[bool, "whether all runs know the groups"]
+    test_images_copied_in_train: Annotated[int, "as in results.json, of the run with the most"]
+    missing_classes: Annotated[dict[Split, list[str]], "classes without an image in the split of a run"]
 
 
 class Interval(TypedDict):
@@ -70,6 +72,7 @@ class Arm(TypedDict):
     majority_accuracy: Annotated[float, "mean over runs"]
     constant_runs: Annotated[int, "runs that predict one class for every image"]
     pretrain_seconds: Annotated[float | None, "mean over runs; 0 without pretraining, null if unknown"]
+    pretrain_steps: Annotated[float | None, "steps of the optimizer, likewise"]
     transfer_seconds: Annotated[float | None, "mean over runs, with all learning rates; null if unknown"]
     trained_images: Annotated[float | None, "mean over runs, each image as often as it was seen; null if unknown"]
     metrics: dict[Metric, Mean]

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxssl.results.next_step import FEW_STEPS, NextStep, choose_next_step
+from jaxssl.results.cautions import FEW_STEPS
+from jaxssl.results.next_step import NextStep, choose_next_step
 from jaxssl.results.predictions import Differences
 from jaxssl.results.run_conclusions import compare_scores
 from jaxssl.results.schema import Evaluation, Results, RunConfig

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -93,7 +93,17 @@ def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
         "classes": datasets[0]["classes"],
         "fingerprints": sorted({dataset["fingerprint"] for dataset in datasets}),
         "groups_known": all(dataset["groups_known"] for dataset in datasets),
+        "test_images_copied_in_train": max(dataset.get("test_images_copied_in_train", 0) for dataset in datasets),
+        "missing_classes": {
+            split: sorted({name for dataset in datasets for name in missing_classes(dataset, split)})
+            for split in ("train", "validation", "test")
+        },
     }
+
+
+def missing_classes(dataset: Mapping[str, Any], split: str) -> list[str]:
+    """Return the classes without an image in a split of a run; [] where the run does not tell."""
+    return dataset["splits"].get(split, {}).get("missing_classes", [])
 
 
 def split_kind(cells: Sequence[Cell]) -> str:
@@ -155,7 +165,7 @@ def _majority_share(labels: np.ndarray) -> float:
 
 def mean_compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
     """Return the cost of an arm as means over its runs; None where a run does not report it."""
-    none = {"seconds": 0.0, "images": 0}
+    none = {"seconds": 0.0, "images": 0, "steps": 0}
     pretraining = [none if arm.method is None else dict(cell.run.results["pretrain"] or {}) for cell in cells]
     transfer = [cell.compute for cell in cells]
 
@@ -165,6 +175,7 @@ def mean_compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
 
     return {
         "pretrain_seconds": mean(pretraining, field="seconds"),
+        "pretrain_steps": mean(pretraining, field="steps"),
         "transfer_seconds": mean(transfer, field="seconds"),
         "trained_images": mean(pretraining, transfer, field="images"),
     }
