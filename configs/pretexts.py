@@ -77,7 +77,6 @@ def get_config(arg: str = "") -> ConfigDict:
         c.data.name = "npz"
         c.data.group_copies = False  # As the scores here were measured.
         c.data.dir = "data/pneumoniamnist.npz"
-        c.data.options.classes = ("normal", "pneumonia")
         c.pretrain.epochs = c.transfer.epochs = 5
     c.pretrain.update(PRETEXTS[pretext])
     return c

@@ -44,7 +44,6 @@ def get_config(arg: str = "") -> ConfigDict:
         c.data.name = "npz"
         c.data.group_copies = False  # As the scores here were measured.
         c.data.dir = "data/pneumoniamnist.npz"
-        c.data.options.classes = ("normal", "pneumonia")
     else:
         c.data.name = dataset
         # As the scores here were measured.

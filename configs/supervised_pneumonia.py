@@ -26,7 +26,6 @@ def get_config() -> ConfigDict:
     c.data.group_copies = False  # As the scores here were measured.
     c.data.dir = "data/pneumoniamnist.npz"
     c.data.image_size = 64
-    c.data.options.classes = ("normal", "pneumonia")
     c.pretrain.epochs = 0
     c.transfer.protocols = ("finetune",)
     c.transfer.epochs = 10

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import images
+from jaxssl.data.io import archive, images
 from jaxssl.errors import UserError
 from jaxssl.inference.network import Network, predict_iter, read_image
 
@@ -53,7 +53,8 @@ def _images_of(path: Path) -> Iterator[tuple[str, Path | np.ndarray]]:
         images.check_names(path, names)
         return ((name, path / name) for name in names)
     if path.suffix.lower() == ".npz" and path.is_file():
-        arrays = npz.image_arrays(path, npz.read_arrays(path))
+        keys = npz.image_keys(path, archive.read_headers(path))
+        arrays = {side: archive.read_array(path, key) for side, key in keys.items()}
         return (pair for side, a in arrays.items() for pair in zip(npz.make_ids(side, len(a)), a, strict=True))
     array = _open_array(path)
     if array is None:

@@ -15,7 +15,7 @@ from jaxssl.data.audit.checks import lines
 from jaxssl.data.audit.inspect import ALL, UNUSED, Item
 from jaxssl.data.audit.summary import count_values
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import images
+from jaxssl.data.io import archive, images
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing.listed import Listing
 from jaxssl.errors import UserError, did_you_mean
@@ -206,18 +206,14 @@ def list_archive(path: str) -> Items:
     Raises:
       UserError: there is no archive, or arrays are missing, hold objects or differ in length.
     """
-    arrays = npz.read_arrays(Path(path))
-    sides = [side for side in npz.SPLITS if f"{side}_images" in arrays]
-    rows = [(f"{side}_", side, npz.SPLITS[side]) for side in sides] or [("", "images", ALL)]
-    items = []
-    npz.image_arrays(Path(path), arrays)
-    for prefix, side, split in rows:
-        pixels = arrays[f"{prefix}images"]
-        known = bool(sides) or "labels" in arrays
-        values = npz.read_labels(Path(path), arrays, f"{prefix}labels", len(pixels)) if known else [None] * len(pixels)
-        names = npz.make_ids(side, len(pixels))
-        for one, pixel, label in zip(names, pixels, values, strict=True):
-            items.append(Item(one, pixel, split, None if label is None else str(label)))
+    file, items = Path(path), []
+    headers = archive.read_headers(file)
+    for side, key in npz.image_keys(file, headers).items():
+        pixels, label_key = archive.read_array(file, key), npz.label_key(side)
+        known = side != "images" or label_key in headers
+        values = npz.read_labels(file, headers, label_key, len(pixels)) if known else [""] * len(pixels)
+        for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, values, strict=True):
+            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), label or None))
     if not items:
         raise UserError(f"{path} holds no image: name another archive", code="missing", field=str(path))
     return Items(str(path), str(path), items, {}, [])

@@ -1,32 +1,47 @@
 """Images in one npz archive, in the layout of MedMNIST (Yang et al. 2023, arXiv:2110.14795) or without a split."""
 
-import zipfile
-from collections.abc import Mapping, Sequence
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxssl.data import source
-from jaxssl.data.io import arrays, loading
+from jaxssl.data import labels as parsing
+from jaxssl.data import medmnist, records, source
+from jaxssl.data.io import archive, arrays, loading
 from jaxssl.errors import UserError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def load(
-    *, dir: str, size: int, nan: str = "refuse", fit: str = "pad", classes: Sequence[str] | None = None
+    *,
+    dir: str,
+    size: int,
+    nan: str = "refuse",
+    fit: str = "pad",
+    cache_dir: str = "",
+    memory_mib: float = math.inf,
+    classes: Sequence[str] | None = None,
+    use_labels: bool = True,
 ) -> source.Source:
     """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`.
 
-    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`), labels [N] or [N, 1] integers from
-    0.
+    Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`). Labels are integers from 0 or
+    names, [N] or [N, 1], or one-hot, [N, classes]; -1, "" and words such as "NA" are no label.
 
     Args:
       dir: path of the archive.
       size: side in pixels at which images are held; those that have it are not changed.
       nan: "refuse", "zero" or "median".
       fit: "pad", "crop" or "squash" for images that are not square.
-      classes: names of the classes, in the order of the labels; by default "0", "1", ...
+      cache_dir: where images are kept if they exceed `memory_mib`.
+      memory_mib: images up to this size (MiB) are held in memory.
+      classes: names of the classes, in the order of the labels; by default those of MedMNIST for an archive of its
+        name, and "0", "1", ... for others.
+      use_labels: whether to read the labels; False for pretraining alone.
 
     Returns:
       The dataset, with the archive's split as the official one; ids are such as "train/0001", counted from 0.
@@ -38,70 +53,49 @@ def load(
     path = Path(dir)
     if not dir or not path.is_file():
         raise UserError(f"data.dir={dir!r} is not a file: set it to the .npz archive", code="missing", field="data.dir")
-    contents = read_arrays(path)
-    stacks = image_arrays(path, contents)
-    counts = {side: len(stack) for side, stack in stacks.items()}
-    if "images" in stacks:
-        labels = read_labels(path, contents, "labels", counts["images"]) if "labels" in contents else None
-        official = None
-    else:
-        labels = np.concatenate([read_labels(path, contents, f"{side}_labels", n) for side, n in counts.items()])
-        official = np.repeat([SPLITS[side] for side in stacks], list(counts.values()))
-    ids = [name for side, n in counts.items() for name in make_ids(side, n)]
-    rows = [image for stack in stacks.values() for image in stack]
-    if not rows:
+    headers = archive.read_headers(path)
+    keys = image_keys(path, headers)
+    counts = {side: count_images(headers[key]) for side, key in keys.items()}
+    if not any(counts.values()):
         raise UserError(f"{path} holds no image: set data.dir to another archive", code="too-few", field="data.dir")
-    names = [f"{path}: {name}" for name in ids]
-    held, _, unread = loading.stack(lambda i: arrays.as_image(rows[i]), names, size, nan=nan, fit=fit)
-    if labels is None:
-        return source.make(held, np.full(len(ids), source.UNLABELLED), ids, (), official=official, unread=unread)
-    return source.make(held, labels, ids, _classes(path, labels, classes), official=official, unread=unread)
+    names, label_keys = _read_names(path, headers, counts) if use_labels else ([], [])
+    ids = [name for side, count in counts.items() for name in make_ids(side, count)]
+    cache = records.Cache(Path(cache_dir), memory_mib, _state(path)) if cache_dir else None
+    with _open_arrays(path, headers, list(keys.values()), cache) as stacks:
+        rows = [(array, i) for array, count in zip(stacks, counts.values(), strict=True) for i in range(count)]
+        places = [f"{path}: {name}" for name in ids]
+        stack = loading.stack(
+            lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
+        )
+    unused = sorted(set(headers) - {*keys.values(), *label_keys})
+    unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
+    official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
+    found, numbers = _number(path, names, classes) if any(names) else ((), np.full(len(ids), source.UNLABELLED))
+    if empty := [name for i, name in enumerate(found) if i not in numbers]:
+        unread.append(f"classes without an image: {', '.join(empty)}")
+    unread = (*unread, *stack.unread)
+    return source.make(stack.images, numbers, ids, found, official=official, unread=unread)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of an archive.
-
-    Raises:
-      UserError: it is not an archive, is damaged or holds objects.
-    """
-    try:
-        with open(path, "rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f"{path} holds a single array: save it as npz with the key 'images'",
-                    code="unsupported",
-                    field=str(path),
-                )
-            return {key: archive[key] for key in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if "Object arrays" in str(error):
-            raise UserError(
-                f"{path} holds an object array, which would run code: save plain numbers",
-                code="unsupported",
-                field=str(path),
-            ) from error
-        raise UserError(
-            f"{path} is not an npz archive, or is broken: {' '.join(str(error).split())}",
-            code="unreadable",
-            field=str(path),
-        ) from error
-
-
-def image_arrays(path: Path, contents: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the images by side of the split, or by "images" if there is none.
+def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, str]:
+    """Return the names of the arrays of images by side of the split, or by "images" if there is none.
 
     Raises:
       UserError: the archive has neither.
     """
-    sides = {side: contents[f"{side}_images"] for side in SPLITS if f"{side}_images" in contents}
-    if not sides and "images" not in contents:
+    sides = {side: f"{side}_images" for side in SPLITS if f"{side}_images" in headers}
+    if not sides and "images" not in headers:
         raise UserError(
-            f"{path} holds {', '.join(contents) or 'nothing'}: 'train_images' or 'images' is missing",
+            f"{path} holds {', '.join(headers) or 'nothing'}: 'train_images' or 'images' is missing",
             code="missing",
             field=str(path),
         )
-    return sides or {"images": contents["images"]}
+    return sides or {"images": "images"}
+
+
+def count_images(header: archive.Header) -> int:
+    """Return N of an array [N, ...] of images."""
+    return header.shape[0] if header.shape else 0
 
 
 def make_ids(side: str, count: int) -> list[str]:
@@ -109,43 +103,101 @@ def make_ids(side: str, count: int) -> list[str]:
     return [f"{side}/{i:04d}" for i in range(count)]
 
 
-def read_labels(path: Path, contents: Mapping[str, np.ndarray], key: str, count: int) -> np.ndarray:
-    """Return labels [N] int32.
+def label_key(side: str) -> str:
+    """Return the name of the array of labels of a side of the split, or of "images"."""
+    return "labels" if side == "images" else f"{side}_labels"
+
+
+def _read_names(
+    path: Path, headers: Mapping[str, archive.Header], counts: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """Return the label of each image as `read_labels`, and the names of the arrays that hold them."""
+    if "images" in counts and "labels" not in headers:
+        return [], []
+    keys = [label_key(side) for side in counts]
+    found = [read_labels(path, headers, label_key(side), count) for side, count in counts.items()]
+    return [name for names in found for name in names], keys
+
+
+def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> list[str]:
+    """Return a label for each image: a number from "0", the name of a class, or "" for none.
 
     Raises:
-      UserError: there are none, or they are not one integer from 0 for each image.
+      UserError: there are none, or they are not one label for each image.
     """
-    if key not in contents:
-        raise UserError(f"{path} has no '{key}': add it, one integer an image", code="missing", field=key)
-    labels = contents[key]
-    if labels.ndim == 2 and labels.shape[1] > 1:
+    if key not in headers:
+        raise UserError(f"{path} has no '{key}': add it, one label an image", code="missing", field=key)
+    values = archive.read_array(path, key)
+    if values.ndim == 2 and values.shape[1] > 1:
+        values = _from_one_hot(path, key, values)
+    values = values.reshape(-1)
+    if len(values) != count:
+        raise UserError(f"{path}: '{key}' has {len(values)} rows for {count} images", code="mismatch", field=key)
+    if values.dtype.kind in "US":
+        return parsing.parse_classes(values.astype(str).tolist())
+    numbers = values.astype(float) if values.dtype.kind in "biuf" else np.full(len(values), 0.5)
+    missing = np.isnan(numbers) | (numbers == -1)
+    if not (missing | ((numbers >= 0) & (numbers % 1 == 0))).all():
         raise UserError(
-            f"{path}: '{key}' has {labels.shape[1]} columns: several labels an image are not supported",
-            code="unsupported",
-            field=key,
+            f"{path}: '{key}' must be integers from 0, or names; -1 is no label", code="out-of-range", field=key
         )
-    labels = labels.reshape(-1)
-    if len(labels) != count:
-        raise UserError(f"{path}: '{key}' has {len(labels)} rows for {count} images", code="mismatch", field=key)
-    with np.errstate(invalid="ignore"):
-        whole = labels.astype(np.int32) if labels.dtype.kind in "biuf" else None
-    if whole is None or (whole != labels).any() or (whole < 0).any():
-        raise UserError(f"{path}: '{key}' must be integers from 0", code="out-of-range", field=key)
-    return whole
+    return ["" if none else str(int(number)) for number, none in zip(numbers, missing, strict=True)]
 
 
-def _classes(path: Path, labels: np.ndarray, classes: Sequence[str] | None) -> tuple[str, ...]:
-    needed = int(labels.max()) + 1
-    if len(np.unique(labels)) == 1:
+def _from_one_hot(path: Path, key: str, values: np.ndarray) -> np.ndarray:
+    """Return the class of each row of [N, classes] that has a single 1. UserError for several labels per image."""
+    if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
+        return values.argmax(1)
+    raise UserError(
+        f"{path}: '{key}' has {values.shape[1]} columns, of which several may hold for an image: several labels an "
+        "image are not supported; pretraining alone works with data.options.use_labels=False",
+        code="unsupported",
+        field=key,
+    )
+
+
+def _number(path: Path, names: list[str], classes: Sequence[str] | None) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the classes, and of each image the index of its class."""
+    known = set(names) - {""}
+    if len(known) == 1:
         raise UserError(
-            f"{path} has one class only, {needed - 1}: add images of another", code="too-few", field=str(path)
+            f"{path} has one class only, {known.pop()}: add images of another", code="too-few", field=str(path)
         )
-    if classes is None:
-        return tuple(map(str, range(needed)))
-    if len(classes) < needed:
+    if not all(map(str.isdecimal, known)):
+        found = tuple(sorted(known))
+        if classes is not None and tuple(classes) != found:
+            raise UserError(
+                f"data.options.classes={tuple(classes)}, and the labels of {path} are names: {', '.join(found)}",
+                code="conflict",
+                field="data.options.classes",
+            )
+        index = {name: i for i, name in enumerate(found)}
+        return found, np.array([index.get(name, source.UNLABELLED) for name in names])
+    needed = max(map(int, known)) + 1
+    given = classes if classes is not None else medmnist.find_classes(path)
+    if given is not None and len(given) < needed:
         raise UserError(
-            f"data.options.classes names {len(classes)} classes, and the labels of {path} go up to {needed - 1}",
+            f"data.options.classes names {len(given)} classes, and the labels of {path} go up to {needed - 1}",
             code="mismatch",
             field="data.options.classes",
         )
-    return tuple(classes)
+    found = tuple(given) if given is not None else tuple(map(str, range(needed)))
+    return found, np.array([int(name) if name else source.UNLABELLED for name in names])
+
+
+@contextlib.contextmanager
+def _open_arrays(
+    path: Path, headers: Mapping[str, archive.Header], keys: list[str], cache: records.Cache | None
+) -> Iterator[list[np.ndarray]]:
+    """Yield these arrays in memory or, if they exceed it, as memory maps of files that are deleted at the end."""
+    if cache is None or cache.holds(archive.total_bytes(headers, keys)):
+        yield [archive.read_array(path, key) for key in keys]
+        return
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".npz-", dir=cache.folder) as folder:
+        yield [archive.map_array(path, key, Path(folder) / f"{i}.npy") for i, key in enumerate(keys)]
+
+
+def _state(path: Path) -> str:
+    seen = path.stat()
+    return repr((str(path.resolve()), seen.st_size, seen.st_mtime_ns))

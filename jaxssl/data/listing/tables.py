@@ -50,6 +50,10 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
     used = _find_columns(root, place, rows, columns, group_pattern)
     places = _read_paths(root, rows, used["path"])
     known = {what: [row.get(name, "") for _, row in rows] for what, name in used.items()}
+    one_hot = [] if used["label"] or not columns["label"] else _find_one_hot(rows, [*used.values()])
+    if one_hot:
+        logging.warning("%s: the columns %s are read as one-hot labels", place, name_some(one_hot))
+        known["label"] = [next(name for name in one_hot if float(row[name])) for _, row in rows]
     official, classes, groups = _parse(rows, used, known)
     if group_pattern:
         if groups:
@@ -60,7 +64,7 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
                 field="data.options.group_pattern",
             )
         groups = labels.match_groups(list(places), group_pattern)
-    unused = [name for name in head if name not in used.values()]
+    unused = [name for name in head if name not in (*used.values(), *one_hot)]
     unread = [f"columns of {place.name}: {name_some(unused)}"] if unused else []
     others = [path for path in images.find(root) if path.lower().endswith(images.EXTENSIONS) and path not in places]
     unread += [f"{len(others)} images that {place.name} does not list, such as {others[0]}"] if others else []
@@ -82,6 +86,17 @@ def _parse(
     classes, groups = labels.parse_classes(known["label"]), labels.parse_values(known["group"])
     matched = labels.match_classes(classes, official, used["label"]) if any(classes) else None
     return official, matched, groups if any(groups) else None
+
+
+def _find_one_hot(rows: Rows, used: Sequence[str]) -> list[str]:
+    """Return columns of which each row has a single 1 and otherwise 0, if they plainly are labels.
+
+    They are if there are three or more, or if the table has two columns beside those that are used.
+    """
+    others = [name for name in rows[0][1] if name not in used]
+    binary = [name for name in others if {row[name] for _, row in rows} <= {"0", "1", "0.0", "1.0"}]
+    plain = len(binary) > 2 or (len(binary) == 2 and binary == others)
+    return binary if plain and all(sum(float(row[name]) for name in binary) == 1 for _, row in rows) else []
 
 
 def check_unused(columns: Mapping[str, str]) -> None:

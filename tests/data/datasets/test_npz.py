@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from jaxssl.data import records
 from jaxssl.data.datasets import npz
 from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import UserError
@@ -67,12 +68,11 @@ def test_nan(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        (medmnist(train_labels=np.zeros((5, 14), np.uint8)), "'train_labels' has 14 columns"),
+        (medmnist(train_labels=np.zeros((5, 14), np.uint8)), "'train_labels' has 14 columns.*use_labels=False"),
         ({k: v for k, v in medmnist().items() if k != "val_labels"}, "no 'val_labels'"),
         (medmnist(test_labels=np.zeros(2, int)), "'test_labels' has 2 rows for 3 images"),
         (medmnist(test_labels=np.array([0.0, 0.5, np.nan])), "'test_labels' must be integers"),
-        (medmnist(test_labels=np.array([0, -1, 1])), "'test_labels' must be integers"),
-        (medmnist(test_labels=np.array(["a", "b", "a"])), "'test_labels' must be integers"),
+        (medmnist(test_labels=np.array([0, -2, 1])), "'test_labels' must be integers"),
         ({"x": noise(3, 4, 4), "y": noise(3)}, "holds x, y: 'train_images' or 'images' is missing"),
         ({"images": noise(0, 8, 8)}, "holds no image"),
         ({"images": noise(3, 8, 8), "labels": np.ones(3, int)}, "one class only, 1"),
@@ -107,8 +107,65 @@ def test_too_few_class_names(tmp_path):
 
 
 def test_pneumoniamnist(shared_data):
-    got = npz.load(dir=str(shared_data / "medmnist/pneumoniamnist.npz"), size=28, classes=("normal", "pneumonia"))
+    got = npz.load(dir=str(shared_data / "medmnist/pneumoniamnist.npz"), size=28)
+    assert got.classes == ("normal", "pneumonia")
     counts = {side: np.bincount(got.labels[got.official == side]).tolist() for side in ("train", "validation", "test")}
     assert counts == {"train": [1214, 3494], "validation": [135, 389], "test": [234, 390]}
     with np.load(shared_data / "medmnist/pneumoniamnist.npz") as archive:
         assert (got.images[got.official == "test"][..., 0] == archive["test_images"]).all()
+
+
+# Labels as people have them
+
+
+def classes_of(tmp_path, labels, count=20, name="x.npz", **kw):
+    np.savez(tmp_path / name, images=noise(count, 8, 8), labels=labels)
+    got = npz.load(dir=str(tmp_path / name), size=8, **kw)
+    return got, [got.classes[i] if i >= 0 else None for i in got.labels]
+
+
+def test_one_hot_labels_are_one_label_an_image(tmp_path):
+    numbers = np.arange(20) % 4
+    got, _ = classes_of(tmp_path, np.eye(4, dtype="u1")[numbers])
+    assert got.classes == ("0", "1", "2", "3") and got.labels.tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("kind", ["U", "S"])
+def test_names_are_classes(tmp_path, kind):
+    words = np.array(["b", "a", "NA", ""])[np.arange(20) % 4].astype(kind)
+    got, names = classes_of(tmp_path, words)
+    assert got.classes == ("a", "b") and names[:4] == ["b", "a", None, None]
+
+
+def test_minus_one_and_nan_are_no_label(tmp_path):
+    for labels in (np.arange(20) % 3 - 1, np.where(np.arange(20) % 3, np.arange(20) % 3 - 1.0, np.nan)):
+        got, names = classes_of(tmp_path, labels)
+        assert got.classes == ("0", "1") and names[:3] == [None, "0", "1"]
+
+
+def test_several_labels_can_be_set_aside(tmp_path):
+    got, names = classes_of(tmp_path, np.ones((20, 14), "u1"), use_labels=False)
+    assert got.classes == () and set(names) == {None} and "arrays of x.npz: labels" in got.unread
+
+
+@pytest.mark.parametrize("name", ["breastmnist.npz", "BreastMNIST_128.npz"])
+def test_archives_of_medmnist_have_their_own_classes(tmp_path, name):
+    got, _ = classes_of(tmp_path, np.arange(20) % 2, name=name)
+    assert got.classes == ("malignant", "normal, benign")
+
+
+def test_a_class_without_an_image_and_other_arrays_are_said(tmp_path):
+    np.savez(tmp_path / "x.npz", images=noise(4, 8, 8), labels=[0, 3, 0, 3], ages=[1, 2, 3, 4])
+    got = npz.load(dir=str(tmp_path / "x.npz"), size=8)
+    assert got.unread == ("arrays of x.npz: ages", "classes without an image: 1, 2")
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_what_exceeds_the_memory_is_in_records(tmp_path, write):
+    write(tmp_path / "x.npz", **medmnist())
+    held = npz.load(dir=str(tmp_path / "x.npz"), size=20)
+    place = tmp_path / "cache"
+    for _ in range(2):
+        stored = npz.load(dir=str(tmp_path / "x.npz"), size=20, cache_dir=str(place), memory_mib=0.001)
+        assert isinstance(stored.images, records.Images) and stored.fingerprint == held.fingerprint
+    assert [child.name for child in place.iterdir()] == ["records"]

@@ -92,3 +92,21 @@ def test_words_for_no_value(root):
 def test_images_that_the_table_does_not_list_are_said(root):
     layouts.picture(root / "other.png")
     assert "1 images that t.csv does not list, such as other.png" in listed(root, "path,label,group,split").unread
+
+
+def one_hot(root, head, rows):
+    (root / "t.csv").write_text("\n".join([head, *(f"ISIC_{i},{row}" for i, row in enumerate(rows))]))
+    return tables.list_images(root, "t.csv", DEFAULTS)
+
+
+def test_one_hot_columns_are_labels(root):
+    found = one_hot(root, "image,MEL,NV,BCC", ["1.0,0.0,0.0", "0.0,1.0,0.0", "0.0,0.0,1.0"])
+    assert found.labels == ["MEL", "NV", "BCC"] and not any("columns" in line for line in found.unread)
+    assert one_hot(root, "image,benign,malignant", ["1,0", "0,1"]).labels == ["benign", "malignant"]
+
+
+def test_columns_that_may_not_be_labels_are_not_guessed(root):
+    found = one_hot(root, "image,male,female,age", ["1,0,30", "0,1,40"])
+    assert found.labels is None and "columns of t.csv: male, female, age" in found.unread
+    found = one_hot(root, "image,edema,mass,nodule", ["1,0,0", "1,1,0", "0,0,0"])
+    assert found.labels is None and "columns of t.csv: edema, mass, nodule" in found.unread

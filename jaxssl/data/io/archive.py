@@ -1,0 +1,109 @@
+"""Arrays of an npz archive, whose sizes are known before any is loaded."""
+
+import shutil
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxssl.errors import UserError
+
+_SUFFIX = ".npy"
+
+
+class Header(NamedTuple):
+    """Shape and dtype of an array of an archive, and its size in bytes."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    nbytes: int
+
+
+def read_headers(path: Path) -> dict[str, Header]:
+    """Return shape and dtype of each array of an archive, without loading any.
+
+    Raises:
+      UserError: it is not an archive, is damaged or holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(_SUFFIX)]
+            return {name.removesuffix(_SUFFIX): _read_header(archive, name) for name in names}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _error(path, error) from error
+
+
+def read_array(path: Path, key: str) -> np.ndarray:
+    """Load an array. UserError if it is damaged or holds objects."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return archive[key]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise _error(path, error) from error
+
+
+def map_array(path: Path, key: str, to: Path) -> np.ndarray:
+    """Unpack an array to a file, and return it as a memory map.
+
+    Args:
+      path: the archive.
+      key: of the array.
+      to: the file.
+
+    Raises:
+      UserError: the array is damaged, or the file cannot be written.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(key + _SUFFIX) as source, open(to, "wb") as target:
+            shutil.copyfileobj(source, target, 2**20)
+        return np.load(to, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise _error(path, error) from error
+    except OSError as error:
+        raise UserError(
+            f"data.cache_dir: {to} cannot be written ({error.strerror}): make room there, or set another folder",
+            code="not-writable",
+            field="data.cache_dir",
+        ) from error
+
+
+def total_bytes(headers: Mapping[str, Header], keys: list[str]) -> int:
+    """Return the size of these arrays together."""
+    return sum(headers[key].nbytes for key in keys)
+
+
+def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
+    with archive.open(name) as opened:
+        major, _ = np.lib.format.read_magic(opened)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(opened)
+    if dtype.hasobject:
+        raise ValueError("Object arrays")
+    # The directory of the archive states the size, whatever the header of the array says.
+    held = archive.getinfo(name).file_size
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > held:
+        raise ValueError(f"the array '{name}' states shape {shape}, more than it holds")
+    return Header(tuple(shape), dtype, held)
+
+
+def _error(path: Path, error: Exception) -> UserError:
+    if "Object arrays" in str(error):
+        return UserError(
+            f"{path} holds an object array, which would run code: save plain numbers",
+            code="unsupported",
+            field=str(path),
+        )
+    with path.open("rb") as opened:
+        if opened.read(6) == b"\x93NUMPY":
+            return UserError(
+                f"{path} holds a single array: save it as npz with the key 'images'",
+                code="unsupported",
+                field=str(path),
+            )
+    return UserError(
+        f"{path} is not an npz archive, or is broken: {' '.join(str(error).split())}",
+        code="unreadable",
+        field=str(path),
+    )
