@@ -79,7 +79,7 @@ def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeyp
     c.data.image_size, c.data.stored_size = SIZE, 0
     if c.model.name == "efficientnet_lite0":
         # It takes a minute to compile at any depth, and tests of its own hold it against the objectives.
-        c.model.name, c.model.options = "resnet18", ConfigDict()
+        c.model.name, c.model.options, c.init.weights = "resnet18", ConfigDict(), ""
     c.model.options.update(SHALLOW[c.model.name])
     c.mesh.data = 1
     for phase in (c.pretrain, c.transfer):
@@ -92,7 +92,7 @@ def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeyp
     setup = preparation.prepare(c, tmp_path)
     start = encoders.init_encoder(setup)
     if c.pretrain.epochs:
-        learnt = pretraining.pretrain(setup, start)
+        learnt = pretraining.pretrain(setup, setup.objective, start)
         assert jax.tree.map(jnp.shape, learnt) == jax.tree.map(jnp.shape, start)
     if "finetune" in c.transfer.protocols:
         said = transfer.finetune(setup, transfer.make_arm(setup, "random", start)).probabilities["test"]

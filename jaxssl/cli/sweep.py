@@ -7,6 +7,11 @@ CONFIG is the name of a config or the path of a file that defines `sweep()`, or 
 (name, {field: value}), one for each cell. Each cell is a run in WORKDIR/NAME with these fields set; its output goes to
 log.txt there. Fields that are the same for all cells are set as --config.data.dir=DIR. A cell with a results.json is
 done, and one that was interrupted resumes. One that fails is tried once more at the end; the others go on.
+
+--seeds, --folds and --grid repeat the cells, or the config itself if it defines no `sweep()`:
+
+    jaxssl sweep own --config.data.dir=data/mine --workdir=runs/study --seeds=5
+    jaxssl sweep byol_lenses:local --workdir=runs/ema --grid=pretrain.options.ema=0.97,0.99 --seeds=3
 """
 
 import argparse
@@ -18,7 +23,8 @@ from collections.abc import Iterator
 from jaxssl import files
 from jaxssl.cli.parser import add_config_arguments, config_name
 from jaxssl.config.assign import parse_assignments
-from jaxssl.study.sweep import cells, local, runner
+from jaxssl.errors import UserError
+from jaxssl.study.sweep import cells, expand, local, runner
 
 GROUP = "experiments"
 TAKES_FIELDS = True
@@ -34,16 +40,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."
     )
+    parser.add_argument("--seeds", type=int, metavar="N", help="Repeat each cell with the seeds 0 to N - 1.")
+    parser.add_argument("--folds", type=int, metavar="N", help="Repeat each cell for each of N folds of the images.")
+    parser.add_argument(
+        "--grid", action="append", default=[], metavar="FIELD=A,B", help="Repeat each cell with each value of a field."
+    )
     parser.add_argument("--list", action="store_true", help="Only print the commands of the cells that are not done.")
 
 
 def run(options: argparse.Namespace) -> int:
     config, fields = config_name(options), parse_assignments(options.assignments)
+    repeat = expand.Repeat(options.seeds, options.folds, expand.parse_grid(options.grid))
+    for flag, number, least in (("--seeds", repeat.seeds, 1), ("--folds", repeat.folds, 2)):
+        if number is not None and number < least:
+            raise UserError(f"{flag}={number}: set it to {least} or more", code="out-of-range", field=flag)
     if options.list:
-        print(*cells.list_commands(config, options.workdir, fields), sep="\n")
+        print(*cells.list_commands(config, options.workdir, fields, repeat), sep="\n")
         return 0
     with collect_signals() as signals:
-        return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals)
+        return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals, repeat)
 
 
 @contextlib.contextmanager

@@ -120,6 +120,11 @@ def call(name: str, function: str) -> Any:
     return _run(file, lambda: make(argument) if argument else make())
 
 
+def defines(name: str, function: str) -> bool:
+    """Return whether a config file has a function of this name. Raises UserError as `call` does."""
+    return hasattr(_import(find_config(name)[0]), function)
+
+
 def _import(file: Path) -> ModuleType:
     name = f"jaxssl_config_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)

@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 from jaxssl import files
 from jaxssl.config.fields import changes_pretraining
-from jaxssl.config.load import call, find_config, load_config
+from jaxssl.config.load import call, defines, find_config, load_config
 from jaxssl.errors import UserError
 from jaxssl.results.workdir import read_results
 from jaxssl.run.workdir import check_config
+from jaxssl.study.sweep.expand import NO_REPEAT, Repeat, expand
+from jaxssl.training.metrics import parse_row
 
 
 class Cell(NamedTuple):
@@ -39,13 +41,16 @@ class Cell(NamedTuple):
         return (self.folder / "results.json").exists()
 
 
-def list_cells(config: str, workdir: Path, fields: dict[str, str]) -> list[Cell]:
+def list_cells(config: str, workdir: Path, fields: dict[str, str], repeat: Repeat = NO_REPEAT) -> list[Cell]:
     """Return the cells that `sweep()` of a config file describes, in its order.
+
+    A config without `sweep()` has one cell, if that is repeated.
 
     Args:
       config: name or path of a config and, after a colon, the argument for `sweep`.
       workdir: of the whole sweep.
       fields: {config field: value} set in every cell.
+      repeat: seeds, folds and values over which each cell is repeated.
 
     Raises:
       UserError: the file is missing or fails; it defines no sweep; two cells have one name, or a name is not one of a
@@ -53,7 +58,9 @@ def list_cells(config: str, workdir: Path, fields: dict[str, str]) -> list[Cell]
     """
     path, _ = find_config(config)
     try:
-        cells = [Cell(name, workdir / name, {**values, **fields}) for name, values in call(config, "sweep")]
+        alone = repeat != NO_REPEAT and not defines(config, "sweep")
+        listed = [(path.stem, {})] if alone else call(config, "sweep")
+        cells = [Cell(name, workdir / name, {**values, **fields}) for name, values in expand(listed, repeat)]
     except (TypeError, ValueError) as error:
         message = f"{path}: sweep() must return a list of (name, {{field: value}}): {error}"
         raise UserError(message, code="unsupported", field=str(path)) from error
@@ -79,9 +86,9 @@ def assignments(cell: Cell) -> list[str]:
     return [f"--config.{field}={value}" for field, value in cell.fields.items()]
 
 
-def list_commands(config: str, workdir: Path, fields: dict[str, str]) -> list[str]:
+def list_commands(config: str, workdir: Path, fields: dict[str, str], repeat: Repeat = NO_REPEAT) -> list[str]:
     """Return the commands of the cells that are not done; arguments as of `list_cells`."""
-    return [shlex.join(command(config, cell)) for cell in list_cells(config, workdir, fields) if not cell.done]
+    return [shlex.join(command(config, cell)) for cell in list_cells(config, workdir, fields, repeat) if not cell.done]
 
 
 def check_settings(config: str, cells: Sequence[Cell]) -> None:
@@ -96,12 +103,16 @@ def share_pretraining(cell: Cell, donor: Cell) -> bool:
     encoder = Path("checkpoints") / "encoder"
     if (cell.folder / "config.json").exists() or not (donor.folder / encoder).is_dir():
         return False
-    pretraining = read_results(donor.folder)["pretrain"]
-    if not pretraining or pretraining["supervised"]:
+    try:
+        pretraining = read_results(donor.folder)["pretrain"]
+        lines = (donor.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    except (UserError, OSError, ValueError):
+        return False  # A damaged donor: the cell pretrains by itself.
+    rows = [parse_row(line) for line in lines]
+    if not pretraining or pretraining["supervised"] or None in rows:
         return False
-    lines = (donor.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    pretrain_lines = [line for line in lines if json.loads(line)["phase"] == "pretrain"]
-    files.write_text(cell.folder / "metrics.jsonl", "".join(pretrain_lines))
+    pretrain_rows = [json.dumps(row) + "\n" for row in rows if row and row["phase"] == "pretrain"]
+    files.write_text(cell.folder / "metrics.jsonl", "".join(pretrain_rows))
     part = cell.folder / ".encoder.part"
     shutil.rmtree(part, ignore_errors=True)
     shutil.rmtree(cell.folder / encoder, ignore_errors=True)

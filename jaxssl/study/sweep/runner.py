@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaxssl.errors import UserError
 from jaxssl.study.sweep.cells import check_settings, list_cells
+from jaxssl.study.sweep.expand import NO_REPEAT, Repeat
 from jaxssl.study.sweep.local import default_jobs, run_local
 from jaxssl.study.sweep.slurm import run_on_slurm
 from jaxssl.study.sweep.state import summarize
@@ -20,6 +21,7 @@ def run_sweep(
     jobs: int | None = None,
     slurm_options: str | None = None,
     signals: Sequence[int] = (),
+    repeat: Repeat = NO_REPEAT,
 ) -> int:
     """Run the cells of a sweep that are not done, print how they ended, and return the exit code.
 
@@ -30,6 +32,7 @@ def run_sweep(
       jobs: cells at a time; None: one for `local.CORES_PER_CELL` cores, or as many as Slurm runs.
       slurm_options: options of sbatch; None: the cells run on this machine.
       signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
+      repeat: seeds, folds and values over which each cell is repeated.
 
     Raises:
       UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written.
@@ -37,7 +40,7 @@ def run_sweep(
     """
     if jobs is not None and jobs < 1:
         raise UserError(f"--jobs={jobs}: set it to 1 or more", code="out-of-range", field="--jobs")
-    cells = list_cells(config, workdir, fields)
+    cells = list_cells(config, workdir, fields, repeat)
     check_settings(config, cells)
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -1,0 +1,74 @@
+"""Repeats the cells of a sweep over seeds, folds and values of fields that the command line gives."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jaxssl.errors import UserError
+
+Fields = dict[str, Any]
+Listed = Sequence[tuple[str, Fields]]  # (name, {field: value}), as `sweep()` of a config returns them.
+
+
+class Repeat(NamedTuple):
+    """Over what each cell is repeated.
+
+    Attributes:
+      seeds: number of seeds, from 0 on; None: the seeds that are listed.
+      folds: folds of a cross-validation, each a cell; None: as listed.
+      grid: {config field: values as on the command line}.
+    """
+
+    seeds: int | None = None
+    folds: int | None = None
+    grid: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
+NO_REPEAT = Repeat()
+
+
+def expand(listed: Listed, repeat: Repeat) -> Listed:
+    """Return the cells of all combinations."""
+    if repeat.seeds is not None:
+        listed = _over_seeds(listed, repeat.seeds)
+    if repeat.folds is not None:
+        folds = [(f"fold{k}", {"data.folds": repeat.folds, "data.fold": k}) for k in range(repeat.folds)]
+        listed = _cross(listed, folds)
+    for field, values in repeat.grid.items():
+        listed = _cross(listed, [(f"{field.rpartition('.')[2]}={value}", {field: value}) for value in values])
+    return listed
+
+
+def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return {field: values} of arguments such as "pretrain.options.temperature=0.05,0.1,0.2".
+
+    Raises:
+      UserError: an argument has no values.
+    """
+    found = {}
+    for text in texts:
+        field, equals, values = text.removeprefix("--config.").partition("=")
+        if not equals or not values.strip(","):
+            message = f"--grid={text}: write FIELD=VALUE,VALUE, such as pretrain.options.temperature=0.1,0.2"
+            raise UserError(message, code="out-of-range", field="--grid")
+        found[field] = values.strip(",").split(",")
+    return found
+
+
+def _over_seeds(listed: Listed, seeds: int) -> Listed:
+    """Repeat each cell with all seeds; those that are listed keep their names."""
+    groups: dict[str, dict[int, tuple[str, Fields]]] = {}
+    for name, fields in listed:
+        key = repr(sorted((k, repr(v)) for k, v in fields.items() if k != "seed"))
+        groups.setdefault(key, {})[fields.get("seed", 0)] = (name, fields)
+    cells = []
+    for seed, by_seed in itertools.product(range(seeds), groups.values()):
+        name, fields = next(iter(by_seed.values()))
+        cells.append(by_seed.get(seed, (f"{name}-seed{seed}", {**fields, "seed": seed})))
+    return cells
+
+
+def _cross(listed: Listed, changes: Listed) -> Listed:
+    pairs = itertools.product(listed, changes)
+    return [(f"{name}-{ending}", {**fields, **values}) for (name, fields), (ending, values) in pairs]

@@ -1,0 +1,59 @@
+"""Cells are repeated over seeds, folds and values of fields."""
+
+import pytest
+
+from jaxssl.cli.parser import main
+from jaxssl.config import checks
+from jaxssl.config.load import load_config
+from jaxssl.study.sweep.cells import assignments, list_cells
+from jaxssl.study.sweep.expand import Repeat, expand, parse_grid
+from tests.refusals import refuses
+
+LISTED = [(f"{name}_{seed}", {"seed": seed, "init.weights": name}) for seed in (0, 1) for name in ("a", "b")]
+
+
+def test_nothing_is_repeated_by_default():
+    assert expand(LISTED, Repeat()) == LISTED
+
+
+def test_listed_seeds_keep_their_names_and_further_ones_are_added():
+    assert expand(LISTED, Repeat(seeds=1)) == LISTED[:2]
+    assert expand(LISTED, Repeat(seeds=2)) == LISTED
+    more = expand(LISTED, Repeat(seeds=3))
+    assert more[:4] == LISTED
+    assert more[4:] == [(f"{name}_0-seed2", {"seed": 2, "init.weights": name}) for name in "ab"]
+    assert expand([("x", {})], Repeat(seeds=2)) == [("x", {}), ("x-seed1", {"seed": 1})]
+
+
+def test_folds_and_values_are_combined():
+    cells = expand([("x", {"seed": 3})], Repeat(folds=2, grid=parse_grid(["--config.pretrain.options.ema=0.9,0.99"])))
+    assert [name for name, _ in cells] == ["x-fold0-ema=0.9", "x-fold0-ema=0.99", "x-fold1-ema=0.9", "x-fold1-ema=0.99"]
+    assert cells[3][1] == {"seed": 3, "data.folds": 2, "data.fold": 1, "pretrain.options.ema": "0.99"}
+
+
+@pytest.mark.parametrize("text", ["pretrain.options.ema", "pretrain.options.ema="])
+def test_a_grid_needs_values(text):
+    with refuses("out-of-range", "--grid", text):
+        parse_grid([text])
+
+
+def test_a_config_without_a_sweep_is_repeated(tmp_path):
+    cells = list_cells("byol_lenses:local", tmp_path, {}, Repeat(seeds=2))
+    assert [cell.name for cell in cells] == ["byol_lenses", "byol_lenses-seed1"]
+    with refuses("missing"):
+        list_cells("byol_lenses:local", tmp_path, {})
+
+
+@pytest.mark.parametrize("argument", ["", ":local", ":quick", ":gpu"])
+def test_every_cell_of_own_is_a_valid_config(argument, tmp_path):
+    cells = list_cells(f"own{argument}", tmp_path, {"data.dir": "x"}, Repeat(seeds=3))
+    assert len(cells) == 12
+    for cell in cells:
+        checks.check(load_config(f"own{argument}", assignments(cell)))
+
+
+def test_the_commands_are_listed(tmp_path, capsys):
+    arguments = [f"--workdir={tmp_path}", "--seeds=2", "--config.data.dir=x", "--list"]
+    assert main(["sweep", "own:quick", *arguments]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 8
+    assert main(["sweep", "own:quick", *arguments, "--seeds=0"]) == 2
