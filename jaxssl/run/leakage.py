@@ -12,12 +12,20 @@ from jaxssl.weights.provenance import describe_origin, read_notes, short_hash
 log = logging.getLogger(__name__)
 
 
+def read_origin(weights: Path) -> dict[str, str]:
+    """Return what is known of the images that a file, or the run in a workdir, was trained on; {} if nothing is."""
+    if not weights.is_dir():
+        return read_notes(weights)
+    config, splits = results.read_config(weights)["config"], results.read_splits(weights)
+    return describe_origin(config["data"], splits)
+
+
 def check_weights(setup: Setup) -> None:
     """Raise UserError if `init.weights` come from a run on the same images that trained on test images of this run.
 
     If the folder of the images is another one, equal image ids may be coincidence: then a warning is logged.
     """
-    notes = read_notes(Path(setup.config.init.weights).expanduser())
+    notes = read_origin(Path(setup.config.init.weights).expanduser())
     known = {*notes.get("known", "").split()}
     seen = [i for i in setup.source.ids[setup.splits["test"]].tolist() if short_hash(i) in known]
     if not seen:

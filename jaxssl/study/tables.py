@@ -61,7 +61,7 @@ def compute_table(study: Study) -> Table:
     for arm in _in_sections(table, _with_most_labels(study["arms"])):
         cells = ["unknown" if arm[field] is None else f"{arm[field]:,.0f}" for field in COMPUTE]
         table.add_row(Text(arm["name"]), *cells)
-    if any(arm["init"].startswith("imagenet") for arm in study["arms"]):
+    if any(words.given_weights(arm["init"]) for arm in study["arms"]):
         table.caption = Text("Without the training of the weights that were given.")
     return table
 
