@@ -250,9 +250,9 @@ def proportion_interval(value: float, images: int, variance: Variance | None = N
     if variance is not None:
         spread = value * (1 - value)
         size = min(size, spread / variance.value) if variance.value > 0 and spread > 0 else float(min(images, units))
-        if images > 1 and variance.df > 0:
-            # Few groups tell the variance itself badly.
-            size *= (_t(images - 1) / _t(variance.df)) ** 2
+        if images > 1 and variance.df > 2:
+            # Few groups tell the variance badly, and its inverse is too large by df / (df - 2) in the mean.
+            size *= (_t(images - 1) / _t(variance.df)) ** 2 * (variance.df - 2) / variance.df
     hits = value * size
     low = float(stats.beta.ppf(ALPHA / 2, hits, size - hits + 1)) if hits > 0 else 0.0
     high = float(stats.beta.ppf(1 - ALPHA / 2, hits + 1, size - hits)) if size - hits > 0 else 1.0
