@@ -118,6 +118,7 @@ def test_the_map_answers_to_the_keyboard_and_to_the_pointer(opened):
     slider = shown.locator("#explored")
     if not slider.count():
         pytest.skip("this page has no map")
+    shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
     said, thumb = shown.locator(".explore p"), shown.locator(".explore .thumb")
     before = said.inner_text(), thumb.get_attribute("style")
     assert before[0].startswith("image")
@@ -136,12 +137,46 @@ def test_the_map_answers_to_the_keyboard_and_to_the_pointer(opened):
     assert points[int(slider.input_value())] == pytest.approx(points[7], abs=1)
 
 
+def test_the_first_screen_has_the_verdict_the_forest_plot_and_the_next_step(opened):
+    shown, _ = opened
+    shown.set_viewport_size({"width": 1440, "height": 900})
+    for place in (".verdict", ".basis", ".next"):
+        box = shown.locator(place).bounding_box()
+        assert box["y"] + box["height"] < 900, place
+    words = shown.locator(".verdict").inner_text().split()
+    assert 0 < len(words) <= 12
+
+
+def test_a_link_of_the_contents_opens_its_section(opened):
+    shown, _ = opened
+    if not shown.locator("nav a[href='#provenance']").count():
+        pytest.skip("the page of a study")
+    assert not shown.locator("details[open] > summary > #provenance").count()
+    shown.locator("nav a[href='#provenance']").click()
+    shown.locator("details[open] > summary > #provenance").wait_for()
+
+
+def test_an_image_opens_large_and_closes_by_keyboard(opened):
+    shown, _ = opened
+    if not shown.locator("button.open").count():
+        pytest.skip("this page has no images")
+    shown.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    first = shown.locator("button.open").first
+    first.focus()
+    shown.keyboard.press("Enter")
+    dialog = shown.locator("dialog.large")
+    assert dialog.is_visible() and dialog.locator("p").inner_text()
+    shown.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
 def test_without_scripts_the_map_is_a_picture_and_a_table(browser, file):
     context = browser.new_context(java_script_enabled=False)
     shown = context.new_page()
     shown.goto(file.as_uri())
     if not shown.locator("#explored").count():
         pytest.skip("this page has no map")
+    shown.locator("details:has(> .map) > summary").click()
     assert not shown.locator("#explored").is_visible() and shown.locator(".plot svg").first.is_visible()
     shown.locator(".map summary").click()
     assert shown.locator(".mapped tbody tr").first.is_visible()
@@ -169,5 +204,8 @@ def test_on_paper_it_is_light_and_whole(browser, file):
     shown.emulate_media(media="print")
     ground = shown.evaluate("getComputedStyle(document.body).backgroundColor")
     assert min(map(int, re.findall(r"\d+", ground)[:3])) > 240
-    assert shown.pdf().startswith(b"%PDF")
+    printed = shown.pdf(format="A4")
+    assert printed.startswith(b"%PDF")
+    if "study" not in str(file):  # The answer of a run takes two pages.
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2
     context.close()
