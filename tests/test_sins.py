@@ -89,8 +89,8 @@ STAGED = {
     "one run, no interval": (
         "run/test_experiment.py::test_results_hold_what_the_design_says",
         "report/test_report.py::test_answer_from_intervals",
-        "study/test_compare.py::test_one_run_is_the_paired_bootstrap_of_scores_and_has_no_p_value",
-        "study/test_compare.py::test_four_seeds_have_an_interval_and_no_p_value_anywhere",
+        "study/test_compare.py::test_one_run_is_the_paired_difference_of_scores_and_has_no_p_value_over_seeds",
+        "study/test_compare.py::test_four_seeds_have_an_interval_and_no_p_value_over_seeds",
     ),
 }
 
