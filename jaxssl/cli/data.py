@@ -202,21 +202,22 @@ def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
 
 
 def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
-    """Return what the terminal shows of a report of `audit_files`: the findings come last, where they are seen."""
+    """Return what the terminal shows of a report of `audit_files`, the findings first."""
     size = f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB"
+    found = Table("", "findings, the most serious first" if report["findings"] else "no findings", box=box.SIMPLE_HEAD)
+    found.columns[1].overflow = "fold"
+    for number, line in enumerate(report["findings"], 1):
+        found.add_row(str(number), clean(line))
     parts = [
         f"{clean(report['name'])}: {size}, in {clean(report['place'])}",
+        found,
         class_table(report),
         fact_table(report),
     ]
     for key, title in (("exact", "The same image"), ("near", "Nearly the same image")):
         if report[key]["clusters"]:
             parts.append(duplicate_table(report[key], title))
-    found = Table("", "findings, the most serious first" if report["findings"] else "no findings", box=box.SIMPLE_HEAD)
-    found.columns[1].overflow = "fold"
-    for number, line in enumerate(report["findings"], 1):
-        found.add_row(str(number), clean(line))
-    return [*parts, found]
+    return parts
 
 
 def class_table(report: Mapping[str, Any]) -> Table:

@@ -307,8 +307,7 @@ def _prepare_images(
 
     def read(i: int) -> np.ndarray:
         image = read_one(i)
-        check_channels(image, network.channels)
-        return convert_dtype(image, network.dtype)
+        return convert_dtype(convert_channels(image, network.channels), network.dtype)
 
     for image, holes, reason, _ in loading.decode(read, total, network.size, network.nan, network.fit):
         if holes and network.nan == "refuse":
@@ -319,11 +318,17 @@ def _prepare_images(
             yield np.broadcast_to(image, (*image.shape[:2], network.channels)), ""
 
 
-def check_channels(image: np.ndarray, channels: int) -> None:
-    """Raise ValueError unless the image has this number of channels, or is grey where they are three."""
+def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Return the image as grey if it is RGB with equal channels and the run's images are grey.
+
+    A grey image is kept if the run's images are RGB; it is broadcast later. ValueError for other numbers of channels.
+    """
     found = image.shape[-1]
+    if (found, channels) == (3, 1) and (image == image[..., :1]).all():
+        return image[..., :1]
     if found != channels and (found, channels) != (1, 3):
         raise ValueError(f"has {found} channel{'s' * (found > 1)}, and the run's images have {channels}")
+    return image
 
 
 def convert_dtype(image: np.ndarray, dtype: str | None) -> np.ndarray:

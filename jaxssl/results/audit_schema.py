@@ -133,6 +133,9 @@ class Audit(TypedDict):
     nonfinite: list[NonFinite]
     constant: list[Constant]
     exact: Annotated[Duplicates, "images with equal pixels"]
+    near: Annotated[
+        Duplicates, "images that are nearly equal: scaled, compressed or brightened; of a run, from 48 pixels a side"
+    ]
     unread: Annotated[list[str], "what the input holds that is not used"]
     findings: Annotated[list[str], "problems in words, the most serious first"]
 
@@ -166,5 +169,4 @@ class FileAudit(Audit):
     orientations: Annotated[dict[Value, int], "images by EXIF orientation"]
     unreadable: list[Unreadable]
     misnamed: list[Misnamed]
-    near: Annotated[Duplicates, "images that are nearly equal: scaled, compressed or brightened"]
     files: Annotated[list[dict[str, Any]], "one row per image: properties, SHA-256 and perceptual hash"]

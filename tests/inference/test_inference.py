@@ -237,3 +237,11 @@ def test_a_jpeg_is_read_at_the_size_at_which_the_run_read_it(run, network, tmp_p
 
 def test_a_network_prints_one_line(network, run):
     assert repr(network) == f"Network('{run.workdir}': ResNet, 16 x 16 x 3 images, 2 classes by finetune_ssl)"
+
+
+def test_grey_images_that_are_saved_as_rgb_are_grey():
+    grey = np.random.default_rng(0).integers(0, 256, (4, 5, 1), np.uint8)
+    assert (inference.convert_channels(np.dstack([grey] * 3), 1) == grey).all()
+    assert inference.convert_channels(grey, 3) is grey
+    with pytest.raises(ValueError, match="has 3 channels, and the run's images have 1"):
+        inference.convert_channels(np.dstack([grey, grey, grey // 2]), 1)

@@ -22,6 +22,11 @@ from jaxssl.data.audit.summary import count_values, summarize
 from jaxssl.data.io import loading
 from jaxssl.data.source import UNLABELLED, Source
 
+# Near duplicates of loaded images are searched from this side in pixels (see `duplicates`), and up to this number of
+# images, which takes 20 s on two cores.
+MIN_NEAR_SIDE = 48
+MAX_NEAR_IMAGES = 20_000
+
 
 def audit_files(listed: items.Items) -> dict[str, Any]:
     """Read every image in threads and report all properties and findings.
@@ -81,8 +86,18 @@ def audit_source(source: Source, parts: Mapping[str, np.ndarray] | None = None) 
     for split, indices in parts.items():
         where[indices] = split
     rows = [_row(source, i, image, str(where[i])) for i, image in enumerate(source.images)]
-    report = {**summarize(rows, source.groups_known), "unread": list(source.unread)}
+    report = {**summarize(rows, source.groups_known), "unread": list(source.unread), "near": _find_near(source, rows)}
     return report | {"findings": find_problems(report)}
+
+
+def _find_near(source: Source, rows: list[inspect.Row]) -> dict[str, Any]:
+    """Return the clusters of near duplicates, none if the images are too small or too many for the search."""
+    if source.images.shape[1] < MIN_NEAR_SIDE or len(rows) > MAX_NEAR_IMAGES:
+        return duplicates.describe_clusters([])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        perceived = list(pool.map(inspect.perceive, source.images))
+    hashed = [row | {"phash": f"{bits:016x}"} for row, (bits, _) in zip(rows, perceived, strict=True)]
+    return duplicates.find_near(hashed, np.stack([details for _, details in perceived]))
 
 
 def _row(source: Source, i: int, image: np.ndarray, split: str) -> inspect.Row:

@@ -6,6 +6,8 @@ from typing import Any
 from jaxssl.data.audit import duplicates
 from jaxssl.data.audit.checks import lines
 
+_REMEDY = "remove them, or split anew by data.use_official_split=False"
+
 
 def leaked(report: Mapping[str, Any]) -> list[str]:
     """Validation and test images with a copy in train."""
@@ -13,19 +15,23 @@ def leaked(report: Mapping[str, Any]) -> list[str]:
     for split, count in report["exact"]["leaked"].items():
         of = sum(report["counts"].get(split, {}).values())
         if count:
-            found.append(f"{split} images with a copy in train: {count:,} of {of:,}")
+            found.append(f"{split} images with a copy in train: {count:,} of {of:,}: {_REMEDY}")
         if near["leaked"][split] > count:
-            found.append(f"{split} images with a copy or near copy in train: {near['leaked'][split]:,} of {of:,}")
+            what = f"{split} images with a copy or near copy in train"
+            found.append(f"{what}: {near['leaked'][split]:,} of {of:,}: {_REMEDY}")
     return found
 
 
 def torn(report: Mapping[str, Any]) -> list[str]:
     """Copies with another class or group."""
+    remedies = {"class": "correct the labels", "group": "they may be of one patient: give them one group"}
     return [
         line
         for kind, found in (("copy", report["exact"]), ("near copy", _near(report)))
         for key in ("class", "group")
-        for line in lines.listed(f"images with a {kind} in another {key}", _pairs(found["clusters"], key), "pair")
+        for line in lines.listed(
+            f"images with a {kind} in another {key}", _pairs(found["clusters"], key), "pair", remedy=remedies[key]
+        )
     ]
 
 
@@ -33,7 +39,8 @@ def extra(report: Mapping[str, Any]) -> list[str]:
     """Images beyond the first of each cluster of exact copies."""
     if not report["exact"]["extra"]:
         return []
-    return [f"images that are one more copy of another: {report['exact']['extra']:,} of {report['images']:,}"]
+    count = f"{report['exact']['extra']:,} of {report['images']:,}"
+    return [f"images that are one more copy of another: {count}: remove them; a split keeps them together"]
 
 
 def _near(report: Mapping[str, Any]) -> Mapping[str, Any]:

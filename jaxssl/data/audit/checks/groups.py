@@ -10,7 +10,8 @@ _SHARE, _TIMES = 0.1, 10  # Of all images, and of the median group.
 
 def across_splits(report: Mapping[str, Any]) -> list[str]:
     """Groups with images in several splits."""
-    return lines.listed("groups on two sides of the split", report["groups"]["across_splits"], "group")
+    remedy = "data.use_official_split=False splits by group"
+    return lines.listed("groups on two sides of the split", report["groups"]["across_splits"], "group", remedy=remedy)
 
 
 def implausible(report: Mapping[str, Any]) -> list[str]:
@@ -27,12 +28,15 @@ def implausible(report: Mapping[str, Any]) -> list[str]:
 def single(report: Mapping[str, Any]) -> list[str]:
     """All images in one group."""
     if report["groups"]["count"] == 1 and report["images"] > 1:
-        return ["all images are of one group, so that no split by group can be made"]
+        return ["all images are of one group, so that they cannot be split by group: correct the column or the pattern"]
     return []
 
 
 def unknown(report: Mapping[str, Any]) -> list[str]:
     """Labelled images without groups."""
     if report["classes"] and not report["groups"]["known"]:
-        return ["groups are unknown: nothing tells whether a patient is on two sides of a split"]
+        return [
+            "groups are unknown, so that a patient may be on two sides of a split: give them by "
+            "data.options.group_pattern or a table, if images share one"
+        ]
     return []

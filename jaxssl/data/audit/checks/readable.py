@@ -8,9 +8,11 @@ from jaxssl.data.audit.checks import lines
 
 def unreadable(report: Mapping[str, Any]) -> list[str]:
     """Files that no decoder can read."""
-    return lines.listed("files that cannot be read", report.get("unreadable", ()), "path", report["images"])
+    remedy = "repair or remove them, or set data.on_bad_file to 'skip'"
+    return lines.listed("files that cannot be read", report.get("unreadable", ()), "path", report["images"], remedy)
 
 
 def misnamed(report: Mapping[str, Any]) -> list[str]:
     """Files with the extension of another format."""
-    return lines.listed("files with the extension of another format", report.get("misnamed", ()), "path")
+    what, remedy = "files with the extension of another format", "rename them; they are read by their content"
+    return lines.listed(what, report.get("misnamed", ()), "path", remedy=remedy)

@@ -8,13 +8,14 @@ from jaxssl.data.audit.checks import lines
 
 def nonfinite(report: Mapping[str, Any]) -> list[str]:
     """Images with values that are not finite."""
-    what = "images with NaN or infinities, for which data.nan is"
-    return lines.listed(what, report["nonfinite"], "path", report["images"])
+    remedy = "set data.nan to 'zero' or 'median', or repair them"
+    return lines.listed("images with NaN or infinities", report["nonfinite"], "path", report["images"], remedy)
 
 
 def constant(report: Mapping[str, Any]) -> list[str]:
     """Images in which each channel has one value."""
-    return lines.listed("images with one value throughout", report["constant"], "path", report["images"])
+    remedy = "look at them, and remove what is no image"
+    return lines.listed("images with one value throughout", report["constant"], "path", report["images"], remedy)
 
 
 def kinds(report: Mapping[str, Any]) -> list[str]:
@@ -23,5 +24,5 @@ def kinds(report: Mapping[str, Any]) -> list[str]:
     for key in ("dtypes", "channels"):
         if len(report[key]) > 1 and not (key == "channels" and set(report[key]) == {"1", "3"}):
             counted = ", ".join(f"{kind} ({n:,})" for kind, n in report[key].items())
-            found.append(f"images differ in {key}, which no loader takes together: {counted}")
+            found.append(f"images differ in {key}, which cannot be mixed: {counted}: convert them to one kind")
     return found
