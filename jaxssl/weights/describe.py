@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from jaxssl import models
 from jaxssl.errors import UserError
 from jaxssl.weights import layouts
+from jaxssl.weights.layouts.naming import Layout
 from jaxssl.weights.load import from_torch, read, select
 from jaxssl.weights.provenance import count_groups, hash_file, read_notes
 
@@ -70,6 +70,7 @@ def describe(file: Path) -> Description:
     networks = [
         describe_network(tensors, layout, prefix)
         for layout in layouts.available()
+        if layout.infer
         for prefix, _ in layouts.find_prefixes(tensors, layout)
     ]
     return Description(
@@ -83,13 +84,14 @@ def describe(file: Path) -> Description:
     )
 
 
-def describe_network(tensors: Mapping[str, np.ndarray], layout: ModuleType, prefix: str) -> Network:
+def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: str) -> Network:
     """Describe the network of one layout and prefix."""
     selected = select(tensors, layout, "the file", prefix)
+    assert layout.infer
     found = layout.infer(selected.tensors)
     defaults = models.options(found["model"])
     options = {name: value for name, value in found["options"].items() if value != defaults[name]}
-    kernel = selected.tensors.get(layout.FIRST_LAYER)
+    kernel = selected.tensors.get(layout.first_layer)
     channels, size = kernel.shape[1] if kernel is not None else 3, found.get("size")
     problem = ""
     try:
@@ -99,4 +101,4 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: ModuleType, pref
         problem = str(error)
     model = {"name": found["model"], "stem": found["stem"], "options": options}
     groups = count_groups(selected.left_out)
-    return Network(layout.ENCODER.__name__, selected.naming.title, prefix, model, channels, size, groups, problem)
+    return Network(layout.encoder.__name__, selected.naming.title, prefix, model, channels, size, groups, problem)

@@ -13,7 +13,6 @@ exceptions:
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -28,7 +27,7 @@ from jaxssl.errors import UserError
 from jaxssl.models.shapes import shapes_of
 from jaxssl.weights import imagenet, layouts, pth
 from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Naming, Tensors
+from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 from jaxssl.weights.merge import merge
 
 Tree = Any
@@ -141,26 +140,26 @@ def from_torch(
     layout = layouts.find(encoder)
     selected = select(tensors, layout, where, prefix)
     shapes = shapes_of(encoder, max(size, encoder.smallest_image), channels)
-    expected = jax.eval_shape(partial(layout.name_variables, encoder), shapes)
+    expected = jax.eval_shape(partial(layout.name_variables, encoder, modules=layout.modules), shapes)
     changes: list[str] = []
     try:
         given = layout.convert(dict(selected.tensors), encoder, max(size, encoder.smallest_image), changes)
     except UserError as error:
         raise UserError(f"{where}: {error}", code=error.code, field=error.field) from error
-    kernel = given.get(layout.FIRST_LAYER)
+    kernel = given.get(layout.first_layer)
     if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != channels:
         changes.append(f"first layer adapted from 3 to {channels} channels")
-        given[layout.FIRST_LAYER] = naming.adapt_channels(kernel, channels)
+        given[layout.first_layer] = naming.adapt_channels(kernel, channels)
     given = merge(expected, given, where)
     leaves = {
-        path: naming.from_torch_axes(path, given[naming.torch_name(path, layout.MODULES)], leaf.shape)
+        path: naming.from_torch_axes(path, given[naming.torch_name(path, layout.modules)], leaf.shape)
         for path, leaf in naming.flatten(shapes).items()
     }
     variables = traverse_util.unflatten_dict(leaves)
     return Loaded(variables, selected.naming.title, selected.prefix, selected.left_out, tuple(changes))
 
 
-def select(tensors: Mapping[str, np.ndarray], layout: ModuleType, where: str, prefix: str = "") -> Selected:
+def select(tensors: Mapping[str, np.ndarray], layout: Layout, where: str, prefix: str = "") -> Selected:
     """Return the tensors of one network of this family, renamed.
 
     Raises:
@@ -179,7 +178,7 @@ def select(tensors: Mapping[str, np.ndarray], layout: ModuleType, where: str, pr
     selected, left_out = {}, []
     for name, tensor in tensors.items():
         ours = found[prefix].rename(name.removeprefix(prefix)) if name.startswith(prefix) else None
-        if ours is None or ours.startswith(layout.LEFT_OUT) or ours.rpartition(".")[2] == "num_batches_tracked":
+        if ours is None or ours.startswith(layout.left_out) or ours.rpartition(".")[2] == "num_batches_tracked":
             left_out.append(name)
         else:
             selected[ours] = to_float(name, tensor, where)
@@ -187,7 +186,7 @@ def select(tensors: Mapping[str, np.ndarray], layout: ModuleType, where: str, pr
     return Selected(selected, found[prefix], prefix, tuple(name for name in left_out if name not in counts))
 
 
-def not_found(where: str, layout: ModuleType, prefixes: list[str], prefix: str) -> UserError:
+def not_found(where: str, layout: Layout, prefixes: list[str], prefix: str) -> UserError:
     """Return the error for a file without a network of this family, or without one of this prefix."""
     if prefixes:
         return UserError(
@@ -195,9 +194,9 @@ def not_found(where: str, layout: ModuleType, prefixes: list[str], prefix: str) 
             code="unknown-name",
             field="init.prefix",
         )
-    anchors = ", ".join(naming.anchor for naming in layout.NAMINGS)
+    anchors = ", ".join(naming.anchor for naming in layout.namings)
     return UserError(
-        f"{where} does not fit this encoder: it holds no {layout.ENCODER.__name__}, none of its tensors is called "
+        f"{where} does not fit this encoder: it holds no {layout.encoder.__name__}, none of its tensors is called "
         f"{anchors}; check model.name",
         code="mismatch",
         field="model.name",
@@ -231,7 +230,7 @@ def to_torch(encoder: nn.Module, variables: Tree, size: int) -> Tensors:
       UserError: the encoder has no such layout.
     """
     layout = layouts.find(encoder)
-    named = layout.name_variables(encoder, variables)
+    named = layout.name_variables(encoder, variables, layout.modules)
     return layout.finish(
         encoder, {name: np.ascontiguousarray(array, np.float32) for name, array in named.items()}, size
     )

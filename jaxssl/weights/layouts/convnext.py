@@ -1,16 +1,11 @@
 """ConvNeXts as timm names them, and as the paper's code and DINOv3 do."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jaxssl.models.convnext import ConvNeXt
-from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Naming, Tensors
+from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 
-ENCODER = ConvNeXt
 FIRST_LAYER = "stem.0.weight"
 MODULES = {
     "stem_conv": "stem.0",
@@ -37,19 +32,6 @@ NAMINGS = (
         ),
     ),
 )
-LEFT_OUT = ("head.fc.", "head.weight", "head.bias", "classifier.", "norms_last.", "mask_token")
-
-
-def name_variables(encoder: ConvNeXt, variables: Mapping) -> dict[str, jax.Array]:
-    return naming.name_variables(variables, MODULES)
-
-
-def convert(tensors: Tensors, encoder: ConvNeXt, size: int, changes: list[str]) -> Tensors:
-    return tensors
-
-
-def finish(encoder: ConvNeXt, tensors: Tensors, size: int) -> Tensors:
-    return tensors
 
 
 def infer(tensors: Tensors) -> dict[str, Any]:
@@ -59,3 +41,13 @@ def infer(tensors: Tensors) -> dict[str, Any]:
     widths = tuple(tensors[f"stages.{i}.blocks.0.conv_dw.weight"].shape[0] for i in range(4))
     model = "convnext_small" if depths == (3, 3, 27, 3) else "convnext_tiny"
     return {"model": model, "stem": "imagenet", "options": {"depths": depths, "widths": widths}}
+
+
+LAYOUT = Layout(
+    encoder=ConvNeXt,
+    first_layer=FIRST_LAYER,
+    namings=NAMINGS,
+    modules=MODULES,
+    left_out=("head.fc.", "head.weight", "head.bias", "classifier.", "norms_last.", "mask_token"),
+    infer=infer,
+)

@@ -1,27 +1,14 @@
 """EfficientNet-Lite in the naming of timm, and of EfficientNet-PyTorch (github.com/lukemelas/EfficientNet-PyTorch)."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import jax
-
 from jaxssl.models.efficientnet import EfficientNetLite
-from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Naming, Tensors
+from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 
-ENCODER = EfficientNetLite
-FIRST_LAYER = "conv_stem.weight"
-MODULES = {}
-NAMINGS = (Naming("timm", "conv_stem.weight"), Naming("EfficientNet-PyTorch", "_conv_stem.weight"))
-LEFT_OUT = ("classifier.", "_fc.")
 # Modules of a block in EfficientNet-PyTorch, and in timm: with expansion, and in the first stage without.
 THEIRS = ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_project_conv", "_bn2")
 EXPANDED = ("conv_pw", "bn1", "conv_dw", "bn2", "conv_pwl", "bn3")
 PLAIN = ("", "", "conv_dw", "bn1", "conv_pw", "bn2")
-
-
-def name_variables(encoder: EfficientNetLite, variables: Mapping) -> dict[str, jax.Array]:
-    return naming.name_variables(variables, MODULES)
 
 
 def convert(tensors: Tensors, encoder: EfficientNetLite, size: int, changes: list[str]) -> Tensors:
@@ -36,11 +23,17 @@ def convert(tensors: Tensors, encoder: EfficientNetLite, size: int, changes: lis
     return {f"{modules.get(parts[n][0], parts[n][0])}.{parts[n][2]}": tensor for n, tensor in tensors.items()}
 
 
-def finish(encoder: EfficientNetLite, tensors: Tensors, size: int) -> Tensors:
-    return naming.with_batch_counts(tensors)
-
-
 def infer(tensors: Tensors) -> dict[str, Any]:
     """Return the model; width and depth are those of Lite0, which are not read off the tensors."""
     del tensors
     return {"model": "efficientnet_lite0", "stem": "imagenet", "options": {}}
+
+
+LAYOUT = Layout(
+    encoder=EfficientNetLite,
+    first_layer="conv_stem.weight",
+    namings=(Naming("timm", "conv_stem.weight"), Naming("EfficientNet-PyTorch", "_conv_stem.weight")),
+    left_out=("classifier.", "_fc."),
+    convert=convert,
+    infer=infer,
+)

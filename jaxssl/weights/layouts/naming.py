@@ -1,11 +1,12 @@
-"""Names and axes of flax and of PyTorch."""
+"""What a layout is made of: names and axes of flax and of PyTorch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from flax import linen as nn
 from flax import traverse_util
 
 Tensors = dict[str, np.ndarray]
@@ -34,6 +35,52 @@ class Naming(NamedTuple):
         return name
 
 
+def name_variables(encoder: nn.Module, variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
+    """Return the variables by their names in PyTorch, and with its axes."""
+    del encoder
+    return {torch_name(path, modules): to_torch_axes(path, leaf) for path, leaf in flatten(variables).items()}
+
+
+def keep_tensors(tensors: Tensors, encoder: nn.Module, size: int, changes: list[str]) -> Tensors:
+    """Return the tensors as they are: the `convert` of a layout whose names suffice."""
+    del encoder, size, changes
+    return tensors
+
+
+def add_batch_counts(encoder: nn.Module, tensors: Tensors, size: int) -> Tensors:
+    """Add PyTorch's count of batches, 0, for each batch norm."""
+    del encoder, size
+    names = [name.replace("running_mean", "num_batches_tracked") for name in tensors if name.endswith("running_mean")]
+    return {**tensors, **{name: np.zeros((), np.int64) for name in names}}
+
+
+class Layout(NamedTuple):
+    """How the weights of one class of encoders are published.
+
+    Attributes:
+      encoder: class of `jaxssl.models`.
+      first_layer: name of the kernel that is adapted to the number of channels.
+      namings: those in which such weights are published. The first is that of `to_torch`; all else refers to it.
+      modules: names of the encoder's modules -> names in PyTorch, where they differ.
+      left_out: starts of the names of tensors that are not part of the encoder.
+      name_variables: (encoder, variables, modules) -> the variables with names and axes of PyTorch.
+      convert: (tensors, encoder, size, changes) -> the tensors, fitted to the encoder and to images of `size` pixels;
+        `changes` gets a sentence for each tensor that is changed.
+      finish: (encoder, tensors, size) -> what `name_variables` returned as the state dict of PyTorch, in NumPy arrays.
+      infer: tensors -> {"model", "stem", "options", "size"} that they fit; None if that is not known.
+    """
+
+    encoder: type[nn.Module]
+    first_layer: str
+    namings: tuple[Naming, ...]
+    modules: Mapping[str, str] = {}
+    left_out: tuple[str, ...] = ("head.", "fc.", "classifier.")
+    name_variables: Callable[..., dict[str, jax.Array]] = name_variables
+    convert: Callable[..., Tensors] = keep_tensors
+    finish: Callable[..., Tensors] = add_batch_counts
+    infer: Callable[[Tensors], dict[str, Any]] | None = None
+
+
 def torch_name(path: Path, modules: Mapping[str, str]) -> str:
     """Return the name of a variable in PyTorch, with `modules` renamed.
 
@@ -43,11 +90,6 @@ def torch_name(path: Path, modules: Mapping[str, str]) -> str:
     *parents, leaf = path[1:]
     parents = [modules.get(module, re.sub(r"_(\d+)", r".\1", module)) for module in parents]
     return ".".join([*parents, LEAVES.get(leaf, leaf)])
-
-
-def name_variables(variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
-    """Return the variables by their names in PyTorch, and with its axes."""
-    return {torch_name(path, modules): to_torch_axes(path, leaf) for path, leaf in flatten(variables).items()}
 
 
 def flatten(variables: Mapping) -> dict[Path, Any]:
@@ -77,9 +119,3 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
     if channels == 3:
         return kernel
     return np.repeat(kernel.mean(1, keepdims=True) * (3 / channels), channels, axis=1)
-
-
-def with_batch_counts(tensors: Tensors) -> Tensors:
-    """Add PyTorch's count of batches, 0, for each batch norm."""
-    names = [name.replace("running_mean", "num_batches_tracked") for name in tensors if name.endswith("running_mean")]
-    return {**tensors, **{name: np.zeros((), np.int64) for name in names}}

@@ -1,20 +1,14 @@
 """ResNets of torchvision and timm, whose names agree, also as the numbered modules of lightly."""
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
-from flax import linen as nn
 
 from jaxssl.models.resnet import ResNet
-from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Naming, Tensors
+from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 
-ENCODER = ResNet
 FIRST_LAYER = "conv1.weight"
-MODULES = {"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"}
 NAMINGS = (
     Naming("torchvision and timm", "layer1.0.conv1.weight"),
     Naming(
@@ -23,19 +17,6 @@ NAMINGS = (
         ((r"^0\.", "conv1."), (r"^1\.", "bn1."), *((rf"^{i + 3}\.", f"layer{i}.") for i in range(1, 5))),
     ),
 )
-LEFT_OUT = ("fc.", "head.", "classifier.", "projector.", "projection_head.", "predictor.")
-
-
-def name_variables(encoder: nn.Module, variables: Mapping) -> dict[str, jax.Array]:
-    return naming.name_variables(variables, MODULES)
-
-
-def convert(tensors: Tensors, encoder: nn.Module, size: int, changes: list[str]) -> Tensors:
-    return tensors
-
-
-def finish(encoder: nn.Module, tensors: Tensors, size: int) -> Tensors:
-    return naming.with_batch_counts(tensors)
 
 
 def infer(tensors: Tensors) -> dict[str, Any]:
@@ -51,3 +32,13 @@ def infer(tensors: Tensors) -> dict[str, Any]:
         "stem": "imagenet" if kernel.shape[2] == 7 else "small",
         "options": options,
     }
+
+
+LAYOUT = Layout(
+    encoder=ResNet,
+    first_layer=FIRST_LAYER,
+    namings=NAMINGS,
+    modules={"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"},
+    left_out=("fc.", "head.", "classifier.", "projector.", "projection_head.", "predictor."),
+    infer=infer,
+)

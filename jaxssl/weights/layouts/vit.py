@@ -20,9 +20,8 @@ from jaxssl.errors import UserError
 from jaxssl.models.positions import resample_positions, sincos_positions
 from jaxssl.models.vit import ViT, grid_of
 from jaxssl.weights.layouts import naming
-from jaxssl.weights.layouts.naming import Naming, Tensors
+from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 
-ENCODER = ViT
 FIRST_LAYER = "patch_embed.proj.weight"
 MODULES = {
     "patch_embed": "patch_embed.proj",
@@ -83,7 +82,6 @@ NAMINGS = (
         ),
     ),
 )
-LEFT_OUT = ("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "decoder_")
 # Tensors that are joined along the first axis, by their joint name.
 JOINED = {
     "attn.qkv": (("attn.q", "attn.k", "attn.v"), ("attn.query", "attn.key", "attn.value")),
@@ -91,8 +89,8 @@ JOINED = {
 }
 
 
-def name_variables(encoder: ViT, variables: Mapping) -> dict[str, jax.Array]:
-    named = naming.name_variables(variables, MODULES)
+def name_variables(encoder: ViT, variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
+    named = naming.name_variables(encoder, variables, modules)
     # The patch embedding is a convolution in PyTorch.
     kernel = named[FIRST_LAYER].T.reshape(encoder.patch, encoder.patch, -1, encoder.width)
     return named | {FIRST_LAYER: kernel.transpose(3, 2, 0, 1)}
@@ -240,3 +238,16 @@ def find_grid(tokens: int, registers: int) -> tuple[int, int] | None:
         if side and side**2 + prefix == tokens:
             return prefix, side
     return None
+
+
+LAYOUT = Layout(
+    encoder=ViT,
+    first_layer=FIRST_LAYER,
+    namings=NAMINGS,
+    modules=MODULES,
+    left_out=("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "decoder_"),
+    name_variables=name_variables,
+    convert=convert,
+    finish=finish,
+    infer=infer,
+)
