@@ -13,6 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from jaxssl import files
+from jaxssl.report.study import read_commands
+from jaxssl.report.table import show_verdict
+from jaxssl.results.study_verdict import judge_study
 from jaxssl.study import analysis, output, tables
 from jaxssl.study.runs import find_runs
 
@@ -40,6 +43,8 @@ def run(options: argparse.Namespace) -> int:
     for title, key in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))
         console.print(tables.list_sentences(study["conclusion"][key]))
+    for line in show_verdict(judge_study(study, read_commands([(run.folder, run.results) for run in runs]))):
+        console.print(line)
     for file in written:
         console.print(Text(str(file), overflow="fold", style="dim"))
     return 0

@@ -157,6 +157,32 @@ def draw_label_efficiency(name: str, label: str, lines: Sequence[tuple[int, Line
     return svg(figure, name, label)
 
 
+@mpl.rc_context(RC)
+def draw_losses(name: str, label: str, lines: Sequence[tuple[int, Any, Line]]) -> Markup:
+    """Draw losses over epochs; each line has a kind, which gives its color, and a stroke."""
+    figure, axes = _panel(320, 220)
+    for kind, stroke, line in lines:
+        axes.plot(*thin(line.x, line.y), color=kind_style(kind)[0], linestyle=stroke, linewidth=1.4)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel("epoch", loc="right", color=MUTED)
+    return svg(figure, name, label)
+
+
+@mpl.rc_context(RC)
+def draw_study_roc(name: str, label: str, lines: Sequence[tuple[int, Line]], reliability: bool = False) -> Markup:
+    """Draw true against false positive rates, or accuracy against confidence; each line has a kind."""
+    figure, axes = _panel(220, 220)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
+    for kind, line in lines:
+        color, marker = kind_style(kind)
+        axes.plot(line.x, line.y, color=color, linewidth=1.6, marker=marker if reliability else "", markersize=4)
+    _unit_square(axes, *(("confidence", "accuracy") if reliability else ("false positives", "true positives")))
+    return svg(figure, name, label)
+
+
 def draw_interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> Markup:
     """Draw a dot and two intervals on an axis from -reach to reach with a mark at 0; ends may be None."""
     width, height = 150, 18
@@ -235,6 +261,11 @@ def style_name(init: str) -> str:
     first, _, own = init.partition("+")
     given = "imagenet" if first not in ("random", "ssl", "supervised") else first
     return f"{given}+{own}" if own else given
+
+
+def swatch_class(init: str) -> str:
+    """Return the class in report.css of the color and the stroke of an initialization."""
+    return re.sub("[^a-z]", "-", style_name(init))
 
 
 def _style(init: str) -> tuple[str, object]:

@@ -23,7 +23,7 @@ class Difference(NamedTuple):
       text: the difference in words.
       detail: its interval in words, in small print.
       wide_ends: another interval, drawn thin.
-      init: initialization whose color it has.
+      color: class of its color: that of an initialization's swatch, or "open".
     """
 
     name: str
@@ -33,7 +33,7 @@ class Difference(NamedTuple):
     text: str
     detail: str = ""
     wide_ends: Ends = NO_ENDS
-    init: str = "ssl"
+    color: str = "open"
 
 
 class Mark(NamedTuple):

@@ -66,7 +66,7 @@ def _environment() -> jinja2.Environment:
         "block": render_block,
         "terms": link_terms,
         "keep_intervals": keep_intervals,
-        "swatch": swatch_class,
+        "swatch": figures.swatch_class,
         "glyph": GLYPHS.__getitem__,
     }
     environment.globals |= {
@@ -80,8 +80,3 @@ def _environment() -> jinja2.Environment:
 def keep_intervals(text: str) -> Markup:
     """Return text in which no line breaks within an interval."""
     return Markup(re.sub(INTERVAL, r"<span>\g<0></span>", str(escape(clean_text(text)))))
-
-
-def swatch_class(init: str) -> str:
-    """Return the class of a swatch in the color and the stroke of an initialization."""
-    return re.sub("[^a-z]", "-", figures.style_name(init))

@@ -8,6 +8,7 @@ from jaxssl.results.audit_schema import Audit
 from jaxssl.results.gallery import Gallery, read_gallery
 from jaxssl.results.predictions import Differences, Predictions, compute_differences, read_predictions
 from jaxssl.results.schema import MetricsRow, Results, RunConfig, Splits
+from jaxssl.results.verdict import count_steps
 from jaxssl.training import metrics
 
 
@@ -26,7 +27,7 @@ class RunData(NamedTuple):
     @property
     def steps(self) -> int | None:
         """Training steps of pretraining; None without pretraining."""
-        return max((row["step"] for row in self.rows if row["phase"] == "pretrain"), default=None)
+        return count_steps(self.rows)
 
 
 def read(workdir: Path, differences: Differences | None = None) -> RunData:

@@ -10,7 +10,7 @@ from pathlib import Path
 from jaxssl.errors import UserError
 from jaxssl.report.blocks import Section
 from jaxssl.report.render import render
-from jaxssl.report.sections import study_arms, study_differences, study_labels, study_runs
+from jaxssl.report.sections import study_arms, study_differences, study_folds, study_labels, study_learning, study_runs
 from jaxssl.report.study_data import StudyData, StudyRun
 from jaxssl.results import study_conclusions, workdir
 from jaxssl.results.study_schema import Study
@@ -23,6 +23,8 @@ SECTIONS: tuple[Callable[[StudyData], Section | None], ...] = (
     study_arms.section,
     study_differences.section,
     study_labels.section,
+    study_folds.section,
+    study_learning.section,
     study_runs.section,
     study_runs.basis_section,
 )
@@ -37,7 +39,7 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
       runs: (workdir, content of results.json) of each run.
     """
     data = StudyData(study, folder, runs)
-    verdict = judge_study(study, _read_commands(runs))
+    verdict = judge_study(study, read_commands(runs))
     return render(
         "answer.html.j2",
         f"Comparison of {format_count(len(runs), 'run')} on {study['dataset']['name']}",
@@ -51,7 +53,7 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
     )
 
 
-def _read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
+def read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
     """Return the command of the last run of each pretraining objective whose config.json is there."""
     commands = {}
     for folder, results in runs:

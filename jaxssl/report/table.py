@@ -9,7 +9,10 @@ from rich.text import Text
 
 from jaxssl.results import run_conclusions, words
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Results
+from jaxssl.results.schema import Results, RunConfig
+from jaxssl.results.verdict import Verdict, count_steps, judge_run
+from jaxssl.results.workdir import read_config
+from jaxssl.training import metrics
 
 
 def summarize(results: Results, workdir: Path, differences: Differences | None = None) -> RenderableType:
@@ -29,7 +32,21 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     names = (name for name in ("report.html", "results.json", "predictions.csv") if (Path(workdir) / name).exists())
     # One path per line, not broken at spaces, so that terminals link it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]
-    return Group(*parts)
+    return Group(*parts, Text(), *show_verdict(judge_run(results, differences or {}, *_read_setup(Path(workdir)))))
+
+
+def show_verdict(verdict: Verdict) -> list[Text]:
+    """Return the verdict and the next step of a run or a study, as the report has them."""
+    step = verdict.next_step
+    lines = [Text(verdict.words, style="bold"), Text(f"Next: {step.text}")]
+    # Commands are folded and not broken at spaces, so that they can be copied.
+    return lines + [Text(line, overflow="fold", style="dim") for line in step.command.splitlines()]
+
+
+def _read_setup(workdir: Path) -> tuple[RunConfig | None, int | None]:
+    """Return the content of config.json, None without it, and the training steps of pretraining."""
+    config = read_config(workdir) if (workdir / "config.json").exists() else None
+    return config, count_steps(metrics.read(workdir, "pretrain"))
 
 
 def make_score_table(results: Results) -> Table:

@@ -91,7 +91,7 @@ def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> Nex
         return NextStep(f"Finish the {format_count(study['unfinished'], 'unfinished run')}: give its command again.")
     short = [arm for arm in study["arms"] if len(arm["seeds"]) < MIN_SEEDS]
     if short:
-        arm = min(short, key=lambda arm: len(arm["seeds"]))
+        arm = min(short, key=lambda arm: (len(arm["seeds"]), arm["init"] == "random"))
         start = max(arm["seeds"], default=-1) + 1
         missing = range(start, start + MIN_SEEDS - len(arm["seeds"]))
         text = (

@@ -1,7 +1,7 @@
 """The answer of one run in a few words: the verdict, what it rests on, what could not be seen, and what to do next."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.next_step import NextStep, choose_next_step
@@ -61,6 +61,11 @@ def judge_run(
         describe_unseen(results, differences),
         choose_next_step(results, config, steps),
     )
+
+
+def count_steps(rows: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the training steps of pretraining from the rows of metrics.jsonl; None without pretraining."""
+    return max((row["step"] for row in rows if row["phase"] == "pretrain"), default=None)
 
 
 def find_subject(results: Results) -> str | None:

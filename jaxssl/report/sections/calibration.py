@@ -25,8 +25,8 @@ TEXT = (
 )
 MIN_IMAGES = 5 * ECE_BINS  # For a diagram.
 CAPTION = (
-    "Lower is better, with 95 % intervals. Chance alone raises the error, and more so in the resamples of the "
-    "interval, which is why an interval may be above its value."
+    "Lower is better. Chance alone raises the error, by an amount that is not known, so that it has no interval. Where "
+    "validation images set no scale for the probabilities, there is no temperature."
 )
 HEAD = ("Initialization", "Calibration error", "Temperature", "Calibration error with it")
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxssl.report.blocks import Body, Cell, Row, Section, Table
+from jaxssl.report.figures import swatch_class
 from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
@@ -39,7 +40,9 @@ def plot(run: RunData) -> Forest | None:
         auc = run.differences[e["name"]]["auc_macro"]
         cell = difference_cell(auc)
         ends = (auc["low"], auc["high"])
-        rows.append(Difference(names[e["name"]], "", auc["value"], ends, cell.text, cell.small, init=e["init"]))
+        rows.append(
+            Difference(names[e["name"]], "", auc["value"], ends, cell.text, cell.small, color=swatch_class(e["init"]))
+        )
     caption = "Difference in macro AUC from random weights, with 95 % interval"
     return make_forest(caption, rows, "random weights better", "pretraining better") if rows else None
 

@@ -23,6 +23,8 @@ PRETRAINING_CURVES = {
 FINETUNING_CURVES = {
     "loss": "Loss",
     "accuracy": "Accuracy on training batches",
+    "train_loss": "Log loss on training images, not augmented",
+    "validation_loss": "Log loss on validation images",
     "validation": "Score on validation",
 }
 
@@ -52,7 +54,8 @@ def _finetuning(run: RunData) -> list:
     if not shown:
         return []
     text = (
-        "The circle marks the epoch that was kept: the first with the best validation score after training began."
+        "The circle marks the epoch that was kept: that with the best validation score, and of equal ones with the "
+        "smallest log loss."
         if any(row.get("validation") is not None for row in run.rows)
         else "Without a score on validation, the last epoch was kept."
     )
@@ -71,7 +74,7 @@ def _panel(run: RunData, phases: dict[str, str], field: str, title: str, expecte
         lines.append(Line(init, x, y))
         texts.append(f"{init_name(init, run.results)} {format_value(y[0])} at first, {format_value(y[-1])} at last")
         if field == "validation" and len(x) > 1:
-            kept = 1 + int(y[1:].argmax())
+            kept = _kept([row for row in run.rows if row["phase"] == phase], y)
             best.append((x[kept], y[kept]))
     if not lines:
         return None
@@ -79,6 +82,12 @@ def _panel(run: RunData, phases: dict[str, str], field: str, title: str, expecte
     ends = "" if expected is None else f"; expected at first {format_value(expected)}"
     label = clean_text(f"{title} over epochs: {'; '.join(texts)}{ends}")
     return Panel(title, figures.draw_curves(name, label, lines, expected=expected, best=best))
+
+
+def _kept(rows: Sequence[MetricsRow], scores: np.ndarray) -> int:
+    """Return the index of the epoch that was kept: the best score, of equal ones the smallest log loss."""
+    losses = [row.get("validation_loss") or 0.0 for row in rows if row.get("validation") is not None]
+    return max(range(1, len(scores)), key=lambda i: (scores[i], -losses[i]))
 
 
 def _points(rows: Sequence[MetricsRow], field: str) -> list[tuple[float, float]]:
