@@ -48,6 +48,12 @@ def roc(truth: np.ndarray, score: np.ndarray, groups: np.ndarray, *, seed: int =
     return Curve(x, y, *_bootstrap_band(truth, score, groups, at_grid, seed))
 
 
+def roc_on_grid(truth: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Return the true positive rate [G] at the false positive rates of `GRID`; arguments as for `roc`."""
+    false, true, _ = roc_curve(truth, score)
+    return np.interp(GRID, false, true)
+
+
 def precision_recall(truth: np.ndarray, score: np.ndarray, groups: np.ndarray, *, seed: int = 0) -> Curve:
     """Compute precision over recall; arguments as for `roc`. At recall 0 the band is that of the highest scores."""
     precision, recall, _ = precision_recall_curve(truth, score)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, TypedDict
 
-from jaxssl.results.schema import Metric, Name, Split, Version
+from jaxssl.results.schema import Bin, Estimate, Metric, Name, Split, Version
 
 # compare.json
 
@@ -54,6 +54,35 @@ class Mean(TypedDict):
     values: Annotated[list[float | None], "one per run"]
 
 
+class Learning(TypedDict):
+    """Log loss by epoch of fine-tuning, means over the runs of an arm."""
+
+    epochs: Annotated[list[int], "epochs, from 0, before training"]
+    train_loss: Annotated[list[float], "on training images, not augmented"]
+    validation_loss: Annotated[list[float], "on validation images"]
+
+
+class MeanOverfitting(TypedDict):
+    """Log loss at the chosen epoch, means over the runs of an arm."""
+
+    train_loss: Annotated[float, "on training images, not augmented"]
+    validation_loss: Annotated[float, "on validation images"]
+    gap: Annotated[Estimate, "validation less training, with a 95 % interval over runs"]
+
+
+class OutOfFold(TypedDict):
+    """Scores of a cross-validation from the predictions of all folds together, each image tested once a seed."""
+
+    images: Annotated[int, "test images"]
+    seeds: Annotated[int, "cross-validations"]
+    metrics: Annotated[dict[Metric, Estimate], "means over seeds, with 95 % intervals over groups"]
+    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column), summed over seeds"]
+    reliability: list[Bin]
+    roc: Annotated[
+        list[list[float] | None], "by class: true positive rate at 51 equally spaced false positive rates, or null"
+    ]
+
+
 class Arm(TypedDict):
     """A method with an initialization, a protocol and a share of the labels; its runs differ in seed or fold."""
 
@@ -76,6 +105,9 @@ class Arm(TypedDict):
     transfer_seconds: Annotated[float | None, "mean over runs, with all learning rates; null if unknown"]
     trained_images: Annotated[float | None, "mean over runs, each image as often as it was seen; null if unknown"]
     metrics: dict[Metric, Mean]
+    overfitting: Annotated[MeanOverfitting | None, "null unless each run has it"]
+    learning: Annotated[Learning | None, "null without fine-tuning"]
+    out_of_fold: Annotated[OutOfFold | None, "null unless the runs are folds"]
 
 
 class McNemar(TypedDict):

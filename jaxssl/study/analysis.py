@@ -25,6 +25,8 @@ from jaxssl.study.arms import (
     confounded_fields,
     mean_label_fraction,
 )
+from jaxssl.study.folds import pool_folds
+from jaxssl.study.learning import learning_curves, mean_overfitting
 from jaxssl.study.runs import Run
 
 # {(arm, metric, seeds and folds): the mean over these runs}
@@ -156,6 +158,9 @@ def describe_arm(arm: Arm, cells: dict[Unit, Cell], images: TestImages, cache: C
         "constant_runs": sum(len(set(cell.predictions.probabilities.argmax(axis=1))) == 1 for cell in cells.values()),
         **mean_compute(arm, list(cells.values())),
         "metrics": metrics,
+        "overfitting": mean_overfitting(cells, ratio),
+        "learning": learning_curves(cells),
+        "out_of_fold": pool_folds(cells, images),
     }
 
 
@@ -167,7 +172,7 @@ def mean_compute(arm: Arm, cells: Sequence[Cell]) -> dict[str, float | None]:
     """Return the cost of an arm as means over its runs; None where a run does not report it."""
     none = {"seconds": 0.0, "images": 0, "steps": 0}
     pretraining = [none if arm.method is None else dict(cell.run.results["pretrain"] or {}) for cell in cells]
-    transfer = [cell.compute for cell in cells]
+    transfer = [dict(cell.evaluation.get("compute", {})) for cell in cells]
 
     def mean(*parts: Sequence[dict[str, Any]], field: str) -> float | None:
         values = [of.get(field) for part in parts for of in part]

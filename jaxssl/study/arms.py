@@ -52,7 +52,7 @@ class Cell(NamedTuple):
       fold: its fold; None without cross-validation.
       label_fraction: share of the training labels that transfer used.
       predictions: on the test images; the rows ascend.
-      compute: cost of the transfer; empty where unknown.
+      evaluation: its entry in results.json.
     """
 
     arm: Arm
@@ -61,7 +61,7 @@ class Cell(NamedTuple):
     fold: int | None
     label_fraction: float
     predictions: RunPredictions
-    compute: dict[str, Any]
+    evaluation: Evaluation
 
 
 Arms = dict[Arm, dict[Unit, Cell]]
@@ -128,8 +128,8 @@ def collect_arms(runs: Sequence[Run]) -> tuple[Arms, Images, int]:
             rows = table.rows(run, e["name"], e["seed"])
             order = np.argsort(rows)
             predictions = RunPredictions(rows[order], run.predictions[e["name"]].probabilities[order])
-            fraction, compute = float(e["label_fraction"]), dict(e.get("compute", {}))
-            cell = Cell(make_arm(run, e), run, e["seed"], e["fold"], fraction, predictions, compute)
+            fraction = float(e["label_fraction"])
+            cell = Cell(make_arm(run, e), run, e["seed"], e["fold"], fraction, predictions, e)
             first = arms.setdefault(cell.arm, {}).setdefault((cell.seed, cell.fold), cell)
             check_same_images(first, cell)
             repeated += not np.array_equal(first.predictions.probabilities, predictions.probabilities)

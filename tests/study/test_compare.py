@@ -473,3 +473,42 @@ def test_compute_is_the_mean_over_runs_of_pretraining_and_transfer(tmp_path, cap
     assert "1,150" in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path / "s" / "compare_arms.csv").read_text().splitlines()))
     assert {(row["transfer_seconds"], row["trained_images"]) for row in rows} == {("3.5", "50.0"), ("3.5", "1150.0")}
+
+
+def test_folds_are_one_result_besides_their_means(tmp_path):
+    for fold in range(2):
+        for seed in range(2):
+            run(tmp_path / f"{seed}{fold}", seed, fold=fold)
+    (arm, *_) = (a for a in study(tmp_path)["arms"] if a["name"] == "byol")
+    pooled = arm["out_of_fold"]
+    assert (pooled["images"], pooled["seeds"], arm["images"]) == (160, 2, 160)
+    values = []
+    for seed in range(2):
+        parts = [predictions(tmp_path / f"{seed}{fold}")["probe_ssl"] for fold in range(2)]
+        values.append(scores.auc_macro(*(np.concatenate([part[i] for part in parts]) for i in range(2))))
+    assert pooled["metrics"]["auc_macro"]["value"] == pytest.approx(np.mean(values))
+    assert np.sum(pooled["confusion"]) == 320 == sum(of["images"] for of in pooled["reliability"])
+    assert pooled["roc"][1][0] >= 0 and pooled["roc"][1][-1] == 1
+    shutil.rmtree(tmp_path / "00")
+    assert [a["out_of_fold"] for a in study(tmp_path)["arms"]] == [None, None]
+
+
+def test_learning_curves_and_the_gap_are_means_over_runs(tmp_path):
+    for seed in range(3):
+        folder = run(tmp_path / str(seed), seed, protocols=("finetune",))
+        results = json.loads((folder / "results.json").read_text())
+        for e in results["evaluations"]:
+            gap = {"train_loss": 0.1, "validation_loss": 0.3 + 0.1 * seed}
+            e |= {"phase": e["name"], "overfitting": gap | {"gap": dict.fromkeys(("value", "low", "high"))}}
+        (folder / "results.json").write_text(json.dumps(results))
+        rows = [
+            {"phase": name, "step": epoch, "epoch": epoch, "train_loss": 1.0 - 0.1 * epoch, "validation_loss": seed}
+            for name in ("finetune_ssl", "finetune_random")
+            for epoch in range(3)
+        ]
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for arm in study(tmp_path)["arms"]:
+        assert arm["learning"]["epochs"] == [0, 1, 2] and arm["learning"]["validation_loss"] == [1, 1, 1]
+        assert arm["learning"]["train_loss"] == pytest.approx([1.0, 0.9, 0.8])
+        assert arm["overfitting"]["gap"]["value"] == pytest.approx(0.3)
+        assert arm["overfitting"]["gap"]["low"] == pytest.approx(0.3 - 4.302653 * 0.1 / 3**0.5)

@@ -1,0 +1,62 @@
+"""A cross-validation as one result: the predictions of all folds together, each image tested once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxssl.evaluation import calibration, curves
+from jaxssl.evaluation.evaluate import evaluate
+from jaxssl.evaluation.intervals import RunPredictions, TestImages, to_estimate
+from jaxssl.results.predictions import COMPARED_METRICS
+from jaxssl.study.arms import Cell, Unit
+
+
+def pool_folds(cells: Mapping[Unit, Cell], images: TestImages) -> dict[str, Any] | None:
+    """Return the "out_of_fold" of an arm of compare.json; None unless all its runs are folds that share no image.
+
+    Of each seed the folds are pooled; scores and ROC curves are means over seeds, counts are sums. A pooled AUC
+    compares images of different folds, whose networks differ, and is lower than the mean over folds where their scores
+    have another scale.
+
+    Args:
+      cells: the runs of the arm.
+      images: the test images of all runs.
+    """
+    pooled = [_pool([c for c in cells.values() if c.seed == seed]) for seed in {seed: None for seed, _ in cells}]
+    runs = [run for run in pooled if run is not None]
+    if len(runs) < len(pooled):
+        return None
+    labels = [images.labels[run.rows] for run in runs]
+    confusion = sum(
+        np.array(evaluate(run.probabilities, of, images.groups[run.rows])["confusion"])
+        for run, of in zip(runs, labels, strict=True)
+    )
+    return {
+        "images": len(np.unique(np.concatenate([run.rows for run in runs]))),
+        "seeds": len(runs),
+        "metrics": {metric: to_estimate(images.measure(metric, runs)) for metric in COMPARED_METRICS},
+        "confusion": np.asarray(confusion).tolist(),
+        "reliability": calibration.reliability_bins(
+            np.concatenate([run.probabilities for run in runs]), np.concatenate(labels)
+        ),
+        "roc": [_mean_roc(runs, labels, c) for c in range(len(confusion))],  # pyright: ignore[reportArgumentType]
+    }
+
+
+def _pool(cells: list[Cell]) -> RunPredictions | None:
+    rows = np.concatenate([cell.predictions.rows for cell in cells])
+    if len(cells) < 2 or any(cell.fold is None for cell in cells) or len(np.unique(rows)) < len(rows):
+        return None
+    order = np.argsort(rows)
+    return RunPredictions(rows[order], np.concatenate([cell.predictions.probabilities for cell in cells])[order])
+
+
+def _mean_roc(runs: list[RunPredictions], labels: list[np.ndarray], c: int) -> list[float] | None:
+    """Return the true positive rate of class c at the false positive rates of `curves.GRID`; None if undefined."""
+    rates = []
+    for run, of in zip(runs, labels, strict=True):
+        if not 0 < np.count_nonzero(of == c) < len(of):
+            return None
+        rates.append(curves.roc_on_grid(of == c, run.probabilities[:, c]))
+    return np.mean(rates, axis=0).tolist()

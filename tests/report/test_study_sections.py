@@ -1,0 +1,47 @@
+"""Overfitting and pooled folds on the page of a comparison."""
+
+import json
+
+from tests.report.test_report import HOSTILE
+from tests.report.test_study import written
+from tests.study.test_compare import run
+
+
+def with_losses(folder):
+    results = json.loads((folder / "results.json").read_text())
+    rows = []
+    for e in results["evaluations"]:
+        gap = {"train_loss": 0.1, "validation_loss": 0.456, "gap": dict.fromkeys(("value", "low", "high"))}
+        e |= {"phase": e["name"], "overfitting": gap}
+        rows += [
+            {"phase": e["name"], "step": epoch, "epoch": epoch, "train_loss": 1 - epoch / 5, "validation_loss": 0.5}
+            for epoch in range(4)
+        ]
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_overfitting_of_all_arms_is_one_picture(tmp_path):
+    for seed in range(2):
+        with_losses(run(tmp_path / str(seed), seed, protocols=("finetune",)))
+    found = written(tmp_path)
+    assert "Overfitting" in found.words and ".456" in found.words
+    assert any("Log loss by epoch" in svg["aria-label"] for svg in found.all("svg"))
+
+
+def test_folds_together(tmp_path):
+    for fold in range(2):
+        for seed in range(2):
+            run(tmp_path / f"{seed}{fold}", seed, HOSTILE[0], fold=fold, lift={"random": 0.8, HOSTILE[0]: 2.0})
+    found = written(tmp_path)
+    assert "All folds together" in found.words
+    labels = [svg["aria-label"] for svg in found.all("svg")]
+    assert sum("over all folds" in label for label in labels) == 2  # Of two classes, the ROC of the second.
+    again = written(tmp_path)
+    assert again.words == found.words
+
+
+def test_without_folds_and_losses_neither_is_there(tmp_path):
+    run(tmp_path / "run")
+    found = written(tmp_path)
+    assert "All folds together" not in found.words and "Overfitting" not in found.words
