@@ -46,11 +46,10 @@ def environment(wheel, tmp_path_factory):
 
 
 def test_the_wheel_holds_every_file(wheel):
-    names = {*zipfile.ZipFile(wheel).namelist()}
-    expected = {path.relative_to(ROOT).as_posix() for path in (ROOT / "jaxssl").rglob("*.py")}
-    expected |= {f"jaxssl/configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    report = ROOT / "jaxssl/report"
-    expected |= {path.relative_to(ROOT).as_posix() for end in ("j2", "css", "js") for path in report.rglob(f"*.{end}")}
+    source, names = wheel.parents[1], {*zipfile.ZipFile(wheel).namelist()}
+    ends = (".py", ".j2", ".css", ".js")
+    expected = {path.relative_to(source).as_posix() for path in (source / "jaxssl").rglob("*") if path.suffix in ends}
+    expected |= {f"jaxssl/configs/{path.name}" for path in (source / "configs").glob("*.py")}
     assert expected | {"jaxssl/py.typed"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith(("configs", "tests", "launch", "typings")) for name in names)
