@@ -11,10 +11,14 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
 
 
 def schedule(peak: float, steps: int, warmup_steps: int, decay: str) -> optax.Schedule:
-    """Return the learning rate by step: linear from 0 to `peak`, then "cosine" to 0 at `steps`, or "constant"."""
+    """Return the learning rate by step: a linear warm-up to `peak`, then "cosine" to 0 at `steps`, or "constant".
+
+    Step t of the warm-up has (t + 1) / (warmup_steps + 1) of the peak, so that no step is without effect.
+    """
+    first = peak / (warmup_steps + 1)
     if decay == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup_steps, max(steps, warmup_steps + 1))
-    warmup = optax.linear_schedule(0.0, peak, warmup_steps)
+        return optax.warmup_cosine_decay_schedule(first, peak, warmup_steps, max(steps, warmup_steps + 1))
+    warmup = optax.linear_schedule(first, peak, warmup_steps)
     return optax.join_schedules([warmup, optax.constant_schedule(peak)], [warmup_steps])
 
 
@@ -77,7 +81,7 @@ def make(
       name: one of `OPTIMIZERS`.
       learning_rate: peak learning rate.
       steps: total number of steps.
-      warmup_steps: steps of linear warm-up from 0.
+      warmup_steps: steps of linear warm-up.
       decay: "cosine" or "constant".
       weight_decay: for kernels and matrices only; added to the gradient for "sgd", "adam" and "lars", decoupled for
         "adamw".

@@ -41,7 +41,10 @@ def test_lars_two_steps_by_hand():
 
 def test_schedule_warms_up_linearly_and_falls_along_a_cosine():
     rate = optimizers.schedule(2.0, steps=30, warmup_steps=10, decay="cosine")
-    np.testing.assert_allclose([rate(s) for s in (0, 5, 10, 20, 30)], [0.0, 1.0, 2.0, 1.0, 0.0], atol=1e-6)
+    expected = [2 / 11, 12 / 11, 2.0, 1.0, 0.0]
+    np.testing.assert_allclose([rate(s) for s in (0, 5, 10, 20, 30)], expected, atol=1e-6)
+    both = [optimizers.schedule(2.0, 30, 10, decay) for decay in ("cosine", "constant")]
+    np.testing.assert_allclose(*([of(s) for s in range(11)] for of in both), rtol=1e-6)
     constant = optimizers.schedule(2.0, steps=30, warmup_steps=0, decay="constant")
     np.testing.assert_allclose([constant(s) for s in (0, 29)], 2.0)
 
