@@ -13,6 +13,7 @@ ErrorCode = Literal[
     "mismatch",  # Shapes, channels, classes or settings differ where they must agree.
     "missing",  # A file, folder, column, label or package is not there.
     "not-writable",  # A file or folder cannot be written.
+    "out-of-memory",  # The host or a device has too little memory.
     "out-of-range",  # A number lies outside its range, or a value has the wrong type.
     "too-few",  # There are too few images, groups, classes or runs.
     "unknown-name",  # A name is not among the allowed ones.

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -18,6 +19,8 @@ from jaxssl.errors import UserError
 # Errors of a full disk and of one that forbids writing. Windows has no EDQUOT.
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+# Errors of a folder where a file should be, and of a file where a folder should be.
+WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
 LOCK_TIMEOUT = 0.5  # Seconds; `is_locked` of another process holds a lock for far less.
 
 
@@ -60,6 +63,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON with `write_bytes`; numbers that are not finite become null."""
     write_text(path, json.dumps(nan_to_null(value), indent=1) + "\n")
+
+
+def hash_file(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_json(file: Path, remedy: str) -> Any:
@@ -154,16 +163,20 @@ def output_errors(to: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full or read-only disk below `folder` into a UserError. Other errors pass through."""
+    """Turn errors of a full or read-only disk, and of folders in the place of files, into a UserError.
+
+    Args:
+      folder: what is written to. Other errors pass through.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
         # TensorStore, which orbax uses, raises ValueErrors.
         code = re.search(r"os_error_code='(\d+)'", str(error))
         number = int(code[1]) if code else getattr(error, "errno", None)
-        if number is None or number not in FULL + FORBIDDEN:
+        if number is None or number not in FULL + FORBIDDEN + WRONG_KIND:
             raise
-        remedy = "free some space" if number in FULL else "allow writing"
+        remedy = "free some space" if number in FULL else "allow writing" if number in FORBIDDEN else "move it away"
         path = getattr(error, "filename", None) or folder
         raise UserError(
             f"{path} cannot be written: {os.strerror(number)}: {remedy}, then run the same command again; "

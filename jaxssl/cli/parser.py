@@ -215,6 +215,13 @@ def main(arguments: Sequence[str]) -> int:
         return options.run(options)
     except (UserError, TrainingFailedError, PreemptedError) as error:
         return print_error(error, "--debug" in arguments)
+    except MemoryError as error:
+        message = f"this needs more memory than the host has: {error}".rstrip(": ")
+        return print_error(UserError(message, code="out-of-memory"), "--debug" in arguments)
+    except OSError as error:  # A file that is a folder, a broken disk or link, a permission.
+        file, reason = str(error.filename or ""), error.strerror or str(error)
+        message = f"{file}: {reason}" if file else reason
+        return print_error(UserError(message, code="unreadable", field=file), "--debug" in arguments)
     except KeyboardInterrupt:
         print("jaxssl: stopped", file=sys.stderr)
         return INTERRUPTED

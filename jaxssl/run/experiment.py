@@ -3,7 +3,8 @@
 What the workdir already holds is not done again: the same call resumes a run that was interrupted.
 """
 
-import json
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,23 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxssl import files
+from jaxssl.errors import UserError
 from jaxssl.report import page, table
 from jaxssl.results.predictions import compute_differences, read_predictions
-from jaxssl.results.schema import Evaluation
-from jaxssl.run import gallery, scoring
+from jaxssl.results.schema import Evaluation, Results
+from jaxssl.run import gallery, plan, scoring
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
 from jaxssl.run.prepare import prepare
 from jaxssl.run.pretraining import pretrain
 from jaxssl.run.setup import Setup, init_names
 from jaxssl.run.transfer import make_arm, remove_rejected, transfer
-from jaxssl.training import distributed, metrics
+from jaxssl.training import distributed, memory, metrics
 
 Tree = Any
 
 
-def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+def run(config: ConfigDict, workdir: Path) -> Results:
     """Run or resume the experiment `config` in `workdir` and return the content of results.json.
 
     Raises:
@@ -34,8 +36,31 @@ def run(config: ConfigDict, workdir: Path) -> dict[str, Any]:
       TrainingFailedError: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
       PreemptedError: a signal came, and everything is saved.
     """
-    setup = prepare(config, Path(workdir))
+    with memory_errors():
+        return _run(prepare(config, Path(workdir)))
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn an error of too little memory, outside the training phases, into a UserError."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        place = "the host" if isinstance(error, MemoryError) else "a device"
+        raise UserError(
+            f"{place} has too little memory for these images and this encoder: reduce data.image_size, "
+            "data.stored_size or data.memory_mib, or choose a smaller model.name",
+            code="out-of-memory",
+            field="data.image_size",
+        ) from error
+
+
+def _run(setup: Setup) -> Results:
     with workdirs.open_workdir(setup.workdir):
+        if distributed.is_main() and not (setup.workdir / "results.json").exists():
+            metrics.console.print(plan.describe(setup))
         distributed.from_main(lambda: begin(setup))
         encoders = make_encoders(setup)
         evaluations = evaluate(setup, encoders)
@@ -57,10 +82,11 @@ def begin(setup: Setup) -> None:
 def make_encoders(setup: Setup) -> dict[str, Tree]:
     """Return the variables of the encoder by initialization, the pretrained one first."""
     encoders = [init_encoder(setup)]
+    distributed.from_main(lambda: metrics.write_parameters(setup.workdir, encoders[-1]))
     if setup.weights is not None:
         encoders.insert(0, setup.weights)
-    if setup.config.pretrain.epochs:
-        encoders.insert(0, pretrain(setup, encoders[0]))
+    if setup.objective:
+        encoders.insert(0, pretrain(setup, setup.objective, encoders[0]))
     names = init_names(setup.config, bool(setup.objective and setup.objective.supervised))
     return dict(zip(names, encoders, strict=True))
 
@@ -75,16 +101,16 @@ def evaluate(setup: Setup, encoders: dict[str, Tree]) -> list[Evaluation]:
             continue
         arm = make_arm(setup, init, variables)
         for protocol in setup.config.transfer.protocols:
-            file = setup.workdir / "evaluations" / f"{protocol}_{init}.json"
-            if not distributed.from_main(file.exists):
+            name = f"{protocol}_{init}"
+            if distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)) is None:
                 result = transfer(setup, protocol, arm)
                 distributed.from_main(lambda: scoring.write_evaluation(setup, protocol, init, result))
                 distributed.from_main(lambda: remove_rejected(setup.workdir, result.chosen))
-            evaluations.append(distributed.from_main(lambda: json.loads(file.read_text())))
+            evaluations.append(distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)))
     return evaluations
 
 
-def report(setup: Setup, results: dict[str, Any]) -> None:
+def report(setup: Setup, results: Results) -> None:
     """Write report.html, log the scores, and print the summary."""
     differences = compute_differences(results, read_predictions(setup.workdir, results))
     page.write(setup.workdir, differences)

@@ -15,6 +15,7 @@ by image id. What a run has nothing for is left out:
   heat_ids [K], heat_images, heat [K, h, w] uint8: attention, or activation of the predicted class
 """
 
+import contextlib
 import functools
 import inspect
 import io
@@ -33,8 +34,10 @@ from threadpoolctl import threadpool_limits
 
 from jaxssl import files, objectives
 from jaxssl.augment import views as augment
+from jaxssl.errors import UserError
 from jaxssl.inference import trained
 from jaxssl.results import words
+from jaxssl.results.gallery import read_gallery
 from jaxssl.results.predictions import read_predictions
 from jaxssl.results.workdir import read_results
 from jaxssl.run.heatmaps import compute_heat_maps
@@ -74,8 +77,9 @@ class Networks(NamedTuple):
 def collect(setup: Setup) -> None:
     """Write gallery.npz and the pictures in TensorBoard, unless they exist. A failure is only logged as a warning."""
     file = setup.workdir / "gallery.npz"
-    if file.exists():
-        return
+    with contextlib.suppress(UserError):  # A damaged one is made again.
+        if read_gallery(setup.workdir):
+            return
     try:
         gallery, features = make_pictures(setup, load_networks(setup))
         stream = io.BytesIO()

@@ -1,6 +1,9 @@
 """One training phase: from its last checkpoint, or from the encoder that it is given, to its last epoch."""
 
+import contextlib
 import functools
+import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,14 +16,17 @@ from ml_collections import ConfigDict
 from jaxssl.augment import views
 from jaxssl.config import schedule
 from jaxssl.data import pipeline
+from jaxssl.errors import UserError
 from jaxssl.objectives import Objective
 from jaxssl.run.encoders import named_key, with_encoder
+from jaxssl.run.plan import number_of
 from jaxssl.run.setup import Setup
 from jaxssl.run.workdir import config_to_json
-from jaxssl.training import checkpoint, loop, metrics, optimizers, sharding
+from jaxssl.training import checkpoint, distributed, loop, memory, metrics, optimizers, sharding
 from jaxssl.training.step import Augment, Step, TrainState, init_state, jit_step, without_target
 
 Tree = Any
+log = logging.getLogger(__name__)
 Measure = Callable[[int, TrainState], dict[str, Any]]
 
 
@@ -57,6 +63,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
     )
     view = views.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
     folder = setup.workdir / "checkpoints" / phase.name
+    distributed.from_main(lambda: remove_without_rows(setup, phase, steps))
     start, state, shapes = load_state(setup, phase, objective, view, tx, variables, folder)
 
     @functools.cache
@@ -64,8 +71,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
         objective = phase.objective_at(0 if frozen else phase.freeze_epochs)
         return jit_step(setup.mesh, shapes, objective, view, tx, c.gradient_accumulation)
 
-    first_loss = expected_first_loss(objective, c)
-    with metrics.Writer(
+    writer = metrics.Writer(
         setup.workdir,
         phase.name,
         start,
@@ -73,9 +79,11 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
         steps,
         c.batch_size,
         c.log_every,
-        first_loss,
+        expected_first_loss(objective, c),
         config_to_json(setup.config),
-    ) as writer:
+        number_of(setup, phase.name),
+    )
+    with memory_errors(setup, phase, lambda: jitted_step(False), shapes), writer:
         if start == 0:
             writer.row(0, 0, phase.measure(0, state))
         for epoch, trained in loop.train_epochs(
@@ -121,6 +129,52 @@ def load_state(
     return start, state, shapes
 
 
+@contextlib.contextmanager
+def memory_errors(setup: Setup, phase: Phase, make_step: Callable[[], Any], shapes: TrainState) -> Iterator[None]:
+    """Turn an error of too little memory in a phase into a UserError that names the largest batch that fits."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not memory.is_out_of_memory(error):
+            raise
+        c, part = phase.config, "pretrain" if phase.name == "pretrain" else "transfer"
+        shardings = sharding.state_shardings(setup.mesh, shapes)
+        state = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
+        sample = pipeline.gather(setup.source, phase.rows[:1])
+        place = sharding.batch_sharding(setup.mesh)
+
+        def count_bytes(size: int) -> int | None:
+            batch = {k: jax.ShapeDtypeStruct((size, *v.shape[1:]), v.dtype, sharding=place) for k, v in sample.items()}
+            try:
+                return memory.count_step_bytes(make_step().lower(state, batch).compile())
+            except jax.errors.JaxRuntimeError:  # Too little memory to compile it.
+                return None
+
+        unit = setup.mesh.size * c.gradient_accumulation
+        largest = memory.largest_batch(count_bytes, c.batch_size, unit) if jax.process_count() == 1 else None
+        fits = f"; {part}.batch_size={largest} would fit" if largest else ""
+        raise UserError(
+            f"{phase.name}: out of memory at {part}.batch_size={c.batch_size}{fits}: reduce it, increase "
+            f"{part}.gradient_accumulation={c.gradient_accumulation}, which keeps the batch and saves memory, or set "
+            "model.dtype=bfloat16",
+            code="out-of-memory",
+            field=f"{part}.batch_size",
+        ) from error
+
+
+def remove_without_rows(setup: Setup, phase: Phase, steps_per_epoch: int) -> None:
+    """Delete the checkpoints of a phase if metrics.jsonl lacks rows of it: it is trained again, with the same result.
+
+    Which epoch is best on validation, and how long training took, is known from these rows alone.
+    """
+    folder = setup.workdir / "checkpoints" / phase.name
+    newest = next(iter(checkpoint.list_steps(folder)), 0)
+    if newest and not metrics.is_complete(setup.workdir, phase.name, newest, steps_per_epoch, phase.config.log_every):
+        log.warning("metrics.jsonl lacks rows of %s: it is trained again from its start", phase.name)
+        for path in (folder, folder.with_name(f"{phase.name}_best")):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) -> Iterator[dict]:
     """Yield the batches of an epoch on the devices, after the first `skip`."""
     return pipeline.training(
@@ -137,5 +191,12 @@ def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) 
 
 
 def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
-    """Return the loss that theory expects of an untrained network on one part of a batch; None if unknown."""
-    return objective.first_loss(c.batch_size // c.gradient_accumulation) if objective.first_loss else None
+    """Return the loss that theory expects of an untrained network on one part of a batch; None if unknown.
+
+    Unknown, too, where the partner of a view is to be found among others and two views are nearly the same image: an
+    untrained network finds it then.
+    """
+    contrastive = objective.min_images > 1
+    if objective.first_loss is None or (contrastive and not views.change_content(c.augment)):
+        return None
+    return objective.first_loss(c.batch_size // c.gradient_accumulation)

@@ -1,5 +1,6 @@
 """Preparation of an experiment: load and split the images, make encoder and objective, check that they fit together."""
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,22 @@ from jaxssl.config import checks, fields, schedule
 from jaxssl.data import splits
 from jaxssl.data.copies import group_copies
 from jaxssl.data.source import UNLABELLED, Source
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, did_you_mean
 from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
 from jaxssl.objectives.distill import Teacher
 from jaxssl.run import leakage
+from jaxssl.run.initial import load_initial
 from jaxssl.run.plan import fit_batches
 from jaxssl.run.setup import Setup, every_nth, init_names, transfer_rows
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
 from jaxssl.training import distributed, sharding
 from jaxssl.weights import imagenet
-from jaxssl.weights.load import load as load_weights
+from jaxssl.weights.families import find_scaling
 
 Tree = Any
+log = logging.getLogger(__name__)
 # The scaling of the stored values is estimated from at most so many images, and so many values (200 MB).
 MAX_MEASURED_IMAGES = 2000
 MAX_MEASURED_VALUES = 25_000_000
@@ -56,14 +59,13 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     labelled = choose_labelled(source, rows["train"], config)
     pixels = measure_pixels(source, rows["train"], config.data.percentiles, config.data.asinh)
     pixels = pixels_of_weights(config, pixels, source.channels)
-    initial = None
-    if config.init.weights:
-        initial = jax.device_put(load_weights(config.init.weights, encoder, source.channels, config.data.image_size).variables, sharding.replicated(mesh))
+    initial = load_initial(config, encoder, source.channels)
+    variables = jax.device_put(initial.variables, sharding.replicated(mesh)) if initial else None
 
     @jax.jit
     def encode(variables: Tree, batch: dict) -> jax.Array:
         image = views.eval_transform(batch["image"], pixels, config.data.image_size)
-        return encoder.apply(variables, image, train=False)["pooled"]
+        return encoder.apply(variables, image, train=False)["pooled"]  # pyright: ignore
 
     objective, seen = None, labelled
     if config.pretrain.epochs:
@@ -73,7 +75,10 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
         objective = make_objective(config, encoder, max(1, len(source.classes)), steps)
-    setup = Setup(config, workdir, mesh, source, rows, labelled, seen, objective, pixels, encoder, initial, encode, requested)
+    networks = (objective, pixels, encoder, variables, encode)
+    setup = Setup(
+        config, workdir, mesh, source, rows, labelled, seen, *networks, requested, initial and initial.description
+    )
     check_against_data(setup)
     return setup
 
@@ -83,7 +88,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
 
 def make_encoder(config: ConfigDict) -> nn.Module:
     """Return the encoder. UserError if its options or the size of the images do not fit it."""
-    encoder = trained.encoder_of(config)
+    encoder = trained.encoder_of(config.to_dict())
     if config.data.image_size < encoder.smallest_image:
         raise UserError(
             f"data.image_size={config.data.image_size} is below {encoder.smallest_image}, the smallest that "
@@ -102,9 +107,32 @@ def make_objective(
     c = config.pretrain
     if teacher is None and objectives.has_teacher(c.objective):
         teacher = load_teacher(c.options)
-    return objectives.make(
-        c.objective, encoder, {"classes": classes, "steps": steps, "teacher": teacher}, dict(c.options)
-    )
+    context = {"classes": classes, "steps": steps, "teacher": teacher}
+    objective = objectives.make(c.objective, encoder, context, dict(c.options))
+    check_negatives(config.pretrain, objective)
+    return objective
+
+
+def check_negatives(c: ConfigDict, objective: objectives.Objective) -> None:
+    """Raise UserError if a part of a batch of pretraining holds too few images for the objective.
+
+    Log how many it holds, if gradient accumulation leaves the objective fewer negatives.
+    """
+    images = c.batch_size // c.gradient_accumulation
+    if images < objective.min_images:
+        given = f"pretrain.batch_size={c.batch_size} and pretrain.gradient_accumulation={c.gradient_accumulation}"
+        raise UserError(
+            f"{given} leave parts of {images} image, and the negatives of {c.objective} are the other images of its "
+            "part: raise the first or lower the second",
+            code="too-few",
+            field="pretrain.batch_size" if c.gradient_accumulation == 1 else "pretrain.gradient_accumulation",
+        )
+    if objective.min_images > 1 and c.gradient_accumulation > 1:
+        log.warning(
+            "pretrain.gradient_accumulation=%d: %s contrasts each image with the %d others of its part, not with the "
+            "%d others of the batch",
+            *(c.gradient_accumulation, c.objective, images - 1, c.batch_size - 1),
+        )
 
 
 def make_classifier(config: ConfigDict, encoder: nn.Module, classes: int, frozen: bool = False) -> Objective:
@@ -221,6 +249,9 @@ def pixels_of_weights(config: ConfigDict, pixels: views.Pixels, channels: int) -
     mean, std = tuple(config.init.mean), tuple(config.init.std)
     if not mean and config.init.weights == "imagenet":
         mean, std = imagenet.PIXELS.mean, imagenet.PIXELS.std
+    elif not mean and config.init.weights and config.init.name:
+        family = find_scaling(config.init.name, pixels)
+        mean, std = (family.mean, family.std) if family else ((), ())
     if len(mean) not in (0, 1, channels):
         raise UserError(
             f"init.mean={mean} has {len(mean)} numbers: give one for each of the {channels} channels, or one for all",
@@ -250,9 +281,29 @@ def check_against_data(setup: Setup) -> None:
                     code="missing",
                     field="data.use_official_split",
                 )
+        check_classes(setup)
     if source.classes and "transfer" in schedule.trained_phases(c):
         schedule.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
     if c.init.weights:
         leakage.check_weights(setup)
     if c.pretrain.epochs and "teacher" in c.pretrain.options:
         leakage.check_teacher(setup, Path(c.pretrain.options.teacher).expanduser())
+
+
+def check_classes(setup: Setup) -> None:
+    """Raise UserError if a class has test images and no training image: no network could ever name it."""
+    source, rows = setup.source, transfer_rows(setup)
+    trained_on = set(source.labels[rows["train"]].tolist())
+    tested = np.bincount(source.labels[rows["test"]], minlength=len(source.classes))
+    for c in np.flatnonzero(tested):
+        if int(c) in trained_on:
+            continue
+        name, others = source.classes[c], [source.classes[k] for k in sorted(trained_on)]
+        same = [other for other in others if other.casefold().strip() == name.casefold().strip()]
+        hint = f"did you mean {same[0]!r}? " if same else did_you_mean(name, others)
+        raise UserError(
+            f"class {name!r} has {tested[c]} test images and no training image whose label may be used: {hint}correct "
+            "the labels or the split, give it training images, or leave it out",
+            code="missing",
+            field="data.label_fraction" if setup.config.data.label_fraction < 1 else "data.dir",
+        )

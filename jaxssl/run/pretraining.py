@@ -1,14 +1,18 @@
 """Pretraining of the encoder, with its diagnosis for collapse after each epoch."""
 
+import contextlib
+import logging
 import statistics
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxssl.config import schedule
 from jaxssl.errors import TrainingFailedError, UserError
 from jaxssl.evaluation import collapse
-from jaxssl.objectives import with_online_probe
+from jaxssl.objectives import Objective, with_online_probe
+from jaxssl.results.workdir import read_results
 from jaxssl.run.encoders import compute_features, get_encoder
 from jaxssl.run.phase import Phase, expected_first_loss, train_phase
 from jaxssl.run.setup import Setup, every_nth
@@ -17,19 +21,21 @@ from jaxssl.training.step import TrainState
 from jaxssl.weights.merge import merge
 
 Tree = Any
+log = logging.getLogger(__name__)
 MAX_DIAGNOSED_IMAGES = 512
 
 
-def pretrain(setup: Setup, variables: Tree) -> Tree:
-    """Return the variables of the pretrained encoder; pretrains from `variables` unless its checkpoint exists.
+def pretrain(setup: Setup, objective: Objective, variables: Tree) -> Tree:
+    """Return the variables of the pretrained encoder; pretrains from `variables` unless it has an intact checkpoint.
 
     Raises:
       TrainingFailedError: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
     """
     folder = setup.workdir / "checkpoints" / "encoder"
-    if not distributed.from_main(lambda: checkpoint.list_steps(folder)):
+    # A damaged one is saved again, from the last checkpoint of the pretraining if that is intact.
+    if not distributed.from_main(lambda: checkpoint.find_newest(folder) is not None):
         images = every_nth(setup.splits["train"], MAX_DIAGNOSED_IMAGES)
-        objective = with_online_probe(setup.objective, max(1, len(setup.source.classes)))
+        probed = with_online_probe(objective, max(1, len(setup.source.classes)))
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(compute_features(setup, get_encoder(state), images))
@@ -37,7 +43,7 @@ def pretrain(setup: Setup, variables: Tree) -> Tree:
                 stop_if_collapsed(setup, diagnosis)
             return diagnosis
 
-        phase = Phase("pretrain", setup.config.pretrain, setup.pretraining_rows, lambda epoch: objective, measure)
+        phase = Phase("pretrain", setup.config.pretrain, setup.pretraining_rows, lambda epoch: probed, measure)
         state = train_phase(setup, phase, variables)
         checkpoint.save(folder, int(state.step), get_encoder(state))
     return load_pretrained(folder, variables)
@@ -72,7 +78,8 @@ def describe_collapse(workdir: Path, diagnosis: dict[str, float] | None = None) 
     """Return the "collapse" of results.json from the last epoch of metrics.jsonl, or from this newer diagnosis."""
     rows = metrics.read(workdir, "pretrain")
     diagnoses = [row for row in rows if "effective_rank" in row]
-    embedding = [row["embedding_std"] for row in rows if "embedding_std" in row]
+    # Null where a part of a batch holds one image, whose spread cannot be measured.
+    embedding = [row["embedding_std"] for row in rows if row.get("embedding_std") is not None]
     last = diagnosis or diagnoses[-1]
     verdict = collapse.verdict(last, diagnoses[0], embedding[-1] if embedding else None)
     return {"verdict": verdict, "feature_std": last["feature_std"], "effective_rank": last["effective_rank"]}
@@ -88,19 +95,42 @@ def stop_if_collapsed(setup: Setup, diagnosis: dict[str, float]) -> None:
         )
 
 
-def summarize(setup: Setup) -> dict[str, Any]:
-    """Return the "pretrain" of results.json, from metrics.jsonl."""
+def summarize_again(setup: Setup) -> dict[str, Any]:
+    """Return the "pretrain" of the results.json that an earlier start wrote."""
+    file = setup.workdir / "metrics.jsonl"
+    with contextlib.suppress(UserError):
+        if summary := read_results(setup.workdir)["pretrain"]:
+            log.warning("%s lacks rows of pretrain: its summary is that of the earlier results.json", file)
+            return dict(summary)
+    raise UserError(
+        f"{file} lacks rows of pretrain: copy it back, or delete checkpoints/encoder and checkpoints/pretrain in "
+        f"{setup.workdir} to pretrain again",
+        code="damaged",
+        field=str(file),
+    )
+
+
+def summarize(setup: Setup, objective: Objective) -> dict[str, Any]:
+    """Return the "pretrain" of results.json, from metrics.jsonl; if rows are missing, from an earlier results.json.
+
+    Raises:
+      UserError: rows are missing, and there is no results.json.
+    """
     c = setup.config.pretrain
+    per_epoch = schedule.steps_per_epoch(len(setup.pretraining_rows), c, "pretrain")
+    if not metrics.is_complete(setup.workdir, "pretrain", c.epochs * per_epoch, per_epoch, c.log_every):
+        return summarize_again(setup)
     steps = [row for row in metrics.read(setup.workdir, "pretrain") if "loss" in row]
     return {
         "objective": c.objective,
-        "supervised": setup.objective.supervised,
+        "supervised": objective.supervised,
         "epochs": c.epochs,
         "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
         "first_loss": steps[0]["loss"],
-        "expected_first_loss": expected_first_loss(setup.objective, c),
+        "expected_first_loss": expected_first_loss(objective, c),
         "collapse": describe_collapse(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
         "images": steps[-1]["step"] * c.batch_size,
+        "steps": steps[-1]["step"],
         "images_per_second": statistics.median(row["images_per_second"] for row in steps),
     }

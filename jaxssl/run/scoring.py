@@ -2,6 +2,9 @@
 
 import csv
 import io
+import json
+import logging
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -18,9 +21,14 @@ from jaxssl.run.setup import Setup
 from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows
 from jaxssl.run.workdir import describe_dataset
 
+log = logging.getLogger(__name__)
+
 
 def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferResult) -> None:
-    """Score the test predictions of one protocol and encoder; write evaluations/<name>.csv, then <name>.json."""
+    """Score the test predictions of one protocol and encoder; write evaluations/<name>.csv and .json.
+
+    Their checksums are written last: an evaluation without them is unfinished.
+    """
     name, folder = f"{protocol}_{init}", setup.workdir / "evaluations"
     validation, test = (result.probabilities[split].astype(np.float64) for split in SCORED)
     evaluation = {
@@ -38,6 +46,24 @@ def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferRes
     }
     files.write_text(folder / f"{name}.csv", format_predictions(setup, name, test))
     files.write_json(folder / f"{name}.json", evaluation)
+    hashes = {path.name: files.hash_file(path) for path in (folder / f"{name}.csv", folder / f"{name}.json")}
+    files.write_json(folder / f"{name}.sha256.json", hashes)
+
+
+def load_evaluation(workdir: Path, name: str) -> Evaluation | None:
+    """Return a finished evaluation; None if it is missing or its files do not match their checksums."""
+    folder = workdir / "evaluations"
+    checksums = folder / f"{name}.sha256.json"
+    if not checksums.exists():
+        return None
+    try:
+        hashes = json.loads(checksums.read_text(encoding="utf-8"))
+        if hashes == {f"{name}{end}": files.hash_file(folder / f"{name}{end}") for end in (".csv", ".json")}:
+            return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        pass
+    log.warning("%s is damaged: it is computed again", folder / name)
+    return None
 
 
 def format_predictions(setup: Setup, name: str, probabilities: np.ndarray) -> str:

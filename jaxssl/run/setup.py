@@ -1,7 +1,8 @@
 """What all phases of one experiment share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from jaxssl.augment.views import Pixels
 from jaxssl.data.source import Source
 from jaxssl.objectives import Objective
+from jaxssl.weights.provenance import name_weights
 
 Tree = Any
 
@@ -33,6 +35,8 @@ class Setup(NamedTuple):
       encoder: the network that is pretrained and evaluated.
       weights: variables of `init.weights`; None for random initialization.
       encode: (variables, batch) -> pooled features [B, D], jitted.
+      requested: {field: value} of those fields of the config that were changed to fit the images.
+      weights_origin: name and origin of `weights`, "init" of results.json; None for random initialization.
     """
 
     config: ConfigDict
@@ -47,6 +51,8 @@ class Setup(NamedTuple):
     encoder: nn.Module
     weights: Tree | None
     encode: Callable[[Tree, dict], jax.Array]
+    requested: Mapping[str, int] = MappingProxyType({})
+    weights_origin: dict[str, Any] | None = None
 
 
 def transfer_rows(setup: Setup) -> dict[str, np.ndarray]:
@@ -61,6 +67,6 @@ def every_nth(rows: np.ndarray, max_count: int) -> np.ndarray:
 
 def init_names(config: ConfigDict, reads_labels: bool) -> list[str]:
     """Return the initializations that this run evaluates, its own pretraining first."""
-    given = ["imagenet"] if config.init.weights else []
+    given = [name_weights(config.init.weights, config.init.name)] if config.init.weights else []
     pretrained = ["+".join([*given, "supervised" if reads_labels else "ssl"])] if config.pretrain.epochs else []
     return [*pretrained, *given, "random"]

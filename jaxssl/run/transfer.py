@@ -1,6 +1,7 @@
 """Transfer of an encoder to the labels: linear probe and kNN on frozen features, fine-tuning."""
 
 import functools
+import logging
 import math
 import shutil
 import time
@@ -13,7 +14,6 @@ import numpy as np
 
 from jaxssl.augment import views
 from jaxssl.config import schedule
-from jaxssl.errors import UserError
 from jaxssl.evaluation import calibration, knn, probe, scores
 from jaxssl.objectives import Objective, supervised
 from jaxssl.run.encoders import compute_features, map_batches
@@ -24,6 +24,7 @@ from jaxssl.training import checkpoint, distributed, metrics
 from jaxssl.training.step import TrainState
 
 Tree = Any
+log = logging.getLogger(__name__)
 SCORED = ("validation", "test")
 SPLITS = ("train", *SCORED)
 MAX_TRAIN_IMAGES = 1000  # By which the loss on training images is measured.
@@ -205,11 +206,10 @@ def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree
     if best_validation(setup.workdir, name)[0] > -math.inf:
         restored = checkpoint.restore(best_folder, network)
         if restored is None:
-            raise UserError(
-                f"{best_folder} is damaged: delete it and {best_folder.with_name(name)} to fine-tune again",
-                code="damaged",
-                field=str(best_folder),
-            )
+            log.warning("%s is damaged: it is fine-tuned again", best_folder)
+            for folder in (best_folder, best_folder.with_name(name)):
+                shutil.rmtree(folder, ignore_errors=True)
+            return finetune_once(setup, name, learning_rate, variables, predict)
         network = restored[1]
     return network
 

@@ -1,6 +1,7 @@
 """The workdir of a run: its lock, and config.json, splits.json and audit.json, which the first start writes."""
 
 import contextlib
+import hashlib
 import json
 import logging
 import shlex
@@ -36,16 +37,54 @@ def open_workdir(workdir: Path) -> Iterator[None]:
 
 def check_config(config: ConfigDict, workdir: Path) -> None:
     """Raise UserError if the workdir belongs to a run with another config. Changes nothing."""
-    file = workdir / "config.json"
-    if not file.exists():
-        return
-    stored = as_requested(results.read_config(workdir, OTHER_WORKDIR))
-    if difference := list(differences(stored, config_to_json(config))):
+    stored = read_intact(workdir / "config.json")
+    if stored:
+        difference = list(differences(as_requested(stored), config_to_json(config)))
+    else:
+        difference = check_config_by_hash(config, workdir)
+    if difference:
         raise UserError(
             f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}",
             code="conflict",
             field="--workdir",
         )
+
+
+def check_config_by_hash(config: ConfigDict, workdir: Path) -> list[str]:
+    """Return how the config differs from that of a run whose config.json is missing or damaged; [] if it does not.
+
+    Raises:
+      UserError: the run has other files, and none of them tells which config is its own.
+    """
+    split = read_intact(workdir / "splits.json")
+    if split:
+        other = split["config_sha256"] != hash_config(config_to_json(config))
+        return ["config.json is missing or damaged, and splits.json has the hash of another config"] * other
+    if any(workdir.glob("evaluations/*")) or (workdir / "checkpoints" / "pretrain").exists():
+        raise UserError(
+            f"{workdir} has results, but neither an intact config.json nor an intact splits.json that tell to which "
+            f"config they belong: copy one of the two back, or {OTHER_WORKDIR}",
+            code="damaged",
+            field="--workdir",
+        )
+    return []
+
+
+def read_intact(file: Path) -> Any:
+    """Return the content of config.json or splits.json; None if it is missing or damaged.
+
+    Raises:
+      UserError: another version of jaxssl wrote it.
+    """
+    if not file.exists():
+        return None
+    try:
+        return results.read(file, OTHER_WORKDIR)
+    except UserError as error:
+        if error.code == "mismatch":
+            raise
+        log.warning("%s is damaged; it is written again if the rest shows that it is the same run", file)
+        return None
 
 
 def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,23 +112,37 @@ def differences(stored: dict, given: dict) -> Iterator[str]:
             yield f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
 
 
+def hash_config(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of all fields of a config, except for folders and devices."""
+    fields = {name: value for name, value in files.flatten(config) if name not in with_role("place")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
 def claim(setup: Setup) -> None:
-    """Write config.json and splits.json. UserError if the images or their split changed since the run began."""
-    source, workdir, split = setup.source, setup.workdir, describe_split(setup)
-    file = workdir / "splits.json"
-    if not file.exists():
-        pixels = {"pixels": setup.pixels._asdict(), "dtype": str(source.images.dtype)}
-        config = {"config": config_to_json(setup.config)} | pixels | describe_environment()
-        if setup.requested:
-            config["requested"] = dict(setup.requested)
-        files.write_json(workdir / "config.json", schema.with_version("config.json", config))
-        files.write_json(file, split)
-    elif results.read_splits(workdir, OTHER_WORKDIR) != split:
+    """Write config.json and splits.json. UserError if the images or their split changed since the run began.
+
+    Each of the two is written again if it is missing or damaged and the other shows that it is the same run.
+    """
+    source, workdir = setup.source, setup.workdir
+    config = {"config": config_to_json(setup.config), "fingerprint": source.fingerprint}
+    if setup.requested:
+        config["requested"] = dict(setup.requested)
+    split = describe_split(setup) | {"config_sha256": hash_config(as_requested(config))}
+    stored_config, stored_split = (read_intact(workdir / name) for name in ("config.json", "splits.json"))
+    if (stored_split and stored_split != split) or (
+        stored_config and stored_config["fingerprint"] != source.fingerprint
+    ):
+        file = workdir / ("splits.json" if stored_split else "config.json")
         raise UserError(
             f"{file}: the images or the split changed since this run began; {OTHER_WORKDIR}",
             code="mismatch",
             field=str(file),
         )
+    if not stored_config:
+        pixels = {"pixels": setup.pixels._asdict(), "dtype": str(source.images.dtype)}
+        results.write(workdir / "config.json", config | pixels | describe_environment())
+    if not stored_split:
+        files.write_json(workdir / "splits.json", split)
 
 
 def describe_split(setup: Setup) -> dict[str, Any]:
@@ -123,7 +176,7 @@ def find_git_revision() -> str | None:
 def audit_images(setup: Setup) -> Any:
     """Return the content of audit.json; at the first start, audit the images and log what was found."""
     file = setup.workdir / "audit.json"
-    if not file.exists():
+    if not read_intact(file):
         report = audit_source(setup.source, setup.splits)
         files.write_json(file, schema.with_version("audit.json", report))
         for line in report["findings"]:
@@ -135,7 +188,11 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
     """Return the "dataset" of results.json."""
     source, report = setup.source, audit_images(setup)
     sizes = {
-        name: {"images": len(rows), "groups": len(set(source.groups[rows].tolist()))}
+        name: {
+            "images": len(rows),
+            "groups": len(set(source.groups[rows].tolist())),
+            "missing_classes": sorted(set(source.classes) - {source.classes[k] for k in source.labels[rows] if k >= 0}),
+        }
         for name, rows in setup.splits.items()
     }
     return {

@@ -1,5 +1,6 @@
 """Finds and reads the runs of a study."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from jaxssl.results.predictions import Predictions, read_predictions
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.workdir import read_config, read_results
 
+log = logging.getLogger(__name__)
 # Datasets whose images are a function of the seed.
 SIMULATED = ("lenses",)
 
@@ -53,7 +55,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
             raise UserError(message, code="missing", field=str(folder))
         finished |= found
         started |= {file.parent.resolve() for file in folder.rglob("config.json")}
-    runs = [read_run(folder) for folder in sorted(finished)]
+    runs = read_runs(sorted(finished))
     bare = [run.folder for run in runs if not run.settings]
     if 0 < len(bare) < len(runs):
         raise UserError(
@@ -63,6 +65,24 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
         )
     check_same_data(runs)
     return runs, len(started - finished)
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Read the runs in these folders. Those that are damaged are named in a warning and left out.
+
+    Raises:
+      UserError: all of them are damaged.
+    """
+    runs, errors = [], []
+    for folder in folders:
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            errors.append(error)
+            log.warning("%s IS LEFT OUT of the comparison: %s", folder, error)
+    if not runs:
+        raise errors[0]
+    return runs
 
 
 def read_run(folder: Path) -> Run:

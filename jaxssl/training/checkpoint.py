@@ -7,7 +7,6 @@ itself would read flipped bits as values). This is the only module that imports 
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import shutil
@@ -19,7 +18,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxssl.files import write_text
+from jaxssl import files
 from jaxssl.training import distributed
 
 Tree = Any
@@ -36,7 +35,7 @@ def save(folder: Path, step: int, tree: Tree, keep: int = 2) -> None:
     with silence_orbax(), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path, tree)
     if distributed.is_main():
-        write_text(checksum_file(path), json.dumps(hash_files(path), indent=1))
+        files.write_text(checksum_file(path), json.dumps(hash_files(path), indent=1))
         for old in list_steps(folder)[keep:]:
             remove(folder / str(old))
 
@@ -49,7 +48,7 @@ def make_room(path: Path, size: int) -> None:
     remove(path)
     for unfinished in path.parent.glob("*.orbax-checkpoint-tmp*"):
         shutil.rmtree(unfinished, ignore_errors=True)
-    write_text(path.with_name("room"), "")
+    files.write_text(path.with_name("room"), "")
     path.with_name("room").unlink()
     if shutil.disk_usage(path.parent).free < size + OVERHEAD:
         raise OSError(errno.ENOSPC, "", str(path))
@@ -109,14 +108,15 @@ def find_newest(folder: Path) -> Path | None:
 
 def list_steps(folder: Path) -> list[int]:
     """Return the steps with a finished checkpoint, newest first."""
-    return sorted((int(f.name.split(".")[0]) for f in Path(folder).glob("*.sha256.json")), reverse=True)
+    names = (file.name.removesuffix(".sha256.json") for file in Path(folder).glob("*.sha256.json"))
+    return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 
 def is_intact(path: Path) -> bool:
     """Return whether the files of a checkpoint match its checksums."""
     try:
-        return json.loads(checksum_file(path).read_text()) == hash_files(path)
-    except ValueError:
+        return json.loads(checksum_file(path).read_text(encoding="utf-8")) == hash_files(path)
+    except (OSError, ValueError):
         return False
 
 
@@ -126,11 +126,8 @@ def checksum_file(path: Path) -> Path:
 
 def hash_files(path: Path) -> dict[str, str]:
     """Return {relative path: SHA-256} of all files below `path`."""
-    hashes = {}
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        with open(file, "rb") as stream:
-            hashes[file.relative_to(path).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return hashes
+    found = sorted(p for p in path.rglob("*") if p.is_file())
+    return {file.relative_to(path).as_posix(): files.hash_file(file) for file in found}
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ from types import FrameType, TracebackType
 import jax
 
 from jaxssl.errors import PreemptedError
-from jaxssl.training import checkpoint, distributed
+from jaxssl.training import checkpoint, distributed, memory
 from jaxssl.training.metrics import Writer
 from jaxssl.training.step import Step, TrainState, compile_ahead, without_target
 
@@ -63,7 +63,7 @@ def train_epochs(
             train = step_of(epoch)
             for batch in batches(epoch, step % steps_per_epoch):
                 if train is not compiled:
-                    compile_ahead(train, state, batch)
+                    memory.warn_if_too_large(writer.phase, compile_ahead(train, state, batch))
                     compiled = train
                 state, metrics = train(state, batch)
                 step += 1

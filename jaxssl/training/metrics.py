@@ -39,15 +39,30 @@ def is_far(first_loss: float, expected: float) -> bool:
 
 
 def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
-    """Return the rows of metrics.jsonl, of one phase or all. A line that a crash cut off is left out."""
+    """Return the rows of metrics.jsonl, of one phase or all. Lines that a crash cut off or damaged are left out."""
     file = Path(workdir) / "metrics.jsonl"
-    rows = []
-    for line in file.read_text().splitlines() if file.exists() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else ()
+    rows = filter(None, map(parse_row, lines))
     return [row for row in rows if phase in (None, row["phase"])]
+
+
+def parse_row(line: str) -> dict[str, Any] | None:
+    """Return the row of a line of metrics.jsonl; None if it is damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    known = isinstance(row, dict) and isinstance(row.get("phase"), str)
+    return row if known and all(isinstance(row.get(name), int) for name in ("step", "epoch")) else None
+
+
+def is_complete(workdir: Path, phase: str, step: int, steps_per_epoch: int, log_every: int) -> bool:
+    """Return whether metrics.jsonl has every row that `Writer` writes of a phase up to a step."""
+    rows = read(workdir, phase)
+    expected = {s for s in range(1, step + 1) if s == 1 or s % steps_per_epoch == 0 or s % log_every == 0}
+    measured = {row["epoch"] for row in rows if "loss" not in row}
+    trained = {row["step"] for row in rows if "loss" in row}
+    return expected <= trained and set(range(step // steps_per_epoch + 1)) <= measured
 
 
 def write_pictures(

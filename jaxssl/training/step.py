@@ -9,7 +9,7 @@ import optax
 from jax.sharding import Mesh
 
 from jaxssl.objectives import Objective
-from jaxssl.training import runtime, sharding
+from jaxssl.training import memory, runtime, sharding
 
 Tree = Any
 Augment = Callable[[jax.Array, dict], dict]
@@ -123,8 +123,12 @@ def jit_step(
     return jax.jit(step, donate_argnums=0, out_shardings=shardings)
 
 
-def compile_ahead(step: Any, state: TrainState, batch: dict) -> None:
-    """Compile a jitted step and return the compiler's memory to the system before the first step allocates its own."""
+def compile_ahead(step: Any, state: TrainState, batch: dict) -> int | None:
+    """Compile a jitted step and return the bytes that it needs on each device; None if unknown.
+
+    The compiler's memory goes back to the system before the first step allocates its own.
+    """
     runtime.trim_heap()
-    step.lower(state, batch).compile()
+    needed = memory.count_step_bytes(step.lower(state, batch).compile())
     runtime.trim_heap()
+    return needed

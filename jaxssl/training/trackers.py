@@ -62,7 +62,7 @@ def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
     module, file = import_package(logger), workdir / "tracker.json"
     if module is None:
         return NO_TRACKER
-    ids = json.loads(file.read_text()) if file.exists() else {}
+    ids = read_ids(file)
     try:
         start = {"wandb": start_wandb, "mlflow": start_mlflow}[logger]
         run_id, tracker = start(module, workdir, settings, ids.get(logger))
@@ -74,6 +74,15 @@ def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
         ) from error
     files.write_json(file, ids | {logger: run_id})
     return Tracker(stop_at_failure(logger, tracker.row), stop_at_failure(logger, tracker.end))
+
+
+def read_ids(file: Path) -> dict[str, str]:
+    """Return {logger: id of its run} of tracker.json; {} if it is missing or damaged: then a new run begins there."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}
 
 
 def stop_at_failure(logger: str, function: Callable[..., None]) -> Callable[..., None]:

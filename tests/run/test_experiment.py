@@ -273,7 +273,7 @@ def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_th
     assert [e["name"] for e in results["evaluations"]] == ["probe_supervised", "probe_random"]
     assert {e["init"] for e in results["evaluations"]} == {"supervised", "random"}
     page = (tmp_path / "report.html").read_text()
-    assert "none of this is a self-supervised result" in page and "pairs with labels (supervised)" in page
+    assert "no result here is self-supervised" in page and "pairs with labels (supervised)" in page
 
     setup = preparation.prepare(config, tmp_path)
     assert 0 < len(setup.labelled) < len(setup.splits["train"])
@@ -300,14 +300,16 @@ def test_given_weights_are_an_arm_and_the_start_of_pretraining(done, tmp_path):
     c.pretrain.optimizer.learning_rate = 1e-6
     c.transfer.protocols = ("probe",)
     results = experiment.run(c, tmp_path / "run")
-    names = ["probe_imagenet+ssl", "probe_imagenet", "probe_random"]
+    names = ["probe_encoder+ssl", "probe_encoder", "probe_random"]
     assert [e["name"] for e in results["evaluations"]] == names
     assert json.loads((tmp_path / "run" / "config.json").read_text())["pixels"]["mean"] == [0.5]
     # At this rate pretraining ends near where it began: at the given weights.
     given = checkpoint.load_numpy(workdir / "checkpoints" / "encoder")["params"]
     ended = checkpoint.load_numpy(tmp_path / "run" / "checkpoints" / "encoder")["params"]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), given, ended)
-    assert "starting from ImageNet weights" in (tmp_path / "run" / "report.html").read_text()
+    assert results["init"]["name"] == "encoder" and results["init"]["training_images_known"]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert results["init"]["sha256"] in page and "ImageNet" not in page
 
 
 def test_folds_are_runs_of_their_own_from_fresh_weights(tmp_path):

@@ -1,0 +1,185 @@
+"""Workdirs with damaged files: each command recovers or refuses in one line, and never ends in a traceback."""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from jaxssl.cli.parser import main
+
+FILES = (
+    "config.json",
+    "splits.json",
+    "audit.json",
+    "metrics.jsonl",
+    "results.json",
+    "predictions.csv",
+    "gallery.npz",
+    "parameters.txt",
+    "report.html",
+    "evaluations/probe_ssl.json",
+    "evaluations/probe_ssl.csv",
+    "evaluations/probe_ssl.sha256.json",
+    "evaluations/finetune_ssl.csv",
+    "checkpoints/encoder",
+    "checkpoints/finetune_ssl",
+    "checkpoints/finetune_ssl_best",
+    "tensorboard",
+)
+
+
+def newest_hashes(path):
+    """Of a folder of checkpoints, the file with the checksums: a folder is damaged there."""
+    return max(path.glob("*.sha256.json"), default=path) if path.parent.name == "checkpoints" else path
+
+
+def delete(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def truncate(path):
+    path = newest_hashes(path)
+    if path.is_file():
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def change_type(path):
+    path = newest_hashes(path)
+    if path.is_file():
+        path.write_text({".json": "[1]", ".jsonl": "[1]\n7\n", ".csv": "a\n"}.get(path.suffix, "?"))
+
+
+def make_folder(path):
+    delete(path)
+    (path / "inner").mkdir(parents=True)
+
+
+def make_file(path):
+    delete(path)
+    path.write_text("?")
+
+
+def break_encoding(path):
+    path = newest_hashes(path)
+    if path.is_file():
+        data = path.read_bytes()
+        path.write_bytes(data[: len(data) // 2] + b"\xff\xfe\x80" + data[len(data) // 2 :])
+
+
+def append_garbage(path):
+    path = newest_hashes(path)
+    if path.is_file():
+        path.write_bytes(path.read_bytes() + b'{"phase": "pre')
+
+
+DAMAGES = (delete, truncate, change_type, make_folder, make_file, break_encoding, append_garbage)
+
+
+@pytest.fixture(scope="module")
+def command_lines(run, tmp_path_factory):
+    """The arguments of each command, for a workdir."""
+    folder = tmp_path_factory.mktemp("config")
+    config = folder / "config.py"
+    config.write_text(
+        "from pathlib import Path\nfrom tests import tiny_run\n\n"
+        f"def get_config(arg=''):\n    return tiny_run.get_config(Path({str(run.images)!r}))\n\n"
+        "def sweep(arg=''):\n    return [('copy', {})]\n"
+    )
+    images = str(run.images / "dark")
+
+    def arguments(command, workdir: Path):
+        out = workdir.parent / "out"
+        return {
+            "run": [str(config), f"--workdir={workdir}"],
+            "report": [str(workdir)],
+            "runs": [str(workdir.parent)],
+            "compare": [str(workdir.parent)],
+            "predict": [str(workdir), images, f"--to={out}.csv"],
+            "embed": [str(workdir), images, f"--to={out}.npz"],
+            "export": [str(workdir), f"--to={out}.safetensors"],
+        }[command]
+
+    return arguments
+
+
+def attempt(command, arguments, capsys):
+    """Run a command and return how it ended: "done" or "refused"; anything else fails the test."""
+    capsys.readouterr()
+    code = main([command, *arguments])
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("jaxssl: ")]
+    assert "Traceback" not in said, said
+    assert code in (0, 2), (code, said)
+    assert code == 0 or len(lines) == 1, said
+    return "done" if code == 0 else "refused"
+
+
+READERS = ("report", "runs", "compare", "predict", "embed", "export")
+
+
+@pytest.mark.parametrize(
+    "shift", [0, *(pytest.param(shift, marks=pytest.mark.slow) for shift in range(1, len(DAMAGES)))]
+)
+def test_readers_refuse_a_damaged_run_in_one_line(run, tmp_path, command_lines, capsys, shift):
+    """Each file has one of the damages; with all shifts, each of them."""
+    count = Counter()
+    for i, name in enumerate(FILES):
+        workdir = tmp_path / str(i) / "copy"
+        shutil.copytree(run.workdir, workdir)
+        DAMAGES[(i + shift) % len(DAMAGES)](workdir / name)
+        for command in READERS:
+            print(name, command)
+            count[attempt(command, command_lines(command, workdir), capsys)] += 1
+        shutil.rmtree(workdir.parent)
+    assert count["done"] > count["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("results", [True, False], ids=["finished", "unfinished"])
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", FILES)
+def test_the_command_of_a_damaged_run_makes_it_whole_again(run, tmp_path, command_lines, capsys, name, damage, results):
+    workdir = tmp_path / "runs" / "copy"
+    shutil.copytree(run.workdir, workdir)
+    if not results:
+        (workdir / "results.json").unlink()
+    if (workdir / name).exists():
+        damage(workdir / name)
+    ended = attempt("run", command_lines("run", workdir), capsys)
+    if ended == "done":
+        assert (workdir / "predictions.csv").read_bytes() == (run.workdir / "predictions.csv").read_bytes()
+        assert attempt("report", command_lines("report", workdir), capsys) == "done"
+    else:
+        kinds = ("make_folder", "make_file")
+        assert damage.__name__ in kinds or (name == "metrics.jsonl" and not results), (name, damage.__name__)
+
+
+def test_a_truncated_evaluation_is_computed_again(run, copy, command_lines, capsys):
+    """It is not joined into predictions.csv unverified."""
+    file = copy / "evaluations" / "probe_ssl.csv"
+    file.write_bytes(file.read_bytes()[:200])
+    assert attempt("run", command_lines("run", copy), capsys) == "done"
+    for name in ("predictions.csv", "evaluations/probe_ssl.csv"):
+        assert (copy / name).read_bytes() == (run.workdir / name).read_bytes()
+
+
+def test_the_guard_against_another_config_outlives_config_json(run, copy, command_lines, capsys):
+    (copy / "config.json").unlink()
+    arguments = command_lines("run", copy)
+    assert main(["run", *arguments, "--config.seed=7"]) == 2
+    assert "another config" in capsys.readouterr().err
+    assert not (copy / "config.json").exists()
+    assert attempt("run", arguments, capsys) == "done"
+    assert (copy / "config.json").exists()
+    for name in ("config.json", "splits.json"):
+        (copy / name).unlink()
+    assert attempt("run", arguments, capsys) == "refused"
+
+
+def test_one_damaged_run_does_not_end_a_comparison(run, tmp_path, capsys, caplog):
+    for name in ("whole", "broken"):
+        shutil.copytree(run.workdir, tmp_path / name)
+    (tmp_path / "broken" / "results.json").write_text("{")
+    assert main(["compare", str(tmp_path)]) == 0
+    assert f"{tmp_path / 'broken'} IS LEFT OUT" in caplog.text
