@@ -2,12 +2,16 @@
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import socket
+import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,11 +37,13 @@ def expand_user(path: str) -> Path:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder, which replaces `path` at the end.
 
-    If writing fails, the temporary file is deleted and `path` stays as it was.
+    If writing fails, the temporary file is deleted and `path` stays as it was. Those that killed processes left of the
+    same file are deleted too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_stale(path.parent, path.name)
+    temporary = path.with_name(f".{path.name}.{_owner()}.part")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -45,6 +51,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # On a disk that forbids it, the first error is the informative one.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def temporary_folder(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a new folder in `parent`. It is deleted at the end, and so are those that killed processes left."""
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_stale(parent, name)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", suffix=f".{_owner()}.part", dir=parent) as folder:
+        yield Path(folder)
+
+
+def _owner() -> str:
+    """Return this machine and process, for names of temporary files."""
+    return f"{zlib.crc32(socket.gethostname().encode()):08x}-{os.getpid()}"
+
+
+def _remove_stale(folder: Path, name: str) -> None:
+    """Delete the temporary files of `name` whose process ran on this machine and does not run any more."""
+    machine = _owner().partition("-")[0]
+    for file in folder.glob(f".{glob.escape(name)}.*.part"):
+        owner = re.search(r"\.([0-9a-f]{8})-(\d+)\.part$", file.name)
+        if owner and owner[1] == machine and not _is_running(int(owner[2])):
+            _remove(file)
+
+
+def _is_running(process: int) -> bool:
+    if os.name != "posix":
+        return True  # Windows has no way to ask that does no harm.
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # It belongs to another user.
+    return True
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -93,10 +139,7 @@ def read_json(file: Path, remedy: str) -> Any:
 def remove_unfinished(folder: Path) -> None:
     """Delete the temporary files of killed processes below `folder`. No other process may be writing there."""
     for temporary in [*folder.rglob(".*.part")]:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        else:
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 @contextlib.contextmanager

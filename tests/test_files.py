@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,26 @@ def test_a_lock_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with refuses("not-writable", "--workdir", "--workdir="), files.lock(tmp_path / "file" / ".lock0", "--workdir"):
         pass
+
+
+def test_what_killed_writers_left_of_a_file_is_deleted_when_it_is_written_again(tmp_path):
+    script = f"""
+import os, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from pathlib import Path
+from jaxssl import files
+folder = Path({str(tmp_path)!r})
+with files.atomic_path(folder / "out.csv") as part, files.temporary_folder(folder, "npz"):
+    part.write_text("half")
+    os._exit(9)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    of_others = [tmp_path / ".out.csv.00000000-1.part", tmp_path / f".out.csv.{files._owner()}.part"]
+    for file in of_others:
+        file.write_text("being written")
+    assert len([*tmp_path.iterdir()]) == 4
+    with files.temporary_folder(tmp_path, "npz"):
+        pass
+    files.write_text(tmp_path / "out.csv", "all")
+    # This process is the owner of the second.
+    assert {*tmp_path.iterdir()} == {tmp_path / "out.csv", of_others[0]}

@@ -2,12 +2,12 @@
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.data import labels as parsing
 from jaxssl.data import medmnist, records, source
 from jaxssl.data.io import archive, arrays, loading
@@ -193,9 +193,8 @@ def _open_arrays(
     if cache is None or cache.holds(archive.total_bytes(headers, keys)):
         yield [archive.read_array(path, key) for key in keys]
         return
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".npz-", dir=cache.folder) as folder:
-        yield [archive.map_array(path, key, Path(folder) / f"{i}.npy") for i, key in enumerate(keys)]
+    with files.temporary_folder(cache.folder, "npz") as folder:
+        yield [archive.map_array(path, key, folder / f"{i}.npy") for i, key in enumerate(keys)]
 
 
 def _state(path: Path) -> str:
