@@ -15,9 +15,10 @@ from jaxssl.data.audit.checks import lines
 from jaxssl.data.audit.inspect import ALL, UNUSED, Item
 from jaxssl.data.audit.summary import count_values
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import archive, images
+from jaxssl.data.io import archive, images, volumes
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing.listed import Listing
+from jaxssl.data.listing.slices import Cut, cut_volumes, name_slices
 from jaxssl.errors import UserError, did_you_mean
 
 
@@ -37,6 +38,9 @@ def list_folder(
     group_pattern: str = "",
     exclude_pattern: str = "",
     ignore_masks: bool = True,
+    slices: bool = False,
+    slice_axis: int = 2,
+    slice_range: tuple[float, float] = (0.0, 1.0),
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -58,8 +62,10 @@ def list_folder(
         raise UserError(f"{dir} is not a folder: name the one that holds the images", code="missing", field=str(dir))
     found = images.find(root)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
+    cut = Cut(slices, slice_axis, slice_range)
     if table:
-        return _of_table(root, found, tables.list_images(root, table, columns, group_pattern))
+        listing = cut_volumes(root, tables.list_images(root, table, columns, group_pattern), cut)
+        return _of_table(root, found, listing, cut)
     tables.check_unused(columns)
     every = [path for path in found if images.is_image(root / path)]
     if not every:
@@ -68,7 +74,8 @@ def list_folder(
             code="missing",
             field=str(dir),
         )
-    paths, unread = folders.select_paths(every, exclude_pattern, ignore_masks)
+    selected, unread = folders.select_paths(every, exclude_pattern, ignore_masks)
+    paths = [name for path in selected for name in name_slices(root, path, cut)]
     groups = labels.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
     outer = _common_folder(every)
     inner = [path[len(outer) :] for path in paths]
@@ -79,22 +86,32 @@ def list_folder(
         layout, notes = folders.Layout(None, None, []), [f"the folders are no classes: {error}"]
     rows = (layout.official or [ALL] * len(paths), layout.classes or [""] * len(paths), groups)
     items = [
-        Item(name, root / outer / name, split, label or None, group)
+        _item(root / outer, name, split, label or None, group, cut)
         for name, split, label, group in zip(inner, *rows, strict=True)
     ]
-    items += [Item(name[len(outer) :], root / name, UNUSED, used=False) for name in every if name not in set(paths)]
+    left_out = sorted(set(every) - set(selected))
+    items += [Item(name[len(outer) :], root / name, UNUSED, used=False) for name in left_out]
     items.sort(key=lambda item: item.path)
     others = _count_extensions(set(found) - set(every))
     return Items(str(dir), str(root / outer), items, others, notes, [*unread, *layout.unread])
 
 
-def _of_table(root: Path, found: Sequence[str], listing: Listing) -> Items:
+def _item(root: Path, name: str, split: str, label: str | None, group: str | None, cut: Cut) -> Item:
+    """Return the item of an image or of a slice, whose group is its volume if groups are unknown."""
+    path, number = volumes.split_name(name)
+    if number is None or (root / name).is_file():
+        return Item(name, root / name, split, label, group)
+    read = functools.partial(volumes.read, root, name, None, cut.axis)
+    return Item(name, root / path, split, label, group or path, read=read)
+
+
+def _of_table(root: Path, found: Sequence[str], listing: Listing, cut: Cut) -> Items:
     count = len(listing.paths)
     columns = [column or [None] * count for column in (listing.official, listing.labels, listing.groups)]
     items, absent = {}, []
     for path, split, label, group in zip(listing.paths, *columns, strict=True):
-        if (root / path).is_file():
-            items[path] = Item(path, root / path, split or ALL, label or None, group or None)
+        if (root / volumes.split_name(path)[0]).is_file():
+            items[path] = _item(root, path, split or ALL, label or None, group or None, cut)
         else:
             absent.append({"path": path})
     if not items:
@@ -107,10 +124,11 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing) -> Items:
     alone = [{"path": path} for path, item in items.items() if item.group is None]
     if len(alone) < len(items):
         notes += lines.listed("images without a group, although others have one", alone, "path", len(items))
+    listed_files = {volumes.split_name(path)[0] for path in items}
     for path in found:
-        if path not in items and images.is_image(root / path):
+        if path not in listed_files and images.is_image(root / path):
             items[path] = Item(path, root / path, UNUSED, used=False)
-    others = _count_extensions(path for path in found if path not in items)
+    others = _count_extensions(set(found) - listed_files - set(items))
     listed = [items[path] for path in sorted(items)]
     return Items(str(root), str(root), listed, others, notes, listing.unread)
 

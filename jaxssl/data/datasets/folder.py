@@ -11,9 +11,10 @@ from absl import logging
 
 from jaxssl.data import records, source
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import images, loading
+from jaxssl.data.io import loading, volumes
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing.listed import Listing
+from jaxssl.data.listing.slices import Cut, cut_volumes
 from jaxssl.errors import UserError
 
 
@@ -29,6 +30,9 @@ def load(
     group_pattern: str = "",
     exclude_pattern: str = "",
     ignore_masks: bool = True,
+    slices: bool = False,
+    slice_axis: int = 2,
+    slice_range: tuple[float, float] = (0.0, 1.0),
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -57,6 +61,9 @@ def load(
         group matches is the patient, lesion or series, such as r"person(\d+)_". Empty: unknown.
       exclude_pattern: a regular expression; images whose path it matches are left out. Empty: none.
       ignore_masks: whether to leave out files named as masks of others, such as `x_mask.png` next to `x.png`.
+      slices: whether to cut DICOM files of several frames, and stacks in npy or TIFF, into images; NIfTI always is.
+      slice_axis: axis along which volumes are cut, see `io.nifti`.
+      slice_range: share of the slices of a volume to take, such as (0.3, 0.7).
       table: path of a table, see `jaxssl.data.io.table`, relative to `dir` or absolute. Empty: none.
       path_column: its column of paths relative to `dir`; an extension, and the case of letters, may be missing.
       label_column: its column of names of classes.
@@ -82,8 +89,9 @@ def load(
     else:
         tables.check_unused(columns)
         listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks)
+    listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
     stack = loading.stack(
-        lambda i: images.read(root / listing.paths[i], size),
+        lambda i: volumes.read(root, listing.paths[i], size, slice_axis),
         listing.paths,
         size,
         on_bad_file=on_bad_file,
@@ -164,7 +172,7 @@ def _state(root: Path, paths: list[str]) -> str:
     digest = hashlib.sha256(os.path.realpath(root).encode())
     for path in paths:
         try:
-            seen = (root / path).stat()
+            seen = (root / volumes.split_name(path)[0]).stat()
             digest.update(repr((path, seen.st_size, seen.st_mtime_ns)).encode())
         except OSError:
             digest.update(repr((path, None)).encode())

@@ -7,6 +7,7 @@ range of the values is measured on the training images.
 
 import importlib
 import logging
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -53,7 +54,20 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     arrays.check_pixels(data.Columns, data.Rows)
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1:
-        raise ValueError(f"{frames} frames are not one image: save each as a file")
+        raise ValueError(f"{frames} frames are not one image: set data.options.slices=True, or save each as a file")
+    return arrays.as_image(_decode(data, pixels))
+
+
+def read_frames(path: Path, pydicom: Any) -> np.ndarray:
+    """Return the frames [N, H, W] or [N, H, W, C] of a file of several."""
+    with open(path, "rb") as opened:
+        data = _read_dataset(pydicom, opened)
+        arrays.check_pixels(data.Columns, data.Rows)
+        return _decode(data, importlib.import_module("pydicom.pixels"))
+
+
+def _decode(data: Any, pixels: Any) -> np.ndarray:
+    """Return the output values of all frames of a `pydicom.Dataset`."""
     syntax = data.file_meta.TransferSyntaxUID
     if not pixels.get_decoder(syntax).is_available:
         raise ValueError(
@@ -61,12 +75,12 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
         )
     colours, array = data.PhotometricInterpretation, pixels.pixel_array(data)
     if colours == "PALETTE COLOR":
-        return arrays.as_image(pixels.apply_color_lut(array, data))
+        return pixels.apply_color_lut(array, data)
     if colours in _COLOUR:
-        return arrays.as_image(array)
+        return array
     if colours not in ("MONOCHROME1", "MONOCHROME2"):
         raise ValueError(f"photometric interpretation '{colours}' is not known")
-    return arrays.as_image(_grey(array, data))
+    return _grey(array, data)
 
 
 def _read_dataset(pydicom: Any, opened: BinaryIO) -> Any:

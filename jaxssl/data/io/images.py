@@ -18,8 +18,8 @@ How a file becomes an array, so that all images of a dataset are arrays of one k
 | DICOM in palette or YBR colour | RGB |
 | FITS | float32: its first image of two or three axes, BSCALE and BZERO applied; BLANK is NaN |
 
-A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits; so is a DICOM file of several frames, which
-are slices or moments and not channels.
+A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits. Files of several frames or slices (NIfTI,
+DICOM, stacks) are not one image: `volumes` cuts them.
 
 Each format is a module with `EXTENSIONS`, `matches(head)` and `read(opened, size)`; a new one is added to `FORMATS`.
 """
@@ -32,11 +32,11 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl.data.io import dicom, fits, npy, pillow, tiff
+from jaxssl.data.io import dicom, fits, nifti, npy, pillow, tiff
 from jaxssl.errors import UserError
 
 # DICOM first, since the bytes ahead of its mark can be the head of a TIFF. Pillow last: it names what is no image.
-FORMATS = (dicom, npy, tiff, fits, pillow)
+FORMATS = (dicom, npy, tiff, nifti, fits, pillow)
 PICTURES = tuple(sorted(npy.EXTENSIONS + pillow.EXTENSIONS + tiff.EXTENSIONS))
 EXTENSIONS = tuple(sorted(extension for module in FORMATS for extension in module.EXTENSIONS))
 

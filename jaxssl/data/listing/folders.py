@@ -13,7 +13,19 @@ from jaxssl.errors import UserError
 
 # Formats of images, of which some are not read.
 _PICTURES = frozenset(
-    {".avif", ".cr2", ".dng", ".heic", ".heif", ".jpx", ".jxl", ".mha", ".mhd", ".mrxs", ".ndpi", ".nii", ".nii.gz"}
+    {
+        ".avif",
+        ".cr2",
+        ".dng",
+        ".heic",
+        ".heif",
+        ".jpx",
+        ".jxl",
+        ".mha",
+        ".mhd",
+        ".mrxs",
+        ".ndpi",
+    }
     | {".nrrd", ".raw", ".svs", ".tga"}
 )
 

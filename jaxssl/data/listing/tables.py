@@ -164,6 +164,12 @@ def _read_paths(root: Path, rows: Rows, column: str) -> dict[str, str]:
     return places
 
 
+def _without_extension(path: str) -> str:
+    """Remove the extension of an image; a point in a name without one is kept."""
+    found = [extension for extension in images.EXTENSIONS if path.endswith(extension)]
+    return path[: -len(max(found, key=len))] if found else path
+
+
 class _FileIndex:
     """The files of a folder by the ways in which tables name them; listed when they are needed."""
 
@@ -171,11 +177,10 @@ class _FileIndex:
     _FORMS: tuple[Callable[[str], str], ...] = (
         lambda path: unicodedata.normalize("NFC", path),
         lambda path: unicodedata.normalize("NFKC", path).casefold(),
-        lambda path: str(PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).with_suffix("")),
+        lambda path: _without_extension(unicodedata.normalize("NFKC", path).casefold()),
         lambda path: PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).name,
-        lambda path: PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).stem,
+        lambda path: _without_extension(PurePosixPath(unicodedata.normalize("NFKC", path).casefold()).name),
     )
-
     _NAMES = 3  # The first of those that leave out folders.
 
     def __init__(self, root: Path):
@@ -208,11 +213,7 @@ class _FileIndex:
         return tables
 
     def _forms_of(self, path: str) -> Sequence[str]:
-        forms = [form(path) for form in self._FORMS]
-        # The path of a table may have no extension, and a point in its name.
-        if not path.lower().endswith(images.EXTENSIONS):
-            forms[2], forms[4] = forms[1], forms[3]
-        return forms
+        return [form(path) for form in self._FORMS]
 
 
 def _relative(root: Path, line: str, path: str, index: _FileIndex) -> str:

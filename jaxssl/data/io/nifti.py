@@ -1,0 +1,53 @@
+"""NIfTI volumes, read by nibabel (the extra "nifti") and cut into slices by `volumes`.
+
+Axes are in the order of RAS+: slices along 0 are sagittal, along 1 coronal, along 2 axial. Rows go from the front or
+the top of the body downwards. Values are float32 after the file's slope and intercept. A fourth axis of up to 16
+entries is the channels.
+"""
+
+import math
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from jaxssl.data.io import arrays, optional
+
+EXTENSIONS = (".nii", ".nii.gz")
+_MAGIC = (b"n+1\0", b"ni1\0")
+
+
+def matches(head: bytes) -> bool:
+    """Return whether a file that begins with these bytes is of this format; compressed ones are known by their name."""
+    return head[344:348] in _MAGIC
+
+
+def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
+    """Raise ValueError: a volume is not one image."""
+    raise ValueError("a NIfTI volume is not one image: load its folder, which cuts it into slices")
+
+
+def shape(path: Path) -> tuple[int, ...]:
+    """Return the lengths of the axes in the order of RAS+, without reading the values.
+
+    Raises:
+      UserError: nibabel is not installed.
+      ValueError: the volume is too large, or has more than three axes and channels.
+    """
+    nibabel = optional.load_package("nibabel", "nifti")
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    found = tuple(int(n) for n in image.shape)
+    if len(found) not in (3, 4) or (len(found) == 4 and found[3] > arrays.MAX_CHANNELS):
+        raise ValueError(f"a NIfTI file of shape {found} is not a volume")
+    limit = arrays.MAX_CHANNELS * arrays.MAX_PIXELS
+    if math.prod(found) > limit:
+        raise ValueError(f"{math.prod(found)} values, above the limit of {limit // 10**6} million")
+    return found
+
+
+def load_slices(path: Path, axis: int) -> np.ndarray:
+    """Return the slices [N, H, W] or [N, H, W, C] float32 of a volume along an axis of RAS+."""
+    nibabel = optional.load_package("nibabel", "nifti")
+    shape(path)
+    volume = np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj, np.float32)
+    return np.rot90(np.moveaxis(volume, axis, 0), axes=(1, 2))
