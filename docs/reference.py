@@ -10,6 +10,7 @@ from jaxssl import data, models, objectives
 from jaxssl.cli import parser as parsers
 from jaxssl.config import fields
 from jaxssl.results import description
+from jaxssl.results import glossary as terms
 
 SECTIONS = {
     "": "The run",
@@ -31,7 +32,7 @@ ROLES = {
 
 def pages() -> dict[str, str]:
     """Return the generated pages in Markdown by file name."""
-    return {"commands.md": commands(), "config.md": config(), "files.md": files()}
+    return {"commands.md": commands(), "config.md": config(), "files.md": files(), "glossary.md": glossary()}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,3 +146,8 @@ def files() -> str:
         "`x.<split>` a value by split. An *estimate* is `{value, low, high}`: a score with its 95 % confidence "
         f"interval.\n\n{description.to_markdown()}"
     )
+
+
+def glossary() -> str:
+    """Return the page of the terms that reports explain."""
+    return f"# Glossary\n\n{table(['term', 'meaning'], sorted(terms.TERMS.items(), key=lambda item: item[0].lower()))}"
