@@ -17,6 +17,8 @@ SMALLEST = {
     "efficientnet_lite0": {"width": 0.2, "depth": 0.1, "stem": "small"},
     "conv_attention": {"widths": (8, 8), "heads": 2},
     "autoencoder": {"widths": (4, 8)},
+    "convnext_tiny": {"widths": (4, 8), "depths": (1, 1)},
+    "convnext_small": {"widths": (4, 8), "depths": (1, 1), "stem": "small", "layer_scale": 1.0},
     "vit_tiny": {"width": 16, "depth": 1, "heads": 2, "patch": 4},
     "vit_small": {"width": 16, "depth": 1, "heads": 2, "patch": 8},
     "vit_base": {"width": 16, "depth": 1, "heads": 4, "patch": 4},
