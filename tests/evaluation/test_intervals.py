@@ -252,3 +252,15 @@ def test_a_difference_is_found_where_there_are_enough():
 @pytest.mark.parametrize("cell", [(8, 1, 0.95), (8, 20, 0.8), (50, 1, 0.8)])
 def test_the_interval_of_an_accuracy_holds_it(cell):
     assert simulate.accuracy_coverage(*cell, 200) > 0.92
+
+
+def test_the_difference_of_two_means_is_the_test_of_welch():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1.0, 1.0, 30), rng.normal(0.5, 3.0, 12)
+    found = intervals.difference_of_means(a, np.arange(30), b, np.arange(12))
+    expected = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((expected.low, expected.high))
+    copies = intervals.difference_of_means(np.repeat(a, 3), np.repeat(np.arange(30), 3), b, np.arange(12))
+    assert list(copies.values()) == pytest.approx(list(found.values()))
+    few = intervals.difference_of_means(a, np.arange(30), b, np.arange(12) // 3)
+    assert few["low"] is None and "4 groups of images on one side" in few["without"]
