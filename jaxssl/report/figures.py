@@ -4,10 +4,12 @@ Figures hold no text of the user's: names are in the HTML around them. Colors ar
 same figure serves on light and dark. Each is drawn at the size at which a phone shows it.
 """
 
+import contextlib
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -68,6 +70,18 @@ class Line(NamedTuple):
     band: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None  # x, low, high.
 
 
+class Drawing(NamedTuple):
+    """A figure with its name, its text alternative and the curves that it shows."""
+
+    name: str
+    label: str
+    figure: Figure
+    data: Sequence[Line]
+
+
+_drawings: ContextVar[list[Drawing] | None] = ContextVar("drawings", default=None)
+
+
 @mpl.rc_context(RC)
 def draw_curves(
     name: str,
@@ -83,7 +97,16 @@ def draw_curves(
         color, stroke = _style(line.init)
         x, y = thin(line.x, line.y)
         few = len(x) <= 20
-        axes.plot(x, y, color=color, linestyle=stroke, linewidth=1.6, marker="o" if few else "", markersize=3.5)
+        axes.plot(
+            x,
+            y,
+            color=color,
+            linestyle=stroke,
+            linewidth=1.6,
+            marker="o" if few else "",
+            markersize=3.5,
+            label=line.init,
+        )
     if best:
         axes.plot(*zip(*best, strict=True), "o", markersize=8, markerfacecolor="none", markeredgecolor=INK, color=INK)
     if expected is not None:
@@ -94,7 +117,7 @@ def draw_curves(
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("epoch", loc="right", color=MUTED)
-    return svg(figure, name, label)
+    return svg(figure, name, label, lines)
 
 
 @mpl.rc_context(RC)
@@ -104,7 +127,7 @@ def draw_roc(name: str, label: str, lines: Sequence[Line]) -> Markup:
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     _draw_bands(axes, lines)
     _unit_square(axes, "false positives", "true positives")
-    return svg(figure, name, label)
+    return svg(figure, name, label, lines)
 
 
 @mpl.rc_context(RC)
@@ -114,7 +137,7 @@ def draw_precision_recall(name: str, label: str, lines: Sequence[Line], share: f
     axes.axhline(share, color=MUTED, linewidth=0.8)
     _draw_bands(axes, lines)
     _unit_square(axes, "recall", "precision")
-    return svg(figure, name, label)
+    return svg(figure, name, label, lines)
 
 
 def _draw_bands(axes: Axes, lines: Sequence[Line]) -> None:
@@ -123,7 +146,7 @@ def _draw_bands(axes: Axes, lines: Sequence[Line]) -> None:
         if line.band is not None and not np.isnan(line.band[1]).any():
             axes.fill_between(*line.band, color=color, alpha=0.14, linewidth=0)
         at = np.unique(np.linspace(0, len(line.x) - 1, MAX_POINTS).round().astype(int))
-        axes.plot(line.x[at], line.y[at], color=color, linestyle=stroke, linewidth=1.6)
+        axes.plot(line.x[at], line.y[at], color=color, linestyle=stroke, linewidth=1.6, label=line.init)
 
 
 @mpl.rc_context(RC)
@@ -133,10 +156,10 @@ def draw_reliability(name: str, label: str, lines: Sequence[Line], counts: Seque
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     for line, count in zip(lines, counts, strict=True):
         color, stroke = _style(line.init)
-        axes.plot(line.x, line.y, color=color, linestyle=stroke, linewidth=1, alpha=0.5)
+        axes.plot(line.x, line.y, color=color, linestyle=stroke, linewidth=1, alpha=0.5, label=line.init)
         axes.scatter(line.x, line.y, s=160 * count / max(1, count.sum()) + 5, color=color, linewidths=0, alpha=0.8)
     _unit_square(axes, "confidence", "accuracy")
-    return svg(figure, name, label)
+    return svg(figure, name, label, lines)
 
 
 @mpl.rc_context(RC)
@@ -147,14 +170,14 @@ def draw_label_efficiency(name: str, label: str, lines: Sequence[tuple[int, Line
         color, marker = kind_style(kind)
         if line.band is not None:
             axes.fill_between(*line.band, color=color, alpha=0.14, linewidth=0)
-        axes.plot(line.x, line.y, color=color, linewidth=1.6, marker=marker, markersize=5)
+        axes.plot(line.x, line.y, color=color, linewidth=1.6, marker=marker, markersize=5, label=line.init)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.margins(x=0.06, y=0.1)
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("labels", loc="right", color=MUTED)
-    return svg(figure, name, label)
+    return svg(figure, name, label, [line for *_, line in lines])
 
 
 @mpl.rc_context(RC)
@@ -162,13 +185,13 @@ def draw_losses(name: str, label: str, lines: Sequence[tuple[int, Any, Line]]) -
     """Draw losses over epochs; each line has a kind, which gives its color, and a stroke."""
     figure, axes = _panel(320, 220)
     for kind, stroke, line in lines:
-        axes.plot(*thin(line.x, line.y), color=kind_style(kind)[0], linestyle=stroke, linewidth=1.4)
+        axes.plot(*thin(line.x, line.y), color=kind_style(kind)[0], linestyle=stroke, linewidth=1.4, label=line.init)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel("epoch", loc="right", color=MUTED)
-    return svg(figure, name, label)
+    return svg(figure, name, label, [line for *_, line in lines])
 
 
 @mpl.rc_context(RC)
@@ -178,9 +201,17 @@ def draw_study_roc(name: str, label: str, lines: Sequence[tuple[int, Line]], rel
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8)
     for kind, line in lines:
         color, marker = kind_style(kind)
-        axes.plot(line.x, line.y, color=color, linewidth=1.6, marker=marker if reliability else "", markersize=4)
+        axes.plot(
+            line.x,
+            line.y,
+            color=color,
+            linewidth=1.6,
+            marker=marker if reliability else "",
+            markersize=4,
+            label=line.init,
+        )
     _unit_square(axes, *(("confidence", "accuracy") if reliability else ("false positives", "true positives")))
-    return svg(figure, name, label)
+    return svg(figure, name, label, [line for *_, line in lines])
 
 
 def draw_interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> Markup:
@@ -233,8 +264,21 @@ def thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(x, starts) / size, np.add.reduceat(y, starts) / size
 
 
-def svg(figure: Figure, name: str, label: str) -> Markup:
+@contextlib.contextmanager
+def collect_drawings() -> Iterator[list[Drawing]]:
+    """Yield the list of all figures that are drawn inside, besides where they are shown."""
+    found: list[Drawing] = []
+    token = _drawings.set(found)
+    try:
+        yield found
+    finally:
+        _drawings.reset(token)
+
+
+def svg(figure: Figure, name: str, label: str, data: Sequence[Line] = ()) -> Markup:
     """Return a figure drawn under RC as an <svg> element; `name` starts its ids, screen readers read `label`."""
+    if (drawings := _drawings.get()) is not None:
+        drawings.append(Drawing(name, label, figure, data))
     FigureCanvasSVG(figure)
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
