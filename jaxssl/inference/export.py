@@ -13,9 +13,10 @@ from jax import export
 from jaxssl import files
 from jaxssl.inference import trained
 from jaxssl.inference.inputs import check_suffix
+from jaxssl.models.convnext import ConvNeXt
 from jaxssl.models.efficientnet import EfficientNetLite
 from jaxssl.models.resnet import ResNet
-from jaxssl.models.vit import ViT
+from jaxssl.models.vit import EPSILON, ViT
 from jaxssl.results.workdir import read_config, read_splits
 from jaxssl.weights.load import to_torch
 from jaxssl.weights.provenance import describe_origin
@@ -81,6 +82,28 @@ def to_stablehlo(encoder: nn.Module, variables: Tree, size: int, channels: int) 
     return bytes(export.export(mapped, platforms=("cpu", "cuda", "tpu"))(images).serialize())
 
 
+def timm_arguments(encoder: ViT, size: int, channels: int) -> str:
+    """Return the arguments of timm's `VisionTransformer` for images of `size` pixels, padded to whole patches."""
+    side, width = -(-size // encoder.patch) * encoder.patch, encoder.mlp_width or 4 * encoder.width
+    pool = {"mean": "'avg', fc_norm=False", "cls": "'token'", "fc_norm": "'avg', fc_norm=True"}[encoder.pool]
+    arguments = (
+        f"img_size={side}, patch_size={encoder.patch}, in_chans={channels}, num_classes=0, embed_dim={encoder.width}, "
+        f"depth={encoder.depth}, num_heads={encoder.heads}, reg_tokens={encoder.registers}, global_pool={pool}"
+    )
+    if encoder.activation == "swiglu":
+        arguments += (
+            f", mlp_layer=timm.layers.SwiGLUPacked, act_layer=torch.nn.SiLU, mlp_ratio={2 * width}/{encoder.width}"
+        )
+    elif encoder.mlp_width:
+        arguments += f", mlp_ratio={width}/{encoder.width}"
+    arguments += ", act_layer='quick_gelu'" * (encoder.activation == "quick_gelu")
+    arguments += ", init_values=1e-5" * bool(encoder.layer_scale)
+    arguments += ", qk_norm=True" * encoder.qk_norm + ", pre_norm=True" * encoder.pre_norm
+    if encoder.norm_epsilon != EPSILON:
+        arguments += f", norm_layer=functools.partial(torch.nn.LayerNorm, eps={encoder.norm_epsilon})"
+    return arguments
+
+
 def pytorch_code(name: str, encoder: nn.Module, size: int, channels: int) -> str:
     """Return the code that makes a PyTorch model for these weights, or that timm has no model of this size.
 
@@ -99,12 +122,11 @@ def pytorch_code(name: str, encoder: nn.Module, size: int, channels: int) -> str
             if small:
                 code += "; m.conv_stem.stride = (1, 1)"
         case ViT():
-            side = -(-size // encoder.patch) * encoder.patch
-            pool = "'avg', fc_norm=False" if encoder.pool == "mean" else "'token'"
+            code = f"timm.models.VisionTransformer({timm_arguments(encoder, size, channels)})"
+        case ConvNeXt(stem="imagenet"):
             code = (
-                f"timm.models.VisionTransformer(img_size={side}, patch_size={encoder.patch}, in_chans={channels}, "
-                f"num_classes=0, embed_dim={encoder.width}, depth={encoder.depth}, num_heads={encoder.heads}, "
-                f"reg_tokens={encoder.registers}, global_pool={pool})"
+                f"timm.create_model('convnext_tiny', num_classes=0, in_chans={channels}, depths={encoder.depths}, "
+                f"dims={encoder.widths})"
             )
         case _:
             return "in the naming of torchvision and timm, which have no model of this size"

@@ -106,6 +106,10 @@ def test_no_workdir(tmp_path, capsys):
             "img_size=40, patch_size=8, in_chans=2, num_classes=0, embed_dim=192",
         ),
         ("vit_tiny", {"pool": "cls"}, "img_size=48, patch_size=16,"),
+        ("vit_tiny", {"layer_scale": 1e-5, "pool": "fc_norm"}, "global_pool='avg', fc_norm=True, init_values=1e-5"),
+        ("vit_tiny", {"activation": "swiglu", "mlp_width": 96}, "act_layer=torch.nn.SiLU, mlp_ratio=192/192"),
+        ("vit_tiny", {"pre_norm": True, "norm_epsilon": 1e-5}, "pre_norm=True, norm_layer=functools.partial("),
+        ("convnext_tiny", {"depths": (1, 1, 1, 1)}, "depths=(1, 1, 1, 1), dims=(96, 192, 384, 768)"),
     ],
 )
 def test_how_pytorch_loads_it(name, kw, says):
