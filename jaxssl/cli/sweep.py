@@ -24,7 +24,7 @@ from jaxssl import files
 from jaxssl.cli.parser import add_config_arguments, config_name
 from jaxssl.config.assign import parse_assignments
 from jaxssl.errors import UserError
-from jaxssl.study.sweep import cells, expand, local, runner
+from jaxssl.study.sweep import cells, devices, expand, runner
 
 GROUP = "experiments"
 TAKES_FIELDS = True
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workdir", required=True, type=files.expand_user, metavar="DIR", help="Output directory of all cells."
     )
-    jobs = f"Cells at a time; here {local.default_jobs()}, one for {local.CORES_PER_CELL} cores; no limit on Slurm."
+    jobs = f"Cells at a time: one per GPU, one on a TPU, or one per {devices.CORES_PER_CELL} cores; on Slurm all."
     parser.add_argument("--jobs", type=int, metavar="N", help=jobs)
     parser.add_argument(
         "--slurm", nargs="?", const="", metavar="OPTIONS", help="Run the cells by Slurm, with these options of sbatch."

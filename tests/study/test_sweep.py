@@ -43,7 +43,7 @@ if kind == "bad" or (kind == "bad once" and tries.read_text() == "x"):
 if pretrained:
     encoder.mkdir(parents=True)
     (encoder / "7").write_text(folder.name)
-    rows = [{"phase": phase, "step": 1} for phase in ("pretrain", "finetune_ssl")]
+    rows = [{"phase": phase, "step": 1, "epoch": 1} for phase in ("pretrain", "finetune_ssl")]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\\n" for row in rows))
 (folder / "config.json").write_text("{}")
 pretrain = {"supervised": kind == "supervised"}
@@ -119,7 +119,17 @@ def test_one_pretraining_serves_all_shares_of_the_labels(tmp_path, go):
     assert when["1-1.0", "begins"] < when["0-1.0", "ends"]
     copy = tmp_path / "S" / "1-0.1"
     assert (copy / "checkpoints" / "encoder" / "7").read_text() == "1-1.0"
-    assert (copy / "metrics.jsonl").read_text() == '{"phase": "pretrain", "step": 1}\n'
+    assert (copy / "metrics.jsonl").read_text() == '{"phase": "pretrain", "step": 1, "epoch": 1}\n'
+
+
+def test_a_damaged_donor_lends_nothing_and_ends_nothing(tmp_path, go):
+    """A line of its metrics is cut off: the next cell pretrains by itself."""
+    first, second = ("full", {"data.label_fraction": 1.0}), ("few", {"data.label_fraction": 0.1})
+    assert go([first])[0] == 0
+    rows = tmp_path / "S" / "full" / "metrics.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-9])
+    code, record, _ = go([first, second])
+    assert code == 0 and record["few"]["pretrained_by"] is None
 
 
 def test_pretraining_that_read_labels_is_not_shared(tmp_path, go):

@@ -2,17 +2,16 @@
 
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxssl import files
 from jaxssl.config.fields import changes_pretraining
 from jaxssl.config.load import call, defines, find_config, load_config
 from jaxssl.errors import UserError
 from jaxssl.results.workdir import read_results
+from jaxssl.run.reuse import ENCODER, copy_encoder
 from jaxssl.run.workdir import check_config
 from jaxssl.study.sweep.expand import NO_REPEAT, Repeat, expand
 from jaxssl.training.metrics import parse_row
@@ -100,8 +99,7 @@ def check_settings(config: str, cells: Sequence[Cell]) -> None:
 
 def share_pretraining(cell: Cell, donor: Cell) -> bool:
     """Copy the pretrained encoder of a finished cell into one that has not started. Return whether it was copied."""
-    encoder = Path("checkpoints") / "encoder"
-    if (cell.folder / "config.json").exists() or not (donor.folder / encoder).is_dir():
+    if (cell.folder / "config.json").exists() or not (donor.folder / ENCODER).is_dir():
         return False
     try:
         pretraining = read_results(donor.folder)["pretrain"]
@@ -111,12 +109,5 @@ def share_pretraining(cell: Cell, donor: Cell) -> bool:
     rows = [parse_row(line) for line in lines]
     if not pretraining or pretraining["supervised"] or None in rows:
         return False
-    pretrain_rows = [json.dumps(row) + "\n" for row in rows if row and row["phase"] == "pretrain"]
-    files.write_text(cell.folder / "metrics.jsonl", "".join(pretrain_rows))
-    part = cell.folder / ".encoder.part"
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(cell.folder / encoder, ignore_errors=True)
-    shutil.copytree(donor.folder / encoder, part)
-    (cell.folder / encoder).parent.mkdir(exist_ok=True)
-    part.rename(cell.folder / encoder)
+    copy_encoder(donor.folder, cell.folder)
     return True

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +13,11 @@ from rich.progress import Progress
 from jaxssl import files
 from jaxssl.errors import PreemptedError
 from jaxssl.study.sweep.cells import Cell, command
+from jaxssl.study.sweep.devices import Devices, environment, free_slot
 from jaxssl.study.sweep.state import STOPPED, State, load_state, mark_ended, mark_started, next_cell, prepare_folder
 
 POLL_SECONDS = 0.5
-CORES_PER_CELL = 4  # More cores hardly make a cell faster.
+CPU = Devices("cpu")
 
 
 class Running(NamedTuple):
@@ -25,16 +26,17 @@ class Running(NamedTuple):
     cell: Cell
     process: subprocess.Popen
     since: float  # time.monotonic() at its start.
-
-
-def default_jobs() -> int:
-    """Return how many cells run at a time by default."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // CORES_PER_CELL)
+    slot: int  # Of the cells at a time, for its share of the accelerators.
 
 
 def run_local(
-    config: str, cells: Sequence[Cell], workdir: Path, jobs: int, progress: Progress, signals: Sequence[int] = ()
+    config: str,
+    cells: Sequence[Cell],
+    workdir: Path,
+    jobs: int,
+    progress: Progress,
+    signals: Sequence[int] = (),
+    devices: Devices = CPU,
 ) -> State:
     """Run the cells that are not done, `jobs` at a time, and return the state of the sweep.
 
@@ -45,6 +47,7 @@ def run_local(
       jobs: cells at a time.
       progress: progress display.
       signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
+      devices: accelerators of this machine, which the cells share.
 
     Raises:
       PreemptedError: this process or one of the cells was asked to stop; the others were too, and have saved.
@@ -61,7 +64,7 @@ def run_local(
             if signals:
                 raise PreemptedError(STOPPED)
             orphans = [cell for cell in orphans if files.is_locked(cell.folder)]
-            _start_cells(state, running, orphans, jobs)
+            _start_cells(state, running, orphans, jobs, devices)
             progress.update(bar, running=", ".join(one.cell.name for one in running))
             time.sleep(POLL_SECONDS)
             for ended in [one for one in running if one.process.poll() is not None]:
@@ -78,7 +81,7 @@ def run_local(
     return state
 
 
-def _start_cells(state: State, running: list[Running], orphans: Sequence[Cell], jobs: int) -> None:
+def _start_cells(state: State, running: list[Running], orphans: Sequence[Cell], jobs: int, devices: Devices) -> None:
     """Start cells until `jobs` are running or none can start."""
     while len(running) < jobs:
         free = [cell for cell in state.waiting if cell not in orphans]
@@ -86,19 +89,25 @@ def _start_cells(state: State, running: list[Running], orphans: Sequence[Cell], 
         if cell is None:
             return
         state.waiting.remove(cell)
-        running.append(start_cell(state, cell))
+        slot = free_slot(jobs, [one.slot for one in running])
+        running.append(start_cell(state, cell, slot, environment(devices, jobs, slot, os.environ)))
 
 
-def start_cell(state: State, cell: Cell) -> Running:
-    """Start the process of a cell."""
+def start_cell(state: State, cell: Cell, slot: int, variables: Mapping[str, str]) -> Running:
+    """Start the process of a cell with these environment variables besides those of this process."""
     prepare_folder(state, cell)
     mark_started(state, cell)
     with open(cell.folder / "log.txt", "a", encoding="utf-8") as log:
         # In a session of its own: Ctrl-C in the terminal reaches it through this process only.
         process = subprocess.Popen(
-            command(state.config, cell), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command(state.config, cell),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **variables},
+            start_new_session=True,
         )
-    return Running(cell, process, time.monotonic())
+    return Running(cell, process, time.monotonic(), slot)
 
 
 def stop_all(state: State, running: Sequence[Running]) -> None:

@@ -1,5 +1,6 @@
 """Runs a sweep from beginning to end."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,8 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jaxssl.errors import UserError
 from jaxssl.study.sweep.cells import check_settings, list_cells
+from jaxssl.study.sweep.devices import check_jobs, default_jobs, find_devices
 from jaxssl.study.sweep.expand import NO_REPEAT, Repeat
-from jaxssl.study.sweep.local import default_jobs, run_local
+from jaxssl.study.sweep.local import CPU, run_local
 from jaxssl.study.sweep.slurm import run_on_slurm
 from jaxssl.study.sweep.state import summarize
 
@@ -29,7 +31,7 @@ def run_sweep(
       config: as of `cells.list_cells`.
       workdir: of the whole sweep; each cell has a folder of its name there.
       fields: {config field: value} set in every cell.
-      jobs: cells at a time; None: one for `local.CORES_PER_CELL` cores, or as many as Slurm runs.
+      jobs: cells at a time; None: as `devices.default_jobs`, or as many as Slurm runs.
       slurm_options: options of sbatch; None: the cells run on this machine.
       signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
       repeat: seeds, folds and values over which each cell is repeated.
@@ -38,8 +40,9 @@ def run_sweep(
       UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written.
       PreemptedError: the sweep was stopped, and what ran has saved.
     """
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs={jobs}: set it to 1 or more", code="out-of-range", field="--jobs")
+    devices = find_devices(os.environ) if slurm_options is None else CPU
+    if jobs is not None:
+        check_jobs(jobs, devices)
     cells = list_cells(config, workdir, fields, repeat)
     check_settings(config, cells)
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -48,9 +51,9 @@ def run_sweep(
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-            jobs = jobs or (default_jobs() if slurm_options is None else len(cells))
+            jobs = jobs or (default_jobs(devices) if slurm_options is None else len(cells))
             if slurm_options is None:
-                state = run_local(config, cells, workdir, jobs, progress, signals)
+                state = run_local(config, cells, workdir, jobs, progress, signals, devices)
             else:
                 state = run_on_slurm(config, cells, workdir, jobs, progress, slurm_options, signals)
     except OSError as error:
