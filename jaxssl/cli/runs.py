@@ -1,10 +1,11 @@
-"""List the runs below a folder: state, progress, score, and how to resume.
+"""List the runs below a folder: state, data, pretraining, score or progress, and how to resume.
 
     jaxssl runs runs/ham
+    jaxssl runs runs/ham --watch
 
 A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The
-score is the macro AUC of the protocol in which the pretrained encoder does best, next to that of random weights in the
-same protocol. If the output is not a terminal: tab-separated values, a line a run.
+score is the macro AUC of the protocol in which the pretrained encoder does best, with its 95 % interval, next to that
+of random weights in the same protocol. If the output is not a terminal: tab-separated values, a line a run.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from rich import box
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -37,9 +39,11 @@ class Run(NamedTuple):
       folder: of the run, relative to the folder that was searched.
       state: "done", "running", "stopped" or "broken".
       at: the phase and its epoch if the run has not ended; the problem if it is broken.
-      score: such as "finetune .971, random .979"; "" if there is none.
+      score: such as "finetune .971 (.95–.98), random .979 (.96–.99)"; "" if there is none.
       age: seconds since the run last wrote a file; None if unknown.
       command: the command line that started the run and resumes it.
+      dataset: its name.
+      pretraining: the objective; "none" without pretraining.
     """
 
     folder: str
@@ -48,15 +52,30 @@ class Run(NamedTuple):
     score: str = ""
     age: float | None = None
     command: str = ""
+    dataset: str = ""
+    pretraining: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("root", nargs="?", default="runs", metavar="FOLDER", help="Where to look; runs by default.")
+    parser.add_argument(
+        "--watch", nargs="?", type=float, const=5.0, metavar="SECONDS", help="List again each 5 seconds until Ctrl-C."
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    show(list_runs(options.root), Console(markup=False, emoji=False, highlight=False))
-    return 0
+    console = Console(markup=False, emoji=False, highlight=False)
+    if options.watch is None:
+        show(list_runs(options.root), console)
+        return 0
+    if options.watch < 1:
+        raise UserError(
+            f"--watch={options.watch:g} s is too short: give 1 or more", code="out-of-range", field="--watch"
+        )
+    with Live(console=console, auto_refresh=False, screen=False) as live:
+        while True:
+            live.update(make_table(list_runs(options.root)), refresh=True)
+            time.sleep(options.watch)
 
 
 def list_runs(root: str | Path) -> list[Run]:
@@ -85,7 +104,8 @@ def read_run(folder: Path, name: str) -> Run:
     # One run must not hide the others: anything may be wrong with its files.
     try:
         config = json.loads((folder / "config.json").read_text())
-        run = Run(name, "done", age=find_age(folder), command=str(config["command"]))
+        dataset, pretraining = find_subject(config["config"])
+        run = Run(name, "done", "", "", find_age(folder), str(config["command"]), dataset, pretraining)
         if (folder / "results.json").exists():
             return run._replace(score=describe_score(json.loads((folder / "results.json").read_text())))
         state = "running" if files.is_locked(folder) else "stopped"
@@ -95,6 +115,14 @@ def read_run(folder: Path, name: str) -> Run:
         return Run(name, "broken", at=f"{Path(error.filename).name}: {reason}" if error.filename else reason)
     except Exception as error:
         return Run(name, "broken", at=f"{type(error).__name__}: {error}")
+
+
+def find_subject(config: dict[str, Any]) -> tuple[str, str]:
+    """Return the name of the dataset and the objective of pretraining, "none" without pretraining."""
+    pretrain = config.get("pretrain", {})
+    return str(config.get("data", {}).get("name", "")), str(pretrain.get("objective", "")) if pretrain.get(
+        "epochs"
+    ) else "none"
 
 
 def find_age(folder: Path) -> float:
@@ -128,15 +156,15 @@ def last_row(file: Path) -> dict[str, Any] | None:
 
 
 def describe_score(results: Results) -> str:
-    """Return "finetune .971, random .979": the best evaluation, and that of random weights in the same protocol."""
+    """Return the best evaluation and that of random weights in the same protocol, with their intervals."""
     scored = [e for e in results["evaluations"] if words.get_score(e)["value"] is not None]
     compared = [e for e in scored if words.find_random_partner(results, e)] or scored
     if not compared:
         return ""
     best = max(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
     partner = words.find_random_partner(results, best)
-    text = f"{best['protocol']} {words.format_number(words.get_score(best)['value'])}"
-    return f"{text}, random {words.format_number(words.get_score(partner)['value'])}" if partner else text
+    text = f"{best['protocol']} {words.format_estimate(words.get_score(best))}"
+    return f"{text}, random {words.format_estimate(words.get_score(partner))}" if partner else text
 
 
 def show(runs: Sequence[Run], console: Console) -> None:
@@ -144,22 +172,29 @@ def show(runs: Sequence[Run], console: Console) -> None:
     if not console.is_terminal:
         print(*Run._fields, sep="\t")
         for run in runs:
-            cells = (run.folder, run.state, run.at, run.score, format_age(run.age), run.command)
-            print(*map(clean_cell, cells), sep="\t")
+            print(*map(clean_cell, run._replace(age=format_age(run.age))), sep="\t")
         return
-    table = Table("run", "state", "macro AUC, or progress", "age", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in (table.columns[0], table.columns[2]):
-        column.overflow = "fold"
-    table.columns[3].justify = "right"
-    for run in runs:
-        state = Text(run.state, style=STYLES[run.state])
-        table.add_row(clean_cell(run.folder), state, clean_cell(run.at or run.score), format_age(run.age))
-    console.print(table)
+    console.print(make_table(runs))
     for run in runs:
         if run.state == "stopped":
             console.print(f"{clean_cell(run.folder)} resumes with", style="dim")
             # One line, so that it can be copied.
             console.print(f"  {clean_cell(run.command)}", soft_wrap=True)
+
+
+def make_table(runs: Sequence[Run]) -> Table:
+    """Return the table for a terminal."""
+    head = ("run", "state", "pretraining", "macro AUC, or progress", "age")
+    table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[:4]:
+        column.overflow = "fold"
+    table.columns[4].justify = "right"
+    for run in runs:
+        state = Text(run.state, style=STYLES[run.state])
+        subject = f"{run.pretraining} on {run.dataset}" if run.dataset else ""
+        cells = map(clean_cell, (subject, run.at or run.score))
+        table.add_row(clean_cell(run.folder), state, *cells, format_age(run.age))
+    return table
 
 
 def clean_cell(value: object) -> str:
