@@ -81,7 +81,7 @@ def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iter
     Raises:
       UserError: at the end, if no image was accepted.
     """
-    outputs = predict_iter(program, network, lambda i: read_image(inputs.sources[i], network.size), len(inputs.ids))
+    outputs = predict_iter(program, network, lambda i: read_image(inputs.sources[i], network), len(inputs.ids))
     skipped = 0
     for i, (output, reason) in enumerate(outputs):
         if output is None:

@@ -60,6 +60,7 @@ class Network:
       dtype: of the run's images; None if an older config.json lacks it: then every dtype is accepted.
       nan: "refuse", "zero" or "median", for values that are not finite.
       fit: "pad", "crop" or "squash", for images that are not square.
+      fits_extension: extension of FITS files that holds the image, see `jaxssl.data.io.fits.read`.
       pixels: scaling of the stored values.
       temperature: of `predict(calibrated=True)`, fitted on validation; None if there is none.
       batch_size: images per batch; the last batch is padded, so that nothing is compiled twice.
@@ -76,6 +77,7 @@ class Network:
     dtype: str | None
     nan: str
     fit: str
+    fits_extension: str
     pixels: views.Pixels
     temperature: float | None
     batch_size: int
@@ -238,6 +240,7 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
         dtype=config.get("dtype"),
         nan=nan,
         fit=fit,
+        fits_extension=(data.get("options") or {}).get("fits_extension", ""),
         pixels=pixels,
         temperature=finetuned.get(evaluation),
         batch_size=-(-max(1, batch_size) // mesh.size) * mesh.size,
@@ -250,7 +253,7 @@ def predict_all(program: Callable[[jax.Array], jax.Array], network: Network, ima
     sources = list_images(images, network.channels)
     if not sources:
         raise UserError("no image is given", code="too-few", field="images")
-    outputs = list(predict_iter(program, network, lambda i: read_image(sources[i], network.size), len(sources)))
+    outputs = list(predict_iter(program, network, lambda i: read_image(sources[i], network), len(sources)))
     names = [image if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(sources)]
     bad = [f"{name} ({reason})" for name, (_, reason) in zip(names, outputs, strict=True) if reason]
     if bad:
@@ -275,9 +278,11 @@ def list_images(images: Images, channels: int) -> list[np.ndarray | str | Path]:
     return list(array) if array.ndim == 4 or grey else [array]
 
 
-def read_image(image: np.ndarray | str | Path, size: int) -> np.ndarray:
-    """Return a file or an array as [H, W, C] uint8, uint16 or float32, as the datasets read it."""
-    return image_files.read(Path(image), size) if isinstance(image, str | Path) else arrays.as_image(np.asarray(image))
+def read_image(image: np.ndarray | str | Path, network: Network) -> np.ndarray:
+    """Return a file or an array as [H, W, C] uint8, uint16 or float32, as the run read its images."""
+    if isinstance(image, str | Path):
+        return image_files.read(Path(image), network.size, network.fits_extension)
+    return arrays.as_image(np.asarray(image))
 
 
 def predict_iter(

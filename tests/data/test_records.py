@@ -132,8 +132,14 @@ def test_grey_among_rgb(tmp_path, grey, limit):
 @pytest.mark.parametrize(
     "arrays, says",
     [
-        ([*noise(3), *noise(2, dtype=np.uint16)], "differ in dtype: 0.npy has uint8 and 3.npy has uint16"),
-        ([*noise(1, 1), *noise(1, 3), *noise(1, 2)], "differ in channels: 0.npy has 3 and 2.npy has 2"),
+        (
+            [*noise(3), *noise(2, dtype=np.uint16)],
+            r"differ in dtype: uint8 \(3, such as 0.npy\), uint16 \(2, such as 3.npy\)",
+        ),
+        (
+            [*noise(1, 1), *noise(1, 3), *noise(1, 2)],
+            r"differ in channels: 3 \(2, such as 0.npy\), 2 \(1, such as 2.npy\)",
+        ),
         ([*noise(1), ValueError("no"), OSError("bad")], r"2 of 3 files cannot be read: 1.npy \(no\); 2.npy \(bad\): r"),
         ([ValueError("no")] * 2, "2 of 2 files cannot be read"),
         ([*noise(1, 1, np.float32), np.full((4, 4, 1), np.nan, np.float32)], "1 of 2 files .*no finite value"),

@@ -41,6 +41,7 @@ def list_folder(
     slices: bool = False,
     slice_axis: int = 2,
     slice_range: tuple[float, float] = (0.0, 1.0),
+    fits_extension: str = "",
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -62,7 +63,7 @@ def list_folder(
         raise UserError(f"{dir} is not a folder: name the one that holds the images", code="missing", field=str(dir))
     found = images.find(root)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
-    cut = Cut(slices, slice_axis, slice_range)
+    cut = Cut(slices, slice_axis, slice_range, fits_extension)
     if table:
         listing = cut_volumes(root, tables.list_images(root, table, columns, group_pattern), cut)
         return _of_table(root, found, listing, cut)
@@ -99,9 +100,9 @@ def list_folder(
 def _item(root: Path, name: str, split: str, label: str | None, group: str | None, cut: Cut) -> Item:
     """Return the item of an image or of a slice, whose group is its volume if groups are unknown."""
     path, number = volumes.split_name(name)
+    read = functools.partial(volumes.read, root, name, None, cut.axis, cut.fits_extension)
     if number is None or (root / name).is_file():
-        return Item(name, root / name, split, label, group)
-    read = functools.partial(volumes.read, root, name, None, cut.axis)
+        return Item(name, root / name, split, label, group, read=read)
     return Item(name, root / path, split, label, group or path, read=read)
 
 

@@ -11,7 +11,7 @@ from absl import logging
 
 from jaxssl.data import records, source
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import loading, volumes
+from jaxssl.data.io import fits, loading, volumes
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing.listed import Listing
 from jaxssl.data.listing.slices import Cut, cut_volumes
@@ -33,6 +33,8 @@ def load(
     slices: bool = False,
     slice_axis: int = 2,
     slice_range: tuple[float, float] = (0.0, 1.0),
+    fits_extension: str = "",
+    use_labels: bool = True,
     table: str = "",
     path_column: str = "path",
     label_column: str = "label",
@@ -64,6 +66,9 @@ def load(
       slices: whether to cut DICOM files of several frames, and stacks in npy or TIFF, into images; NIfTI always is.
       slice_axis: axis along which volumes are cut, see `io.nifti`.
       slice_range: share of the slices of a volume to take, such as (0.3, 0.7).
+      fits_extension: name of the extension of FITS files that holds the image, or several such as "G,R,I", which are
+        the channels; "": the first with an image.
+      use_labels: whether to read labels; False for pretraining alone.
       table: path of a table, see `jaxssl.data.io.table`, relative to `dir` or absolute. Empty: none.
       path_column: its column of paths relative to `dir`; an extension, and the case of letters, may be missing.
       label_column: its column of names of classes.
@@ -89,17 +94,22 @@ def load(
     else:
         tables.check_unused(columns)
         listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks)
+    if not use_labels:
+        listing = listing._replace(labels=None)
     listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
     stack = loading.stack(
-        lambda i: volumes.read(root, listing.paths[i], size, slice_axis),
+        lambda i: volumes.read(root, listing.paths[i], size, slice_axis, fits_extension),
         listing.paths,
         size,
         on_bad_file=on_bad_file,
         nan=nan,
         fit=fit,
-        cache=records.Cache(Path(cache_dir), memory_mib, _state(root, listing.paths)) if cache_dir else None,
+        cache=records.Cache(Path(cache_dir), memory_mib, _state(root, listing.paths) + fits_extension)
+        if cache_dir
+        else None,
     )
-    return _make_source(root, listing, stack, table, columns)
+    unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
+    return _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
 
 
 def _check_archive(dir: str, *options: str) -> None:
@@ -158,13 +168,27 @@ def _make_source(
         tuple(classes),
         groups=groups,
         official=None if listing.official is None else np.array(listing.official)[kept],
-        unread=(*listing.unread, *stack.unread, *_animations(listing.paths)),
+        unread=listing.unread,
     )._replace(groups_known=groups_known)
 
 
 def _animations(paths: Sequence[str]) -> list[str]:
     count = sum(path.lower().endswith(".gif") for path in paths)
     return [f"frames after the first of {count} GIF files"] if count else []
+
+
+def _extensions(root: Path, paths: Sequence[str], used: str) -> list[str]:
+    """Return a line on the images that the first FITS file holds besides those that are read."""
+    first = next((path for path in paths if path.lower().endswith(fits.EXTENSIONS)), None)
+    if first is None:
+        return []
+    try:
+        names = fits.list_extensions(root / first)
+    except Exception:  # Reported when it is decoded.
+        return []
+    read = [name.strip().lower() for name in used.split(",")] if used else [name.lower() for name in names[:1]]
+    others = [name for i, name in enumerate(names) if name.lower() not in read and str(i) not in read]
+    return [f"extensions of FITS files, as of {first}: {', '.join(others)}"] if others else []
 
 
 def _state(root: Path, paths: list[str]) -> str:

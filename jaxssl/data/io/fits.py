@@ -7,7 +7,8 @@ the sky upwards.
 import gzip
 import io
 import math
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -22,23 +23,65 @@ def matches(head: bytes) -> bool:
     return head.startswith((b"SIMPLE  =", _GZIP))
 
 
-def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
-    """Read one image. See `images.read`."""
+def read(opened: BinaryIO, size: int | None = None, extension: str = "") -> np.ndarray:
+    """Read one image. See `images.read`.
+
+    Args:
+      opened: the file, at its start.
+      size: not used.
+      extension: name or number of the extension that holds the image, or several as "G,R,I", which are the channels;
+        "": the first one with an image.
+    """
     del size
     fits = optional.load_package("astropy.io.fits", "fits")
     compressed = opened.read(2) == _GZIP
     opened.seek(0)
     with fits.open(_unpack(opened) if compressed else opened, memmap=False) as units:
-        for unit in units:
-            shape = list(unit.shape) if unit.is_image else []
-            while len(shape) > 2 and shape[0] == 1:
-                shape.pop(0)
-            if len(shape) in (2, 3):
-                arrays.check_pixels(*sorted(shape)[-2:])
-                _check_values(math.prod(shape))
-                # float32 for all, as files with and without BZERO differ in dtype.
-                return arrays.as_image(unit.data.reshape(shape)).astype(np.float32, copy=False)
-    raise ValueError("a FITS file without an image of two or three axes")
+        if extension:
+            bands = [_read_unit(_find_unit(units, name.strip())) for name in extension.split(",")]
+            if len({band.shape[:2] for band in bands}) > 1:
+                raise ValueError(f"the extensions {extension} differ in size")
+            return np.concatenate(bands, axis=-1)
+        unit = next((unit for unit in units if _is_image(unit)), None)
+        if unit is None:
+            raise ValueError("a FITS file without an image of two or three axes")
+        return _read_unit(unit)
+
+
+def list_extensions(path: Path) -> list[str]:
+    """Return the names of the extensions that hold images, "0" and so on for those without a name."""
+    fits = optional.load_package("astropy.io.fits", "fits")
+    with open(path, "rb") as opened, fits.open(opened, memmap=False) as units:
+        return [unit.name or str(i) for i, unit in enumerate(units) if _is_image(unit)]
+
+
+def _shape(unit: Any) -> list[int]:
+    """Return the lengths of the axes of an image, without leading ones of length 1; empty for tables."""
+    shape = list(unit.shape) if unit.is_image else []
+    while len(shape) > 2 and shape[0] == 1:
+        shape.pop(0)
+    return shape
+
+
+def _is_image(unit: Any) -> bool:
+    return len(_shape(unit)) in (2, 3)
+
+
+def _find_unit(units: Any, name: str) -> Any:
+    numbered = {str(i): unit for i, unit in enumerate(units)}
+    found = [unit for unit in units if unit.name.lower() == name.lower()] or [numbered.get(name)]
+    if found[0] is None or not _is_image(found[0]):
+        names = ", ".join(unit.name or str(i) for i, unit in enumerate(units) if _is_image(unit))
+        raise ValueError(f"no image in an extension '{name}' (data.options.fits_extension), but in {names or 'none'}")
+    return found[0]
+
+
+def _read_unit(unit: Any) -> np.ndarray:
+    shape = _shape(unit)
+    arrays.check_pixels(*sorted(shape)[-2:])
+    _check_values(math.prod(shape))
+    # float32 for all, as files with and without BZERO differ in dtype.
+    return arrays.as_image(unit.data.reshape(shape)).astype(np.float32, copy=False)
 
 
 def _check_values(count: int) -> None:

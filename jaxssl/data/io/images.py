@@ -16,7 +16,7 @@ How a file becomes an array, so that all images of a dataset are arrays of one k
 | padding of DICOM | the lowest other value |
 | DICOM in MONOCHROME1 | inverted within its stored bits, before it is rescaled |
 | DICOM in palette or YBR colour | RGB |
-| FITS | float32: its first image of two or three axes, BSCALE and BZERO applied; BLANK is NaN |
+| FITS | float32: its first image of two or three axes, or extensions by name, BSCALE and BZERO applied; BLANK is NaN |
 
 A 16-bit PNG with colour or alpha is refused, as Pillow reads 8 of its bits. Files of several frames or slices (NIfTI,
 DICOM, stacks) are not one image: `volumes` cuts them.
@@ -87,12 +87,13 @@ def is_image(path: Path) -> bool:
         return False
 
 
-def read(file: Path | bytes, size: int | None = None) -> np.ndarray:
+def read(file: Path | bytes, size: int | None = None, fits_extension: str = "") -> np.ndarray:
     """Decode an image file. Its format is recognised by its content, not by its name.
 
     Args:
       file: a path, or the bytes of a file.
       size: if given, a JPEG may be decoded at a fraction of its size, both sides at least twice `size`.
+      fits_extension: see `fits.read`.
 
     Returns:
       [H, W, C] uint8, uint16 or float32; see the table of this module.
@@ -105,4 +106,4 @@ def read(file: Path | bytes, size: int | None = None) -> np.ndarray:
         head = opened.read(1024)
         opened.seek(0)
         module = next((module for module in FORMATS if module.matches(head)), pillow)
-        return module.read(opened, size)
+        return fits.read(opened, size, fits_extension) if module is fits else module.read(opened, size)

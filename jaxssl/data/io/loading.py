@@ -129,7 +129,7 @@ class _Found:
     bad: list[tuple[int, str]] = field(default_factory=list)
     nonfinite: list[tuple[int, int]] = field(default_factory=list)
     cropped: list[float] = field(default_factory=list)  # Shares of the pixels that are cropped away, if any.
-    kinds: dict[tuple[str, int], int] = field(default_factory=dict)  # (dtype, channels) -> first image of this kind.
+    kinds: dict[tuple[str, int], list[int]] = field(default_factory=dict)  # Images by (dtype, channels).
 
     def collect(self, decoded: Iterator[Decoded]) -> Generator[np.ndarray]:
         """Yield the images that can be read; at the end raise UserError for all that is wrong."""
@@ -141,7 +141,7 @@ class _Found:
             if image is None:
                 self.bad.append((i, reason))
             else:
-                self.kinds.setdefault((str(image.dtype), image.shape[-1]), i)
+                self.kinds.setdefault((str(image.dtype), image.shape[-1]), []).append(i)
                 yield image
         self.report_bad()
         self._check_finite()
@@ -193,14 +193,16 @@ class _Found:
     def _check_kinds(self) -> None:
         """Raise UserError unless images have one dtype, and one number of channels except for grey among RGB."""
         rgb = any(channels == 3 for _, channels in self.kinds)
-        merged = [((dtype, 3 if rgb and channels == 1 else channels), i) for (dtype, channels), i in self.kinds.items()]
-        first, *others = merged
+        merged: dict[tuple[str, int], list[int]] = {}
+        for (dtype, channels), rows in self.kinds.items():
+            merged.setdefault((dtype, 3 if rgb and channels == 1 else channels), []).extend(rows)
         for axis, what in enumerate(("dtype", "channels")):
-            other = next((kind for kind in others if kind[0][axis] != first[0][axis]), None)
-            if other:
+            if len({kind[axis] for kind in merged}) > 1:
+                found = [
+                    f"{kind[axis]} ({len(rows):,}, such as {self.names[min(rows)]})" for kind, rows in merged.items()
+                ]
                 raise UserError(
-                    f"images differ in {what}: {self.names[first[1]]} has {first[0][axis]} and "
-                    f"{self.names[other[1]]} has {other[0][axis]}: convert them to one kind, or load them separately",
+                    f"images differ in {what}: {', '.join(found)}: convert them to one kind, or load them separately",
                     code="mismatch",
                     field="data.dir",
                 )

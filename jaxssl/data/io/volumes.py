@@ -57,7 +57,7 @@ def split_name(name: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (name, None)
 
 
-def read(root: Path, name: str, size: int | None, axis: int) -> np.ndarray:
+def read(root: Path, name: str, size: int | None, axis: int, fits_extension: str = "") -> np.ndarray:
     """Decode an image or a slice. See `images.read`.
 
     Args:
@@ -65,10 +65,11 @@ def read(root: Path, name: str, size: int | None, axis: int) -> np.ndarray:
       name: a path relative to it, or a name of `name_slices`.
       size: see `images.read`.
       axis: as in `name_slices`.
+      fits_extension: see `fits.read`.
     """
     path, number = split_name(name)
     if number is None or (root / name).is_file():
-        return images.read(root / name, size)
+        return images.read(root / name, size, fits_extension)
     with _LOCK:  # Threads read neighbouring slices: one loads the volume for all.
         volume = _load(root / path, axis)
     return arrays.as_image(np.ascontiguousarray(volume[number]))

@@ -14,11 +14,13 @@ class Cut(NamedTuple):
       all: whether DICOM files of several frames, and stacks in npy or TIFF, are cut; NIfTI always is.
       axis: see `volumes.name_slices`.
       extent: share of the slices to take, from and to.
+      fits_extension: see `fits.read`.
     """
 
     all: bool = False
     axis: int = 2
     extent: tuple[float, float] = (0.0, 1.0)
+    fits_extension: str = ""
 
 
 def cut_volumes(root: Path, listing: Listing, cut: Cut) -> Listing:

@@ -151,16 +151,15 @@ def _find_columns(
 def _read_paths(root: Path, rows: Rows, column: str) -> dict[str, str]:
     """Return the place of each path in the table, by path relative to the folder. UserError if one is listed twice."""
     places: dict[str, str] = {}
-    index = _FileIndex(root)
+    index, twice = _FileIndex(root), []
     for line, row in rows:
         path = _relative(root, line, row[column], index)
         if path in places:
-            raise UserError(
-                f"{line}: {path} is listed in {places[path]} as well: keep one of the two",
-                code="conflict",
-                field=column,
-            )
-        places[path] = line
+            twice.append(f"{line}: {path} is listed in {places[path]} as well")
+        places.setdefault(path, line)
+    if twice:
+        more = f", as {len(twice)} paths are" if len(twice) > 1 else ""
+        raise UserError(f"{twice[0]}{more}: keep one of the two", code="conflict", field=column)
     return places
 
 

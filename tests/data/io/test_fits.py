@@ -202,3 +202,34 @@ def test_odd_headers_make_no_noise(tmp_path, recwarn, capfd):
     (tmp_path / "x.fits").write_bytes(odd + b"trailing")
     np.testing.assert_array_equal(folder.load(dir=str(tmp_path), size=20, fit="crop").images[0, ..., 0], GREY[:, 5:25])
     assert not recwarn.list and capfd.readouterr() == ("", "")
+
+
+# Extensions
+
+
+@pytest.fixture
+def bands(tmp_path):
+    """Files with bands of 1, 2 and 3 times the first, and their errors."""
+    fits = pytest.importorskip("astropy.io.fits")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        units = [fits.PrimaryHDU()]
+        for k, band in enumerate("GRI", 1):
+            units += [fits.ImageHDU(k * GREY, name=band), fits.ImageHDU(0 * GREY - 1, name=f"ERR_{band}")]
+        fits.HDUList(units).writeto(tmp_path / name / "x.fits")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("extension", "factors"), [("", [1]), ("r", [2]), ("G,R,I", [1, 2, 3]), ("I, G", [3, 1]), ("3", [2])]
+)
+def test_extensions_by_name(bands, extension, factors):
+    got = folder.load(dir=str(bands), size=20, fit="crop", fits_extension=extension).images[0]
+    np.testing.assert_array_equal(got, np.stack([k * GREY[:, 5:25] for k in factors], -1))
+
+
+def test_extensions_that_are_not_read_are_said(bands):
+    (line,) = folder.load(dir=str(bands), size=8, fits_extension="G,R,I").unread
+    assert line == "extensions of FITS files, as of a/x.fits: ERR_G, ERR_R, ERR_I"
+    with pytest.raises(UserError, match=r"no image in an extension 'SCI' .*but in G, ERR_G, R"):
+        folder.load(dir=str(bands), size=8, fits_extension="SCI")
