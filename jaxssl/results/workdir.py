@@ -32,8 +32,14 @@ def read(file: Path, remedy: str = REMEDY) -> Any:
 
 
 def check_version(file: Path, content: Any) -> None:
-    """Raise UserError (code "mismatch") unless `content` has the schema version that this jaxssl writes to `file`."""
-    version, expected = content.get("schema_version") if isinstance(content, dict) else None, schema.VERSIONS[file.name]
+    """Raise UserError unless `content` has the schema version that this jaxssl writes to `file`.
+
+    The code is "damaged" if it is no object, "mismatch" if it has another version or none.
+    """
+    if not isinstance(content, dict):
+        message = f"{file} has no schema_version and is no JSON object: copy it back, or run the experiment again in a new workdir"
+        raise UserError(message, code="damaged", field=str(file))
+    version, expected = content.get("schema_version"), schema.VERSIONS[file.name]
     if version == expected:
         return
     if isinstance(version, int) and version > expected:

@@ -59,9 +59,12 @@ def test_every_field_is_described_for_the_manual():
 
 
 def test_a_file_of_another_version_is_refused(tmp_path):
-    for content, part in (({}, "no schema_version"), ({"schema_version": 99}, "install a newer jaxssl"), ([], "no")):
+    for content, part in (({}, "no schema_version"), ({"schema_version": 99}, "install a newer jaxssl")):
         (tmp_path / "results.json").write_text(json.dumps(content))
         with refuses("mismatch", "schema_version", part):
             workdir.read_results(tmp_path)
+    (tmp_path / "results.json").write_text("[1]")
+    with refuses("damaged", str(tmp_path / "results.json"), "no JSON object"):
+        workdir.read_results(tmp_path)
     workdir.write(tmp_path / "results.json", {"dataset": 1})
     assert workdir.read_results(tmp_path) == {"schema_version": 1, "dataset": 1}
