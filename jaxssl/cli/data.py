@@ -20,6 +20,7 @@ from rich.table import Table
 
 from jaxssl import data, files
 from jaxssl.config import fields
+from jaxssl.config.parse import parse_value
 from jaxssl.data.audit import items
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.errors import UserError, did_you_mean
@@ -169,12 +170,14 @@ def named_place(options: argparse.Namespace) -> Path:
 
 def find_own_images(place: Path, options: Mapping[str, str]) -> items.Items:
     """List the images of a folder or an archive. UserError if it does not take one of the options."""
-    known = list(inspect.signature(items.list_folder).parameters)[1:] if place.is_dir() else []
+    parameters = list(inspect.signature(items.list_folder).parameters.values())[1:] if place.is_dir() else []
+    known = {parameter.name: parameter.default for parameter in parameters}
     for key in options:
         if key not in known:
             valid = f"{did_you_mean(key, known)}Valid: {', '.join(known)}" if known else "an archive has no options"
             raise UserError(f"--options={key} is not an option: {valid}", code="unknown-name", field="--options")
-    return items.list_folder(str(place), **options) if place.is_dir() else items.list_archive(str(place))
+    values = {key: parse_value(f"--options={key}", text, known[key]) for key, text in options.items()}
+    return items.list_folder(str(place), **values) if place.is_dir() else items.list_archive(str(place))
 
 
 def parse_pairs(arguments: Iterable[str]) -> dict[str, str]:
