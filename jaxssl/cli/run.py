@@ -5,7 +5,9 @@
 
 CONFIG is the name of a config, or the path of a file with `get_config()`; what follows a colon is its argument, most
 often `local`, for two cores. Any field of the config is set as --config.FIELD=VALUE. Run the same command again to
-resume. `python -m jaxssl.main --config=CONFIG --workdir=DIR` is the same command.
+resume. With --from=WORKDIR the run takes over the pretraining of a finished one, to evaluate it with other settings; to
+train its encoder further, set --config.init.weights=WORKDIR. `python -m jaxssl.main --config=CONFIG --workdir=DIR` is
+the same command.
 """
 
 import argparse
@@ -35,6 +37,12 @@ TAKES_FIELDS = True
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parsers.add_config_arguments(parser)
     parser.add_argument("--workdir", metavar="DIR", help="Output directory; runs/CONFIG by default.")
+    parser.add_argument(
+        "--from",
+        dest="donor",
+        metavar="WORKDIR",
+        help="Take over the pretraining of this run, which was done with the same settings.",
+    )
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="Address of process 0, where several processes train."
     )
@@ -92,7 +100,8 @@ def train(options: argparse.Namespace) -> None:
         for number in loop.SIGNALS:
             signal.signal(number, preempt)
     distributed.connect(options.coordinator, options.num_processes, options.process_id)
-    experiment.run(config, Path(options.workdir or default_workdir(parsers.config_name(options))).expanduser())
+    workdir = Path(options.workdir or default_workdir(parsers.config_name(options))).expanduser()
+    experiment.run(config, workdir, Path(options.donor).expanduser() if options.donor else None)
 
 
 def load(options: argparse.Namespace) -> ConfigDict:

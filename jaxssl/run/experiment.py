@@ -16,7 +16,7 @@ from jaxssl.errors import UserError
 from jaxssl.report import page, table
 from jaxssl.results.predictions import compute_differences, read_predictions
 from jaxssl.results.schema import Evaluation, Results
-from jaxssl.run import gallery, plan, scoring
+from jaxssl.run import gallery, plan, reuse, scoring
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
 from jaxssl.run.prepare import prepare
@@ -28,8 +28,13 @@ from jaxssl.training import distributed, memory, metrics
 Tree = Any
 
 
-def run(config: ConfigDict, workdir: Path) -> Results:
+def run(config: ConfigDict, workdir: Path, donor: Path | None = None) -> Results:
     """Run or resume the experiment `config` in `workdir` and return the content of results.json.
+
+    Args:
+      config: the config.
+      workdir: output directory.
+      donor: workdir of a run with the same pretraining, which is then not done again.
 
     Raises:
       UserError: the config, the data or the workdir are invalid, or do not fit together.
@@ -37,7 +42,7 @@ def run(config: ConfigDict, workdir: Path) -> Results:
       PreemptedError: a signal came, and everything is saved.
     """
     with memory_errors():
-        return _run(prepare(config, Path(workdir)))
+        return _run(prepare(config, Path(workdir)), donor)
 
 
 @contextlib.contextmanager
@@ -57,11 +62,13 @@ def memory_errors() -> Iterator[None]:
         ) from error
 
 
-def _run(setup: Setup) -> Results:
+def _run(setup: Setup, donor: Path | None) -> Results:
     with workdirs.open_workdir(setup.workdir):
         if distributed.is_main() and not (setup.workdir / "results.json").exists():
             metrics.console.print(plan.describe(setup))
         distributed.from_main(lambda: begin(setup))
+        if donor:
+            distributed.from_main(lambda: reuse.reuse_pretraining(setup, donor))
         encoders = make_encoders(setup)
         evaluations = evaluate(setup, encoders)
         results = distributed.from_main(lambda: scoring.write_results(setup, evaluations))

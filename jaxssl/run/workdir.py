@@ -44,7 +44,8 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
         difference = check_config_by_hash(config, workdir)
     if difference:
         raise UserError(
-            f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}",
+            f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}, and --from={workdir} "
+            "to take over its pretraining",
             code="conflict",
             field="--workdir",
         )

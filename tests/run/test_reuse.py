@@ -1,0 +1,47 @@
+"""A run takes over the pretraining of another one, if it is the one that it would do itself."""
+
+import shutil
+
+import pytest
+
+from jaxssl.run import experiment
+from jaxssl.training import metrics
+from tests import tiny_run
+from tests.refusals import refuses
+
+
+def pretraining(workdir):
+    return metrics.read(workdir, "pretrain")
+
+
+def test_a_run_with_other_settings_of_the_transfer_takes_over_the_pretraining(run, tmp_path):
+    c = tiny_run.get_config(run.images)
+    c.transfer.protocols, c.data.label_fraction = ("knn",), 0.5
+    results = experiment.run(c, tmp_path / "new", run.workdir)
+    assert pretraining(tmp_path / "new") == pretraining(run.workdir)
+    assert [e["name"] for e in results["evaluations"]] == ["knn_ssl", "knn_random"]
+    # The same command resumes.
+    assert experiment.run(c, tmp_path / "new", run.workdir) == results
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("pretrain.epochs", 2), ("seed", 1), ("model.options.width", 8), ("data.test", 0.25)]
+)
+def test_another_pretraining_is_refused(run, tmp_path, field, value):
+    c = tiny_run.get_config(run.images)
+    c.update_from_flattened_dict({field: value})
+    with refuses("conflict", "--from", field, f"--config.init.weights={run.workdir}"):
+        experiment.run(c, tmp_path / "new", run.workdir)
+
+
+def test_other_images_are_refused(run, tmp_path):
+    images = tmp_path / "images"
+    shutil.copytree(run.images, images)
+    (images / "bright" / "00.png").unlink()
+    with refuses("mismatch", "--from"):
+        experiment.run(tiny_run.get_config(images), tmp_path / "new", run.workdir)
+
+
+def test_a_folder_without_a_run_is_refused(run, tmp_path):
+    with refuses("missing", None, "config.json"):
+        experiment.run(tiny_run.get_config(run.images), tmp_path / "new", tmp_path)
