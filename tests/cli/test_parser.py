@@ -1,0 +1,68 @@
+"""The parser of all commands: help, hints for misspelt names, and which messages reach the terminal."""
+
+import logging
+import subprocess
+import sys
+from itertools import chain
+
+import pytest
+
+from jaxssl import data, models, objectives
+from jaxssl.cli import messages, parser
+from jaxssl.cli.parser import main
+from jaxssl.config import load
+from tests.refusals import refuses
+
+COMMANDS = [*chain(*parser.commands().values())]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"]])
+def test_help_lists_every_command_in_its_group(capsys, arguments):
+    assert main(arguments) == 0
+    out = capsys.readouterr().out
+    assert all(f"\n{group}:\n" in out for group in parser.GROUPS)
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+
+
+def test_help_of_run_lists_what_a_config_may_name(capsys):
+    assert main(["run", "--help"]) == 0
+    out = capsys.readouterr().out
+    for name in (*load.available(), *objectives.available(), *models.available(), *data.names()):
+        assert f"\n  {name} " in out, name
+    assert "--config.pretrain.epochs=20" in out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(capsys, name):
+    assert main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert (f"jaxssl {name}" in out and "--debug" in out) or name == "data"
+
+
+def test_misspelt_names_get_a_hint():
+    with refuses("unknown-name", "COMMAND", "did you mean 'sweep'?"):
+        main(["swep", "--debug"])
+    with refuses("unknown-name", "--workdri", "did you mean '--workdir'?"):
+        main(["run", "byol_lenses", "--workdri=x", "--debug"])
+    with refuses("unknown-name", "--features", "did you mean 'patches'?"):
+        main(["embed", "a", "b", "--to=c.csv", "--features=patch", "--debug"])
+
+
+def test_both_ways_to_call_a_command_are_one():
+    ended = subprocess.run([sys.executable, "-m", "jaxssl", "--version"], capture_output=True, text=True, check=True)
+    assert ended.stdout.startswith("jaxssl ")
+    ended = subprocess.run([sys.executable, "-m", "jaxssl.main", "--wokdir=x"], capture_output=True, text=True)
+    assert ended.returncode == 2 and "did you mean '--workdir'?" in ended.stderr
+
+
+def test_warnings_come_once_and_libraries_are_silent():
+    selection = messages.Selection()
+
+    def passes(name, level, text):
+        return bool(selection.filter(logging.LogRecord(name, level, "", 0, text, (), None)))
+
+    assert passes("jaxssl.data", logging.WARNING, "3 files are skipped")
+    assert not passes("jaxssl.data", logging.WARNING, "3 files are skipped")
+    assert not passes("absl", logging.WARNING, "saving took long") and not passes("orbax", logging.INFO, "saved")
+    assert passes("orbax", logging.ERROR, "disk full")
+    assert passes("jax._src.xla_bridge", logging.WARNING, "An NVIDIA GPU may be present on this machine, but ...")
