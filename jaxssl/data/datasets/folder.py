@@ -84,7 +84,8 @@ def load(
     """
     if dir.lower().endswith(".npz"):
         _check_archive(dir, group_pattern, exclude_pattern, table)
-        return npz.load(dir=dir, size=size, nan=nan, fit=fit)
+        where = {"dir": dir, "cache_dir": cache_dir, "memory_mib": memory_mib}
+        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels)
     if not table and Path(dir).is_file():
         dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)
@@ -104,9 +105,7 @@ def load(
         on_bad_file=on_bad_file,
         nan=nan,
         fit=fit,
-        cache=records.Cache(Path(cache_dir), memory_mib, _state(root, listing.paths) + fits_extension)
-        if cache_dir
-        else None,
+        cache=_cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension)),
     )
     unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
     return _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
@@ -183,12 +182,23 @@ def _extensions(root: Path, paths: Sequence[str], used: str) -> list[str]:
     if first is None:
         return []
     try:
-        names = fits.list_extensions(root / first)
+        with loading.strict_decoders():
+            names = fits.list_extensions(root / first)
     except Exception:  # Reported when it is decoded.
         return []
     read = [name.strip().lower() for name in used.split(",")] if used else [name.lower() for name in names[:1]]
     others = [name for i, name in enumerate(names) if name.lower() not in read and str(i) not in read]
     return [f"extensions of FITS files, as of {first}: {', '.join(others)}"] if others else []
+
+
+def _cache(
+    root: Path, paths: list[str], cache_dir: str, memory_mib: float, options: tuple[int, str]
+) -> records.Cache | None:
+    if not cache_dir:
+        return None
+    # Caches of older versions are those of the default options.
+    state = _state(root, paths) + ("" if options == (2, "") else repr(options))
+    return records.Cache(Path(cache_dir), memory_mib, state)
 
 
 def _state(root: Path, paths: list[str]) -> str:
