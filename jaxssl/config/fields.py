@@ -242,7 +242,7 @@ FIELDS: tuple[Field, ...] = (
         "init.weights",
         "",
         "Initial weights: '' for random, 'imagenet' for those of efficientnet_lite0, a .safetensors, .pth or .pt file, "
-        "or the workdir of a finished run.",
+        "the workdir of a finished run, or 'hf:owner/name@revision' for a file of the Hugging Face hub.",
         "method",
     ),
     Field("init.name", "", "What tables call these weights; '': the name in the file, else its stem.", "method"),
@@ -296,6 +296,13 @@ FIELDS: tuple[Field, ...] = (
         "Batch statistics in fine-tuning; 'frozen' keeps those of the encoder.",
         choices=("train", "frozen"),
     ),
+    Field(
+        "transfer.class_weights",
+        "none",
+        "Weights of the classes in the losses of probe and fine-tuning; 'balanced': inverse to their frequency.",
+        "method",
+        ("none", "balanced"),
+    ),
     Field("transfer.label_smoothing", 0.0, "Share of the target spread over all classes.", range="[0, 1)"),
     Field("transfer.mixup", 0.0, "Alpha of MixUp's Beta distribution; 0: off.", range="[0, inf)"),
     Field("transfer.cutmix", 0.0, "Alpha of CutMix's Beta distribution; 0: off.", range="[0, inf)"),
@@ -311,6 +318,20 @@ FIELDS: tuple[Field, ...] = (
         "Specificity at which sensitivity is reported; its threshold is chosen on validation.",
         "record",
         range="(0, 1]",
+    ),
+    # Checkpoints.
+    Field(
+        "checkpoints.keep",
+        2,
+        "Checkpoints of a phase that are kept while it runs: older ones replace damaged ones.",
+        "record",
+        range="[1, inf)",
+    ),
+    Field(
+        "checkpoints.optimizer_state",
+        False,
+        "Whether finished phases keep the state of the optimizer, and checkpoints before the last one.",
+        "record",
     ),
     # Devices.
     Field("mesh.data", -1, "Devices along which the batch is split; -1: all that fsdp leaves.", "place"),

