@@ -63,7 +63,7 @@ STAGED = {
         "weights/test_weights.py::test_what_does_not_fit_is_said_in_one_line",
     ),
     "an evaluation with an untrained head": (
-        "test_main.py::test_a_mistake_ends_with_one_helpful_line",  # transfer.epochs=0
+        "test_main.py::test_invalid_input_is_one_line_and_exit_code_2",  # transfer.epochs=0
         "inference/test_inference.py::test_a_run_without_a_trained_head_encodes_and_refuses_to_predict",
         "test_sins.py::test_an_evaluation_with_an_untrained_head",
     ),
