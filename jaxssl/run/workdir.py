@@ -61,10 +61,10 @@ def check_config_by_hash(config: ConfigDict, workdir: Path) -> list[str]:
     if split:
         other = split["config_sha256"] != hash_config(config_to_json(config))
         return ["config.json is missing or damaged, and splits.json has the hash of another config"] * other
-    if any(workdir.glob("evaluations/*")) or (workdir / "checkpoints" / "pretrain").exists():
+    if any(any(workdir.glob(name)) for name in ("config.json", "evaluations/*", "checkpoints/pretrain")):
         raise UserError(
-            f"{workdir} has results, but neither an intact config.json nor an intact splits.json that tell to which "
-            f"config they belong: copy one of the two back, or {OTHER_WORKDIR}",
+            f"{workdir} has files of another program or a run, but neither an intact config.json nor an intact "
+            f"splits.json that tell to which config they belong: copy one of the two back, or {OTHER_WORKDIR}",
             code="damaged",
             field="--workdir",
         )
