@@ -21,6 +21,7 @@ FILES: dict[str, Any] = {
     "predictions.csv": schema.PredictionRow,
     "compare.json": study_schema.Study,
     "sweep.json": study_schema.Sweep,
+    "score.json": schema.Score,
 }
 # Files without fields, and what they hold.
 OTHER_FILES = {
@@ -28,6 +29,8 @@ OTHER_FILES = {
     "gallery.npz": "Images of the report: views, reconstructions, neighbors, mistakes, heat maps and the feature map.",
     "compare_arms.csv, compare_differences.csv": "The arms and the differences of compare.json, as tables.",
     "evaluations/<name>.csv": "The rows of one evaluation in predictions.csv.",
+    "evaluations/<name>.sha256.json": "Their checksums; an evaluation that does not match them is computed again.",
+    "parameters.txt": "Names, shapes and sizes of the variables of the encoder.",
     "checkpoints/": "Orbax checkpoints: one folder per phase, `encoder` for the pretrained encoder.",
     "tensorboard/": "Event files of TensorBoard.",
 }

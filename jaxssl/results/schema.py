@@ -15,6 +15,7 @@ VERSIONS = {
     "audit.json": 1,
     "compare.json": 1,
     "sweep.json": 1,
+    "score.json": 1,
 }
 
 Version = Annotated[int, "version of this description"]
@@ -193,6 +194,34 @@ class Results(TypedDict):
     init: NotRequired[Annotated[Weights | None, "null for random weights"]]
     pretrain: Annotated[Pretraining | None, "null without pretraining"]
     evaluations: list[Evaluation]
+
+
+class TestSplit(TypedDict):
+    """Scores on the test split of the run."""
+
+    images: Annotated[int, "its images"]
+    metrics: Annotated[dict[Metric, Estimate], "as in results.json"]
+
+
+class Score(TypedDict):
+    """score.json of `jaxssl score`: scores of a network on labelled images from elsewhere."""
+
+    schema_version: Version
+    workdir: Annotated[str, "of the run"]
+    data: Annotated[str, "the folder, table or archive of the images"]
+    fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
+    evaluation: Annotated[str, "name of the fine-tuning in results.json"]
+    classes: Annotated[list[str], "class names of the run"]
+    images: Annotated[int, "labelled images"]
+    groups: Annotated[int, "number of groups, such as patients"]
+    groups_known: Annotated[bool, "false: each image counts as a group of its own"]
+    groups_by_class: Annotated[list[int], "groups with an image of the class"]
+    seen: Annotated[int, "images with the name of a training or validation image of the run"]
+    metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
+    majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent class"]
+    constant_predictor: Annotated[bool, "whether every image gets the same class"]
+    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]
+    test_split: TestSplit
 
 
 # config.json, splits.json

@@ -1,0 +1,94 @@
+"""Scores a trained network on labelled images from elsewhere: what `jaxssl score` does."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxssl import data
+from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.errors import UserError, did_you_mean
+from jaxssl.evaluation.evaluate import evaluate
+from jaxssl.inference import network as networks
+from jaxssl.inference.predict import count_seen
+from jaxssl.results import schema
+from jaxssl.results.workdir import read_results
+
+
+def score_images(
+    workdir: str | Path, images: str | Path, evaluation: str = "", options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Score a network of a run on labelled images that the run has not seen.
+
+    Args:
+      workdir: of a finished run.
+      images: a folder with a sub-folder for each class, a table, or an .npz archive, as `data.dir` of a config.
+      evaluation: as of `network.load`.
+      options: as `data.options` of a config, such as {"group_pattern": r"(patient\\d+)"}.
+
+    Returns:
+      The content of score.json: the scores on these images, with 95 % intervals over groups, and those on the test
+      split of the run.
+
+    Raises:
+      UserError: as `network.load` and `data.load`; no image has a label, or one has a class that the run does not know.
+    """
+    network, folder = networks.load(workdir, evaluation), Path(images).expanduser()
+    source = load_images(network, folder, options or {})
+    labels = match_labels(source, network.classes)
+    rows = np.flatnonzero(labels != UNLABELLED)
+    probabilities = network.predict(source.images[rows]).astype(np.float64)
+    results = read_results(network.workdir)
+    own = next(e for e in results["evaluations"] if e["name"] == network.evaluation)
+    content = evaluate(probabilities, labels[rows], source.groups[rows]) | {
+        "workdir": str(network.workdir),
+        "data": str(folder),
+        "fingerprint": source.fingerprint,
+        "evaluation": network.evaluation,
+        "classes": list(network.classes),
+        "groups": len(np.unique(source.groups[rows])),
+        "groups_known": source.groups_known,
+        "seen": count_seen(network.workdir, [(name, folder / name) for name in source.ids[rows].tolist()]),
+        "test_split": {"images": own["images"], "metrics": own["metrics"]},
+    }
+    return schema.with_version("score.json", content)
+
+
+def load_images(network: networks.Network, folder: Path, options: Mapping[str, Any]) -> Source:
+    """Load images as those of the run were loaded."""
+    return data.load(
+        "folder",
+        seed=0,
+        dir=str(folder),
+        manual_dir="",
+        cache_dir="",
+        size=network.size,
+        on_bad_file="stop",
+        nan=network.nan,
+        fit=network.fit,
+        options=options,
+    )
+
+
+def match_labels(source: Source, classes: tuple[str, ...]) -> np.ndarray:
+    """Return the labels [N] of images as indices into the classes of a run, which may have more classes.
+
+    Raises:
+      UserError: no image has a label, or one has a class that is not among `classes`.
+    """
+    if not source.classes:
+        raise UserError(
+            "the images have no labels to score by: give a folder with a sub-folder for each class, or a table",
+            code="missing",
+            field="IMAGES",
+        )
+    for name in source.classes:
+        if name not in classes:
+            raise UserError(
+                f"class '{name}' is not one of the run: {did_you_mean(name, classes)}it has {', '.join(classes)}",
+                code="unknown-name",
+                field="IMAGES",
+            )
+    index = np.array([classes.index(name) for name in source.classes])
+    return np.where(source.labels == UNLABELLED, UNLABELLED, index[source.labels])
