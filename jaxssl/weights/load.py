@@ -83,7 +83,13 @@ def load(spec: str, encoder: nn.Module, channels: int, size: int, prefix: str = 
       UserError: the package or file is missing or broken, or does not fit the encoder.
     """
     file = find_file(spec, encoder)
-    return from_torch(read(file), encoder, channels, str(file), size, prefix)
+    try:
+        return from_torch(read(file), encoder, channels, str(file), size, prefix)
+    except UserError as error:
+        if error.code != "mismatch":
+            raise
+        hint = f"`jaxssl weights {file}` prints the model and options that fit"
+        raise UserError(f"{error}; {hint}", code=error.code, field=error.field) from error
 
 
 def find_file(spec: str, encoder: nn.Module) -> Path:
