@@ -2,15 +2,19 @@
 
     jaxssl report runs/mine
     jaxssl report runs/a runs/b --to=runs/both
+    jaxssl report runs --serve
 
 A workdir gets the report of its run; a folder with runs below it gets one report of all these runs; with --to, all runs
-go into one report in DIR. The exit code is 2 if one of the reports cannot be written.
+go into one report in DIR. The exit code is 2 if one of the reports cannot be written. With --serve, a page in the
+browser lists the runs and studies of a folder while they train: read-only, for this computer only, until Ctrl-C.
 """
 
 import argparse
+import contextlib
 from pathlib import Path
 
 from jaxssl import files
+from jaxssl.cli.server import HOST, make_server
 from jaxssl.errors import UserError, print_error
 from jaxssl.report import page, study
 from jaxssl.study import analysis
@@ -30,9 +34,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", metavar="DIR", type=files.expand_user, help="Write one report of all these runs to this folder."
     )
+    parser.add_argument(
+        "--serve", nargs="?", type=int, const=8000, metavar="PORT", help="List a folder live; port 8000 by default."
+    )
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.serve is not None:
+        return serve(options.workdirs, options.serve)
     code = 0
     for folders in [options.workdirs] if options.to else [[folder] for folder in options.workdirs]:
         try:
@@ -40,6 +49,18 @@ def run(options: argparse.Namespace) -> int:
         except UserError as error:
             code = print_error(error, options.debug)
     return code
+
+
+def serve(folders: list[Path], port: int) -> int:
+    """Serve the reports of one folder until Ctrl-C."""
+    if len(folders) != 1 or not folders[0].is_dir():
+        message = f"--serve lists one folder that exists, not {', '.join(map(str, folders))}"
+        raise UserError(message, code="missing", field="WORKDIR")
+    with make_server(folders[0], port) as server:
+        print(f"http://{HOST}:{server.server_port}/ lists {folders[0]}; Ctrl-C ends it", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
+    return 0
 
 
 def write(folders: list[Path], to: Path | None) -> Path:

@@ -10,6 +10,9 @@ const reveal = () => {
 addEventListener("hashchange", reveal);
 reveal();
 
+// The list of runs shows what they do now.
+if (document.body.dataset.refresh) setTimeout(() => location.reload(), 1000 * document.body.dataset.refresh);
+
 // Images open large, with their text, on click or Enter.
 const strips = [...document.querySelectorAll(".row img")];
 if (strips.length && window.HTMLDialogElement) {

@@ -5,7 +5,8 @@ another number of channels, it shows their mean in grey. The report takes labels
 by image id. What a run has nothing for is left out:
   about: JSON of {objective, init: whose features these are, channels, heat: "attention" or "class"}
   map_ids, map_groups [N], map_labels [N] (-1: unknown), map_images: test images, small
-  map_pca, map_tsne [N, 2] float32; map_share [2]: share of the variance of the features along each axis of map_pca
+  map_pca, map_umap or map_tsne [N, 2] float32
+  map_share [2]: share of the variance of the features along each axis of map_pca
   views_ids [K], views_images [K, 1 + views, ...]: images of the pretraining and their augmented views
   filled_ids [K], filled_images [K, 3, ...]: image, masked image, reconstruction (objectives with `reconstruct`)
   turned_ids, turned_true, turned_said [K], turned_images: true and predicted quarter turns, anticlockwise (objectives
@@ -17,6 +18,7 @@ by image id. What a run has nothing for is left out:
 
 import contextlib
 import functools
+import importlib.util
 import inspect
 import io
 import json
@@ -244,7 +246,7 @@ def l2_normalize(features: np.ndarray) -> np.ndarray:
 
 
 def make_map(setup: Setup, rows: np.ndarray, features: np.ndarray) -> Arrays:
-    """Project l2-normalized features by PCA and t-SNE; {} if there are too few images or the encoder collapsed."""
+    """Project l2-normalized features by PCA and UMAP or t-SNE; {} for too few images or a collapsed encoder."""
     source, x = setup.source, l2_normalize(features.astype(np.float64))
     components = min(50, *x.shape)
     if len(x) < 5 or components < 2 or x.std(0).max() < 1e-6:
@@ -252,8 +254,7 @@ def make_map(setup: Setup, rows: np.ndarray, features: np.ndarray) -> Arrays:
     with threadpool_limits(1):
         pca = PCA(components, svd_solver="full").fit(x)
         projected = pca.transform(x)
-        # t-SNE and not UMAP: scikit-learn has it, and umap-learn requires a compiler (numba).
-        tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(projected)
+        name, points = project_nonlinear(projected)
     return {
         "map_ids": source.ids[rows],
         "map_groups": source.groups[rows],
@@ -262,8 +263,16 @@ def make_map(setup: Setup, rows: np.ndarray, features: np.ndarray) -> Arrays:
         "map_pca": projected[:, :2].astype(np.float32),
         "map_share": pca.explained_variance_ratio_[:2],
         # Rotated so that its longest axis is horizontal.
-        "map_tsne": PCA(2, svd_solver="full").fit_transform(tsne).astype(np.float32),
+        name: PCA(2, svd_solver="full").fit_transform(points).astype(np.float32),
     }
+
+
+def project_nonlinear(x: np.ndarray) -> tuple[str, np.ndarray]:
+    """Project [N, D] to [N, 2]: ("map_umap", points) where umap-learn is installed, else ("map_tsne", points)."""
+    if importlib.util.find_spec("umap"):
+        umap = importlib.import_module("umap")
+        return "map_umap", umap.UMAP(n_neighbors=min(15, len(x) - 1), random_state=0, n_jobs=1).fit_transform(x)
+    return "map_tsne", TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", random_state=0).fit_transform(x)
 
 
 def find_neighbors(setup: Setup, encode: Callable, variables: Tree, shown: np.ndarray) -> Arrays:

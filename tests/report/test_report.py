@@ -299,6 +299,15 @@ def test_pictures_are_on_the_page_in_order(tmp_path):
     assert "predicted 90°" in found.words
 
 
+def test_the_map_is_by_umap_where_the_run_had_it(tmp_path):
+    results = make(tmp_path, protocols=("probe",))
+    add_gallery(tmp_path, results)
+    assert "t-SNE of 30 test images" in page.write(tmp_path).read_text()
+    add_gallery(tmp_path, results, map_umap=np.zeros((30, 2)))
+    text = page.write(tmp_path).read_text()
+    assert "UMAP of 30 test images" in text and "t-SNE of" not in text
+
+
 def test_the_mistakes_are_said_as_predictions_csv_has_them(tmp_path):
     results = make(tmp_path)
     of = read_predictions(tmp_path, results)["probe_ssl"]

@@ -1,4 +1,4 @@
-"""Maps of the features of test images, by principal components and by t-SNE."""
+"""Maps of the features of test images, by principal components and by UMAP or t-SNE."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from jaxssl.results.schema import Results
 from jaxssl.results.words import MAX_CLASSES, init_name, protocol_name, shorten
 
 MAX_GROUPS = 8
-TSNE_TEXT = (
+NEIGHBORS_TEXT = (
     "Images that are close to one another have similar features; distances across the map and sizes of clusters have "
     "no meaning."
 )
@@ -85,7 +85,7 @@ def section(run: RunData) -> Section | None:
     colorings = [coloring for coloring in found if coloring]
     projections = [
         _project("pca", "Principal components", _describe_shares(gallery["map_share"]), of, colorings),
-        _project("tsne", "t-SNE", TSNE_TEXT, of, colorings),
+        _project(*(("umap", "UMAP") if "map_umap" in of else ("tsne", "t-SNE")), NEIGHBORS_TEXT, of, colorings),
     ]
     text = (
         f"{len(order)} test images by the features of the encoder ({init_name(init, results)}), scaled to length 1. "
