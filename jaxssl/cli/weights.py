@@ -42,18 +42,25 @@ def lines(content: Description) -> Iterator[str]:
 
 
 def describe_network(file: Path, network: Network, several: bool) -> Iterator[str]:
-    size = f", positions of {network.size} px" if network.size else ""
-    prefix = f", prefix {network.prefix!r}" if network.prefix else ""
-    yield f"{network.family} in the naming of {network.naming}{prefix}, {network.channels} channels{size}"
-    model = network.model
-    fields = {"init.weights": file} | ({"init.prefix": network.prefix} if several else {})
-    fields |= {"model.name": model["name"]} | ({"model.stem": "small"} if model["stem"] == "small" else {})
-    fields |= {f"model.options.{name}": value for name, value in model["options"].items()}
-    yield "  " + " ".join(f"--config.{name}={str(value).replace(' ', '')}" for name, value in fields.items())
+    details = [f"prefix {network.prefix!r}"] * bool(network.prefix)
+    details += [f"{network.channels} channels"] * bool(network.channels)
+    details += [f"positions of {network.size} px"] * bool(network.size)
+    yield ", ".join([f"{network.family} in the naming of {network.naming}", *details])
+    if network.model:
+        yield "  " + " ".join(f"--config.{name}={value}" for name, value in fields(file, network, several).items())
     if network.left_out:
         yield f"  left out: {counts(network.left_out)}"
     if network.problem:
         yield f"  does not fit: {network.problem}"
+
+
+def fields(file: Path, network: Network, several: bool) -> dict[str, str]:
+    """Return the config fields that load this network, as they are written on the command line."""
+    model = network.model
+    values = {"init.weights": file} | ({"init.prefix": network.prefix} if several else {})
+    values |= {"model.name": model["name"]} | ({"model.stem": "small"} if model["stem"] == "small" else {})
+    values |= {f"model.options.{name}": value for name, value in model["options"].items()}
+    return {name: str(value).replace(" ", "") for name, value in values.items()}
 
 
 def counts(groups: Mapping[str, int]) -> str:

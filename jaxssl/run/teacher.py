@@ -69,6 +69,8 @@ def load_file(file: Path, prefix: str, size: int) -> Teacher:
             field="pretrain.options.evaluation",
         )
     (network,) = networks
+    if network.problem:
+        raise UserError(f"{file}: {network.problem}", code="mismatch", field=FIELD)
     encoder = models.make(network.model["name"], {"stem": network.model["stem"]}, network.model["options"])
     loaded = from_torch(tensors, encoder, network.channels, str(file), size, network.prefix)
     return Teacher(str(file), make_apply(encoder), loaded.variables, network.channels)

@@ -21,8 +21,8 @@ class Network(NamedTuple):
       family: class of `jaxssl.models` that takes it.
       naming: of its tensors.
       prefix: of the names of its tensors.
-      model: config values "name", "stem" and "options"; only options that differ from the defaults.
-      channels: of its images.
+      model: config values "name", "stem" and "options" (those that differ from the defaults); {} if it is incomplete.
+      channels: of its images; 0 if it is incomplete.
       size: side in pixels of the images that its positions are for; None without positions.
       left_out: tensors that are not used, by the first part of their names.
       problem: why it does not fit the model after all; "" if it does.
@@ -92,7 +92,11 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: 
     """Describe the network of one layout and prefix."""
     selected = select(tensors, layout, "the file", prefix)
     assert layout.infer
-    found = layout.infer(selected.tensors)
+    family, title, left_out = layout.encoder.__name__, selected.naming.title, count_groups(selected.left_out)
+    try:
+        found = layout.infer(selected.tensors)
+    except (KeyError, ValueError, IndexError) as error:
+        return Network(family, title, prefix, {}, 0, None, left_out, f"tensors are missing, such as {error}")
     defaults = models.options(found["model"])
     options = {name: value for name, value in found["options"].items() if value != defaults[name]}
     kernel = selected.tensors.get(layout.first_layer)
@@ -104,5 +108,4 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: 
     except UserError as error:
         problem = str(error)
     model = {"name": found["model"], "stem": found["stem"], "options": options}
-    groups = count_groups(selected.left_out)
-    return Network(layout.encoder.__name__, selected.naming.title, prefix, model, channels, size, groups, problem)
+    return Network(family, title, prefix, model, channels, size, left_out, problem)

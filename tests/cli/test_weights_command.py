@@ -45,6 +45,12 @@ def test_several_networks_and_none(tmp_path, capsys):
     assert "no network with a known layout; tensors: layers.0.w (1)" in capsys.readouterr().out
 
 
+def test_an_incomplete_network(tmp_path, capsys):
+    state = {name: tensor for name, tensor in make_published.state(SHAPES["augreg"]).items() if "blocks" not in name}
+    assert main(["weights", save(tmp_path / "part.safetensors", state)]) == 0
+    assert "does not fit: tensors are missing, such as 'blocks.0.mlp.fc1.weight'" in capsys.readouterr().out
+
+
 def test_a_file_that_cannot_be_read(tmp_path, capsys):
     assert main(["weights", str(tmp_path / "none.pth")]) == 2
     assert "none.pth cannot be read" in capsys.readouterr().err
