@@ -46,10 +46,13 @@ def compute_attention(encoder: Any, variables: Tree, image: jax.Array) -> jax.Ar
 
     It is that of the class token if the pooled feature is this token, else the mean over all patches.
     """
-    last = f"blocks_{encoder.depth - 1}"
-    _, state = encoder.apply(variables, image, train=False, capture_intermediates=lambda m, _: m.name == "qkv")
-    (qkv,) = state["intermediates"][last]["qkv"]["__call__"]
+    names = ("qkv", "q_norm", "k_norm")
+    _, state = encoder.apply(variables, image, train=False, capture_intermediates=lambda m, _: m.name in names)
+    last = state["intermediates"][f"blocks_{encoder.depth - 1}"]
+    (qkv,) = last["qkv"]["__call__"]
     q, k, _ = jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, encoder.heads, -1), 2, 0)
+    if encoder.qk_norm:
+        q, k = last["q_norm"]["__call__"][0], last["k_norm"]["__call__"][0]
     weight = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]))
     prefix = 1 + encoder.registers
     queries = weight[:, :, :1] if encoder.pool == "cls" else weight[:, :, prefix:]

@@ -187,10 +187,10 @@ def norm(x, p):
     return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * p["scale"] + p["bias"]
 
 
-@pytest.mark.parametrize("pool", ["mean", "cls"])
-def test_attention_against_numpy(pool):
+@pytest.mark.parametrize(("pool", "qk_norm"), [("mean", False), ("cls", False), ("cls", True)])
+def test_attention_against_numpy(pool, qk_norm):
     """A transformer of one block, head by head and from token to token."""
-    encoder = models.find("vit_tiny")(**VIT[1] | {"depth": 1, "pool": pool, "registers": 1})
+    encoder = models.find("vit_tiny")(**VIT[1] | {"depth": 1, "pool": pool, "registers": 1, "qk_norm": qk_norm})
     image = np.random.default_rng(0).normal(size=(2, 8, 12, 1)).astype(np.float32)
     variables = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(0), image)
     variables = jax.tree.map(np.asarray, variables)
@@ -205,6 +205,8 @@ def test_attention_against_numpy(pool):
     for b in range(2):
         for head in range(2):
             q, k = (qkv[b, :, 8 * part + 4 * head : 8 * part + 4 * head + 4] for part in (0, 1))
+            if qk_norm:
+                q, k = norm(q, block["q_norm"]), norm(k, block["k_norm"])
             for asking in [0] if pool == "cls" else range(2, 8):
                 weight = np.exp(k @ q[asking] / 2)
                 expected[b] += (weight / weight.sum())[2:]
