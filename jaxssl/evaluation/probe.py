@@ -46,6 +46,7 @@ def fit(
     classes: int,
     metric: str = "auc_macro",
     Cs: Sequence[float] = C_GRID,
+    balanced: bool = False,
 ) -> Probe:
     """Fit the probe on `train` for each C and keep the best by `metric` on `validation`.
 
@@ -60,6 +61,7 @@ def fit(
       classes: number of classes.
       metric: one of `scores.SELECTABLE`.
       Cs: values of C to try.
+      balanced: whether images are weighted inversely to the frequency of their class.
 
     Raises:
       UserError: if there are no training images, or `metric` is unknown.
@@ -83,7 +85,7 @@ def fit(
 
     best: Probe | None = None
     grid = sorted(Cs) if defined else [DEFAULT_C]
-    for C, weights, bias in _regularization_path((train - mean) / scale, train_labels, classes, grid):
+    for C, weights, bias in _regularization_path((train - mean) / scale, train_labels, classes, grid, balanced):
         probe = Probe(weights, bias, mean, scale, float(C), -np.inf)
         score = scores.selection_score(predict_proba(probe, validation), validation_labels, metric)
         if best is None or score > best.validation:
@@ -103,7 +105,7 @@ def predict_proba(probe: Probe, features: np.ndarray) -> np.ndarray:
 
 
 def _regularization_path(
-    features: np.ndarray, labels: np.ndarray, classes: int, Cs: Sequence[float]
+    features: np.ndarray, labels: np.ndarray, classes: int, Cs: Sequence[float], balanced: bool
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Yield (C, weights [D, classes], bias [classes]) for ascending C, each fit warm-started from the one before."""
     present = np.unique(labels)
@@ -114,7 +116,8 @@ def _regularization_path(
         return
     # `tol` bounds the gradient of the mean loss. With 7,000 images, 512 dimensions and 7 classes the AUC at 1e-4 is
     # within 3e-4 of that at 1e-7 for C up to 0.1 and within 1e-3 for C = 1, in at most half the steps.
-    model = LogisticRegression(solver="lbfgs", tol=1e-4, max_iter=5000, warm_start=True)
+    weight = "balanced" if balanced else None
+    model = LogisticRegression(solver="lbfgs", tol=1e-4, max_iter=5000, warm_start=True, class_weight=weight)
     for C in Cs:
         # The matrices are small: a second BLAS thread gains little, and costs tenfold where another process has the
         # other core. With one thread the order of additions is also the same on every machine.

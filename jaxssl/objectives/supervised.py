@@ -19,6 +19,7 @@ def make(
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     cutmix: float = 0.0,
+    class_weights: tuple[float, ...] = (),
 ) -> Objective:
     """Cross-entropy of a linear head on the pooled features.
 
@@ -35,7 +36,10 @@ def make(
         of the first from Beta(alpha, alpha); 0 for none.
       cutmix: alpha of CutMix (Yun et al., 2019, arXiv:1905.04899): a box of one image is put into the other. If both
         are above 0, each batch takes one of them with probability 1/2.
+      class_weights: factor of the loss of each class; () for none. With weights that average 1 over the training
+        images, the loss keeps its scale.
     """
+    weights = jnp.array(class_weights, jnp.float32) if class_weights else None
     head = Linear(classes)
     encoder_trains = not frozen and batch_norm == "train"
 
@@ -47,6 +51,9 @@ def make(
         params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
         return params, state, {}
 
+    def weigh(nats: jax.Array, label: jax.Array) -> jax.Array:
+        return nats if weights is None else nats * weights[label]
+
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         of_encoder = jax.lax.stop_gradient(params["encoder"]) if frozen else params["encoder"]
@@ -55,9 +62,10 @@ def make(
             image, partner, share = mix(key, image, mixup, cutmix)
         out, state = apply_network(encoder, of_encoder, model_state["encoder"], image, train=encoder_trains)
         logits, _ = apply_network(head, params["head"], {}, out["pooled"], train=True)
-        nats = losses.cross_entropy(logits, label, label_smoothing)
+        nats = weigh(losses.cross_entropy(logits, label, label_smoothing), label)
         if mixup or cutmix:
-            nats = share * nats + (1 - share) * losses.cross_entropy(logits, label[partner], label_smoothing)
+            others = weigh(losses.cross_entropy(logits, label[partner], label_smoothing), label[partner])
+            nats = share * nats + (1 - share) * others
             label = jnp.where(share >= 0.5, label, label[partner])
         accuracy = (logits.argmax(-1) == label).mean()
         return nats.mean(), ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})

@@ -99,6 +99,7 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
         labels_of(setup, "validation"),
         classes=len(setup.source.classes),
         metric=setup.config.transfer.select,
+        balanced=setup.config.transfer.class_weights == "balanced",
     )
     features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
     probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SPLITS}
@@ -172,14 +173,23 @@ def make_predict(setup: Setup) -> Predict:
     return predict_rows
 
 
+def balance_classes(labels: np.ndarray, classes: int) -> tuple[float, ...]:
+    """Return a weight for each class, inverse to its number of training images; they average 1 over these images."""
+    counts = np.bincount(labels, minlength=classes)
+    present = (counts > 0).sum()
+    return tuple(float(len(labels) / (present * count)) if count else 0.0 for count in counts)
+
+
 def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree, predict: Predict) -> dict[str, Tree]:
     """Fine-tune with one learning rate and return the network of the epoch that was best on validation."""
     c, classes = setup.config.transfer.copy_and_resolve_references(), len(setup.source.classes)
+    weights = balance_classes(labels_of(setup, "train"), classes) if c.class_weights == "balanced" else ()
     c.optimizer.learning_rate = float(learning_rate)
     best_folder = setup.workdir / "checkpoints" / f"{name}_best"
 
     def objective_at(epoch: int) -> Objective:
-        return make_classifier(setup.config, setup.encoder, classes, frozen=epoch < c.freeze_epochs)
+        frozen = epoch < c.freeze_epochs
+        return make_classifier(setup.config, setup.encoder, classes, frozen=frozen, class_weights=weights)
 
     def measure(epoch: int, state: TrainState) -> dict[str, Any]:
         start = time.perf_counter()
