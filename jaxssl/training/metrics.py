@@ -257,7 +257,9 @@ class Writer:
         self.file.flush()
         for name, value in values.items():
             if isinstance(value, int | float):
-                self._write_event(step, summary=summary.scalar(f"{self.phase}/{name}", value))
+                # One tag for a quantity, such as finetune/loss: the arms, a folder each, are drawn together.
+                tag = f"{self.phase.partition('_')[0]}/{name}"
+                self._write_event(step, summary=summary.scalar(tag, value))
         self.tracker.row(self.phase, step, trackers.finite_numbers(values))
 
 
