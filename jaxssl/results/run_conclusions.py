@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxssl.results.cautions import score_cautions, training_cautions
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results
+from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results, TestedDifference
 from jaxssl.results.words import (
     FEW_GROUPS,
     UNDEFINED,
@@ -15,6 +15,7 @@ from jaxssl.results.words import (
     find_random_partner,
     format_estimate,
     format_number,
+    format_p,
     format_range,
     format_signed,
     format_value,
@@ -71,7 +72,7 @@ def answer(results: Results, differences: Differences | None = None) -> str:
     return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}. {ONE_RUN}"
 
 
-def compare_scores(a: Estimate, b: Estimate, difference: Estimate | None) -> tuple[str, str]:
+def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None) -> tuple[str, str]:
     """Return "raises", "lowers", "none" or "undefined", for score `a` against score `b`, and the numbers in words."""
     if a["value"] is None or b["value"] is None:
         return UNDEFINED, ""
@@ -80,7 +81,9 @@ def compare_scores(a: Estimate, b: Estimate, difference: Estimate | None) -> tup
         values = [format_value_of(a), format_value_of(b)]
         numbers = " against ".join(values) if kind == "none" else f"from {values[1]} to {values[0]}"
         mean = format_signed(difference["value"], count_digits(difference))
-        return kind, f"{numbers}, difference {mean} [{format_range(difference)}]"
+        p = difference.get("p")
+        tested = "" if p is None else f", {format_p(p)}"
+        return kind, f"{numbers}, difference {mean} [{format_range(difference)}]{tested}"
     if difference:
         reason = difference.get("without") or "without interval"
         return "none", f"{format_number(a['value'])} against {format_number(b['value'])}: {reason}"

@@ -7,12 +7,13 @@ import numpy as np
 from jaxssl.report.blocks import Body, Cell, Key, Legend, Row, Text
 from jaxssl.report.run_data import RunData
 from jaxssl.results.predictions import Predictions
-from jaxssl.results.schema import Estimate, Evaluation, Results
+from jaxssl.results.schema import Estimate, Evaluation, Results, TestedDifference
 from jaxssl.results.words import (
     MAX_CLASSES,
     UNDEFINED,
     count_digits,
     format_ends,
+    format_p,
     format_range,
     format_signed,
     format_value_of,
@@ -30,12 +31,13 @@ def estimate_cell(estimate: Estimate) -> Cell:
     return Cell(format_value_of(estimate), format_ends(estimate))
 
 
-def difference_cell(difference: Estimate) -> Cell:
-    """Return "+.059" with "(+.031 to +.087)" in small print."""
+def difference_cell(difference: TestedDifference) -> Cell:
+    """Return "+.059" with "(+.031 to +.087), p = .012" in small print."""
     if difference["value"] is None:
         return Cell(UNDEFINED)
-    ends = f"({format_range(difference)})" if has_interval(difference) else ""
-    return Cell(format_signed(difference["value"], count_digits(difference)), ends)
+    ends = [f"({format_range(difference)})"] if has_interval(difference) else []
+    p = [] if difference["p"] is None else [format_p(difference["p"])]
+    return Cell(format_signed(difference["value"], count_digits(difference)), ", ".join(ends + p))
 
 
 def init_cell(e: Evaluation, results: Results, strong: str = "") -> Cell:
