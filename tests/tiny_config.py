@@ -14,6 +14,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.model.options.width = 4
     c.model.options.stages = (1, 1)
     c.mesh.data = 1
+    c.checkpoints.optimizer_state = True
     c.pretrain.epochs = 2
     c.pretrain.batch_size = 16
     c.pretrain.save_every = 2

@@ -40,6 +40,7 @@ def get_config(images: Path) -> ConfigDict:
     c.data.stored_size = 20
     c.pretrain.epochs = 1
     c.pretrain.save_every = 0
+    c.checkpoints.optimizer_state = False
     c.transfer.protocols = ("probe", "finetune")
     c.transfer.freeze_epochs = 0
     return c

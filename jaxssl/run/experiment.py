@@ -16,7 +16,7 @@ from jaxssl.errors import UserError
 from jaxssl.report import page, table
 from jaxssl.results.predictions import compute_differences, read_predictions
 from jaxssl.results.schema import Evaluation, Results
-from jaxssl.run import gallery, plan, reuse, scoring
+from jaxssl.run import disk, gallery, plan, reuse, scoring
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
 from jaxssl.run.prepare import prepare
@@ -65,7 +65,8 @@ def memory_errors() -> Iterator[None]:
 def _run(setup: Setup, donor: Path | None) -> Results:
     with workdirs.open_workdir(setup.workdir):
         if distributed.is_main() and not (setup.workdir / "results.json").exists():
-            metrics.console.print(plan.describe(setup))
+            metrics.console.print(plan.describe(setup), soft_wrap=True)
+            metrics.console.print(disk.describe(setup))
         distributed.from_main(lambda: begin(setup))
         if donor:
             distributed.from_main(lambda: reuse.reuse_pretraining(setup, donor))

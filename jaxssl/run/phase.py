@@ -23,7 +23,7 @@ from jaxssl.run.plan import number_of
 from jaxssl.run.setup import Setup
 from jaxssl.run.workdir import config_to_json
 from jaxssl.training import checkpoint, distributed, loop, memory, metrics, optimizers, sharding
-from jaxssl.training.step import Augment, Step, TrainState, init_state, jit_step, without_target
+from jaxssl.training.step import Augment, Step, Storage, TrainState, init_state, jit_step
 
 Tree = Any
 log = logging.getLogger(__name__)
@@ -64,7 +64,9 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
     view = views.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
     folder = setup.workdir / "checkpoints" / phase.name
     distributed.from_main(lambda: remove_without_rows(setup, phase, steps))
-    start, state, shapes = load_state(setup, phase, objective, view, tx, variables, folder)
+    c_storage = setup.config.checkpoints
+    storage = Storage(c_storage.keep, not objective.constant_target, c_storage.optimizer_state)
+    start, state, shapes = load_state(setup, phase, objective, view, tx, variables, folder, steps * c.epochs, storage)
 
     @functools.cache
     def jitted_step(frozen: bool) -> Step:
@@ -95,7 +97,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
             writer=writer,
             checkpoints=folder,
             save_every=c.save_every,
-            keep_target=not objective.constant_target,
+            storage=storage,
         ):
             writer.row(epoch * steps, epoch, phase.measure(epoch, trained))
             state = trained
@@ -110,8 +112,13 @@ def load_state(
     tx: optax.GradientTransformation,
     variables: Tree,
     folder: Path,
+    last_step: int,
+    storage: Storage,
 ) -> tuple[int, TrainState, TrainState]:
-    """Return the step at which to begin, the state there, restored or new, and its shapes."""
+    """Return the step at which to begin, the state there, restored or new, and its shapes.
+
+    What checkpoints do not hold is that of a new state: a constant target, and the optimizer of a finished phase.
+    """
     key = named_key(setup, phase.name.split("_")[0])
     sample = pipeline.gather(setup.source, phase.rows[: setup.mesh.size])
 
@@ -121,11 +128,17 @@ def load_state(
     shapes = jax.eval_shape(init, key, sample, variables)
     shardings = sharding.state_shardings(setup.mesh, shapes)
     like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
-    constant_target = objective.constant_target
-    start, state = checkpoint.restore(folder, without_target(like) if constant_target else like) or (0, None)
-    if state is None or constant_target:
-        new = jax.jit(init, out_shardings=shardings)(key, sample, variables)
-        state = new if state is None else state._replace(target=new.target)
+    restored = checkpoint.restore(folder, lambda step: storage.select(like, step == last_step))
+    if restored and storage.select(like, restored[0] == last_step) is like:
+        return *restored, shapes
+    new = jax.jit(init, out_shardings=shardings)(key, sample, variables)
+    if restored is None:
+        return 0, new, shapes
+    start, state = restored
+    if not storage.target:
+        state = state._replace(target=new.target)
+    if start == last_step and not storage.optimizer:
+        state = state._replace(opt_state=new.opt_state)
     return start, state, shapes
 
 

@@ -10,7 +10,7 @@ import errno
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +66,20 @@ def silence_orbax() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def restore(folder: Path, like: Tree) -> tuple[int, Tree] | None:
+def restore(folder: Path, like: Tree | Callable[[int], Tree]) -> tuple[int, Tree] | None:
     """Return step and tree of the newest intact checkpoint in `folder`; None if there is none.
 
     Args:
       folder: as for `save`.
-      like: tree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that gives shapes, dtypes and shardings.
+      like: tree of arrays, or of `jax.ShapeDtypeStruct` with shardings, that gives shapes, dtypes and shardings; or a
+        function of the step that returns it.
     """
     # The checksums read all files; process 0 alone does that.
     step = distributed.from_main(lambda: (path := find_newest(folder)) and int(path.name))
     if step is None:
         return None
     path = Path(folder).absolute() / str(step)
+    like = like(step) if callable(like) else like
     with ocp.StandardCheckpointer() as checkpointer:
         return step, checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 

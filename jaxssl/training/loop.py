@@ -13,10 +13,11 @@ import jax
 from jaxssl.errors import PreemptedError
 from jaxssl.training import checkpoint, distributed, memory
 from jaxssl.training.metrics import Writer
-from jaxssl.training.step import Step, TrainState, compile_ahead, without_target
+from jaxssl.training.step import Step, Storage, TrainState, compile_ahead
 
 # Slurm and the clouds send these before they take a machine away. Windows has no SIGUSR1.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name))
+STORAGE = Storage()
 SAME_SIGNAL_SECONDS = 1.0  # Slurm sends SIGTERM twice if it preempts without grace time; that counts as one.
 
 
@@ -30,7 +31,7 @@ def train_epochs(
     writer: Writer,
     checkpoints: Path,
     save_every: int = 0,
-    keep_target: bool = True,
+    storage: Storage = STORAGE,
 ) -> Iterator[tuple[int, TrainState]]:
     """Train from `state` on. Yields (epochs done, state) after each epoch and saves the state after the yield.
 
@@ -46,14 +47,15 @@ def train_epochs(
       writer: takes the metrics; raises `TrainingFailedError` if they are not finite.
       checkpoints: folder of the checkpoints.
       save_every: steps between checkpoints within an epoch; 0: none.
-      keep_target: whether checkpoints contain the target network.
+      storage: what checkpoints hold.
 
     Raises:
       PreemptedError: after SIGTERM or SIGUSR1, once the state is saved.
     """
 
     def save() -> None:
-        checkpoint.save(checkpoints, step, state if keep_target else without_target(state))
+        finished = step == epochs * steps_per_epoch
+        checkpoint.save(checkpoints, step, storage.select(state, finished), storage.count(finished))
 
     step, compiled = int(state.step), None
     writer.resume()

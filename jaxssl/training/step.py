@@ -38,9 +38,29 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, model_state, target, tx.init(params), run_key)
 
 
-def without_target(state: TrainState) -> TrainState:
-    """Return the state without the target network, for checkpoints of an objective with a constant target."""
-    return state._replace(target={})
+class Storage(NamedTuple):
+    """What checkpoints of a phase hold.
+
+    Attributes:
+      keep: how many of them are kept while it runs.
+      target: whether they hold the target network; a constant one can be made again.
+      optimizer: whether the last one, of the finished phase, holds the state of the optimizer. If not, it is the only
+        one that is kept then.
+    """
+
+    keep: int = 2
+    target: bool = True
+    optimizer: bool = False
+
+    def select(self, state: TrainState, finished: bool) -> TrainState:
+        """Return the part of a state that is stored."""
+        if not self.target:
+            state = state._replace(target={})
+        return state._replace(opt_state={}) if finished and not self.optimizer else state
+
+    def count(self, finished: bool) -> int:
+        """Return how many checkpoints are kept."""
+        return 1 if finished and not self.optimizer else self.keep
 
 
 def train_step(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jaxssl.cli.parser import main
+from jaxssl.training import checkpoint
 
 FILES = (
     "config.json",
@@ -162,6 +163,22 @@ def test_a_truncated_evaluation_is_computed_again(run, copy, command_lines, caps
     assert attempt("run", command_lines("run", copy), capsys) == "done"
     for name in ("predictions.csv", "evaluations/probe_ssl.csv"):
         assert (copy / name).read_bytes() == (run.workdir / name).read_bytes()
+
+
+def test_a_finished_phase_keeps_one_checkpoint_without_the_optimizer_and_can_be_scored_again(
+    run, copy, command_lines, capsys
+):
+    for phase in ("pretrain", "finetune_ssl"):
+        folder = copy / "checkpoints" / phase
+        assert len(checkpoint.list_steps(folder)) == 1
+        assert set(checkpoint.load_numpy(folder)) >= {"params", "model_state"}
+        assert not checkpoint.load_numpy(folder).get("opt_state")
+    (copy / "evaluations" / "finetune_ssl.sha256.json").unlink()
+    shutil.rmtree(copy / "checkpoints" / "encoder")
+    assert attempt("run", command_lines("run", copy), capsys) == "done"
+    for name in ("predictions.csv", "evaluations/finetune_ssl.csv"):
+        assert (copy / name).read_bytes() == (run.workdir / name).read_bytes()
+    assert checkpoint.list_steps(copy / "checkpoints" / "encoder")
 
 
 def test_the_guard_against_another_config_outlives_config_json(run, copy, command_lines, capsys):
