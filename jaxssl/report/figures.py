@@ -277,6 +277,7 @@ def collect_drawings() -> Iterator[list[Drawing]]:
 
 def svg(figure: Figure, name: str, label: str, data: Sequence[Line] = ()) -> Markup:
     """Return a figure drawn under RC as an <svg> element; `name` starts its ids, screen readers read `label`."""
+    name = re.sub("[^A-Za-z0-9-]+", "-", name)  # Names of weights may be in it; it is an id, and a file's name.
     if (drawings := _drawings.get()) is not None:
         drawings.append(Drawing(name, label, figure, data))
     FigureCanvasSVG(figure)

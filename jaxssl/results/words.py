@@ -32,6 +32,19 @@ def evaluation_name(e: Evaluation, results: Results) -> str:
     return f"{protocol_name(e['protocol'])}, {init_name(e['init'], results)}"
 
 
+def phase_name(phase: str, results: Results) -> str:
+    """Return the name of a training phase, such as "fine-tuning, random" for "finetune_random"."""
+    names = {"pretrain": "pretraining"}
+    for e in results["evaluations"]:
+        if e["protocol"] != "finetune":
+            continue
+        names[e.get("phase", e["name"])] = evaluation_name(e, results)
+        tried = e.get("tried", [])
+        if len(tried) > 1:
+            names |= {t["phase"]: f"{evaluation_name(e, results)}, rate {t['learning_rate']:g}" for t in tried}
+    return names.get(phase, phase)
+
+
 def method_name(results: Results) -> str:
     """Return the pretraining objective, marked as supervised where it read labels."""
     pretraining = results["pretrain"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxssl.results import next_step, study_verdict, verdict
+from jaxssl.results import next_step, study_verdict, verdict, words
 from tests.report.test_report import results_with
 
 COMMAND = "python -m jaxssl.main --config=configs/byol_ham.py --workdir=runs/ham"
@@ -83,6 +83,16 @@ def test_the_next_step_is_sound_data_then_sound_training_then_seeds():
     results["dataset"]["test_images_copied_in_train"] = 3
     assert next_step.choose_next_step(results, CONFIG, 6).command == "jaxssl data audit images"
     assert next_step.choose_next_step(results, None, 6).command == ""
+
+
+def test_phases_have_names_for_people():
+    results = make_results("finetune")
+    assert words.phase_name("pretrain", results) == "pretraining"
+    assert words.phase_name("finetune_ssl", results) == "fine-tuning, pretrained by byol"
+    tried = [{"phase": f"finetune_random_{i}", "learning_rate": rate} for i, rate in ((1, 0.1), (2, 0.03))]
+    results["evaluations"][1] |= {"phase": "finetune_random_2", "tried": tried}
+    assert words.phase_name("finetune_random_1", results) == "fine-tuning, random, rate 0.1"
+    assert words.phase_name("other", results) == "other"
 
 
 def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):

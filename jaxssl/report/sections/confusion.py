@@ -29,7 +29,7 @@ def confusion_matrix(results: Results, e: Evaluation) -> Confusion:
     counts, classes = pool_rare_classes(np.array(e["confusion"]), results["dataset"]["classes"])
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     name = f"{protocol_name(e['protocol']).capitalize()}, {init_name(e['init'], results)}"
-    return Confusion(f"Confusion, {e['name']}", name, e["init"], classes, counts.tolist(), shares.tolist())
+    return Confusion(f"Confusion, {name}", name, e["init"], classes, counts.tolist(), shares.tolist())
 
 
 def pool_rare_classes(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -90,7 +90,7 @@ def heat_section(run: RunData) -> Section | None:
     tuned = f"finetune_{get_about(gallery)['init']}"
     constant = [e["name"] for e in run.results["evaluations"] if e["constant_predictor"]]
     if kind == "class" and tuned in constant:
-        text = "Not drawn: the fine-tuned network predicts one class for every image, so it looks at nothing."
+        text = "Not drawn: the fine-tuned network predicts one class for every image, whatever it shows."
         return Section("heat", "Where the network looks", [Text(text)])
     text = HEAT_TEXTS[kind] + HEAT_LIMIT
     return Section("heat", "Where the network looks", [Text(text), Grid(strips, "pair")])

@@ -7,7 +7,7 @@ from jaxssl import files
 from jaxssl.report.blocks import Body, Cell, Code, Details, Facts, Heading, Row, Section, Table, Text, cells
 from jaxssl.report.run_data import RunData
 from jaxssl.results.schema import Dataset, MetricsRow, Results
-from jaxssl.results.words import shorten_list
+from jaxssl.results.words import phase_name, shorten_list
 
 
 def section(run: RunData) -> Section:
@@ -74,8 +74,9 @@ def _describe_times(results: Results, rows: Sequence[MetricsRow]) -> str:
         seconds[row["phase"]] = seconds.get(row["phase"], 0) + (row.get("seconds") or 0)
     pretraining = results["pretrain"]
     speed = f" at {pretraining['images_per_second']:,.0f} images/s" if pretraining else ""
-    return ", ".join(
-        f"{phase} {_format_duration(time)}{speed if phase == 'pretrain' else ''}" for phase, time in seconds.items()
+    return "; ".join(
+        f"{phase_name(phase, results)} {_format_duration(time)}{speed if phase == 'pretrain' else ''}"
+        for phase, time in seconds.items()
     )
 
 

@@ -50,7 +50,7 @@ def section(data: StudyData) -> Section | None:
         if first:
             blocks.append(_table(first, metric))
         if rest:
-            blocks.append(Details(f"{len(rest)} more differences", [_table(rest, metric)]))
+            blocks.append(Details(f"{len(rest)} more differences", [_table(rest, metric, "Further differences")]))
     return Section("differences", "Differences between arms, run by run", blocks, folded=False)
 
 
@@ -79,11 +79,17 @@ def plot(data: StudyData) -> Forest | None:
     return make_forest(caption + broad, rows, left, right)
 
 
-def _table(differences: Sequence[study_schema.Difference], metric: str) -> Table:
+def _table(differences: Sequence[study_schema.Difference], metric: str, label: str = "Differences") -> Table:
     reach = _find_reach(differences)
     head = ["Difference", "figure", "mean", "Holm", "verdict"]
     title = f"Differences in {METRIC_NAMES[metric]}"
-    return Table(title, title, head, [Body("", [_row(d, reach) for d in differences])], "scores differences")
+    return Table(
+        f"{label} in {METRIC_NAMES[metric]}",
+        title,
+        head,
+        [Body("", [_row(d, reach) for d in differences])],
+        "scores differences",
+    )
 
 
 def _find_reach(differences: Sequence[study_schema.Difference]) -> float:
