@@ -23,7 +23,7 @@ from jaxssl.run.prepare import prepare
 from jaxssl.run.pretraining import pretrain
 from jaxssl.run.setup import Setup, init_names
 from jaxssl.run.transfer import make_arm, remove_rejected, transfer
-from jaxssl.training import distributed, memory, metrics
+from jaxssl.training import distributed, memory, metrics, trackers
 
 Tree = Any
 
@@ -42,7 +42,10 @@ def run(config: ConfigDict, workdir: Path, donor: Path | None = None) -> Results
       PreemptedError: a signal came, and everything is saved.
     """
     with memory_errors():
-        return _run(prepare(config, Path(workdir)), donor)
+        try:
+            return _run(prepare(config, Path(workdir)), donor)
+        finally:
+            trackers.finish()
 
 
 @contextlib.contextmanager

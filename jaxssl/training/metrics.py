@@ -179,7 +179,6 @@ class Writer:
             with contextlib.suppress(OSError) if error else contextlib.nullcontext():
                 self.file.close()
                 self.tensorboard.close()
-            self.tracker.end()
 
     def step(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Take the metrics of this step, and write those of the previous one."""
@@ -290,4 +289,3 @@ def conclude(workdir: Path, settings: Mapping[str, Any], results: Mapping[str, A
         tensorboard.add_hparams(options, {f"results/{name}": v for name, v in scores.items()}, "hparams")
     tracker = trackers.begin(settings.get("logger", ""), workdir, settings)
     tracker.row("results", 0, scores)
-    tracker.end()

@@ -35,21 +35,29 @@ class Tracker(NamedTuple):
     end: Callable[[], None]
 
 
+# Offline, wandb would write a run anew for each start.
+_started: dict[tuple[str, Path], Tracker] = {}
 NO_TRACKER = Tracker(lambda phase, step, numbers: None, lambda: None)
 
 
 def import_package(logger: str) -> ModuleType | None:
-    """Return the package of a logger, None for "". UserError if it cannot be imported."""
+    """Return the package of a logger, None for "". UserError if it, or a package that it needs, cannot be imported."""
     try:
         return importlib.import_module(logger) if logger else None
-    except ImportError as error:
-        raise UserError(
-            f"logger={logger!r} needs the package {logger}: pip install {logger}", code="missing", field="logger"
-        ) from error
+    except Exception as error:  # Broken packages raise anything.
+        lacking = getattr(error, "name", None) or logger
+        if isinstance(error, ImportError) and lacking.partition(".")[0] == logger and lacking == logger:
+            problem = f"needs the package {logger}: pip install {logger}"
+        else:
+            problem = (
+                f"cannot import {logger}, because {lacking} is missing or broken ({' '.join(str(error).split())}): "
+                f"pip install --force-reinstall {logger}"
+            )
+        raise UserError(f"logger={logger!r} {problem}", code="missing", field="logger") from error
 
 
 def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
-    """Start the run of a workdir, or continue it.
+    """Start the run of a workdir, or continue it. One process starts it once, for all phases; `finish` ends it.
 
     Args:
       logger: one of `NAMES`.
@@ -62,6 +70,20 @@ def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
     module, file = import_package(logger), workdir / "tracker.json"
     if module is None:
         return NO_TRACKER
+    key = logger, workdir.resolve()
+    if key not in _started:
+        _started[key] = _start(logger, module, workdir, settings, file)
+    return _started[key]._replace(row=stop_at_failure(logger, _started[key].row))
+
+
+def finish() -> None:
+    """End all runs that `begin` started."""
+    while _started:
+        (logger, _), tracker = _started.popitem()
+        stop_at_failure(logger, tracker.end)()
+
+
+def _start(logger: str, module: ModuleType, workdir: Path, settings: Mapping[str, Any], file: Path) -> Tracker:
     ids = read_ids(file)
     try:
         start = {"wandb": start_wandb, "mlflow": start_mlflow}[logger]
@@ -73,7 +95,7 @@ def begin(logger: str, workdir: Path, settings: Mapping[str, Any]) -> Tracker:
             field="logger",
         ) from error
     files.write_json(file, ids | {logger: run_id})
-    return Tracker(stop_at_failure(logger, tracker.row), stop_at_failure(logger, tracker.end))
+    return tracker
 
 
 def read_ids(file: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.training import metrics, trackers
 from tests import tiny_config
+from tests.refusals import refuses
 
 SETTINGS = {"seed": 0, "pretrain": {"epochs": 2}}
 
@@ -73,6 +74,7 @@ def train(workdir, logger):
         writer.row(0, 0, {"effective_rank": 2.0, "verdict": "healthy", "validation": float("nan")})
         writer.step(1, {"loss": jnp.asarray(3.0), "gradient_norm": jnp.asarray(1.0)})
         writer.flush()
+    trackers.finish()
 
 
 def test_rows_go_to_wandb_with_the_step_of_their_phase_and_go_on_in_the_same_run(tmp_path, wandb):
@@ -101,6 +103,22 @@ def test_rows_go_to_mlflow_and_go_on_in_the_same_run(tmp_path, mlflow):
     assert mlflow.told[0] == ("start", "made", None) and mlflow.told[1][0] == "metrics"
 
 
+def test_all_phases_of_a_process_are_one_start(tmp_path, wandb):
+    """Offline, each start is a run of its own that cannot be continued."""
+    for phase in ("pretrain", "finetune_ssl", "finetune_random"):
+        with metrics.Writer(tmp_path, phase, 0, 2, 4, 8, 1, settings=SETTINGS | {"logger": "wandb"}) as writer:
+            writer.row(0, 0, {"validation": 0.5})
+    metrics.conclude(tmp_path, SETTINGS | {"logger": "wandb"}, {"evaluations": []})
+    trackers.finish()
+    assert [told[0] for told in wandb.told].count("init") == [told[0] for told in wandb.told].count("finish") == 1
+
+
+def test_a_damaged_id_begins_a_new_run(tmp_path, wandb):
+    (tmp_path / "tracker.json").write_text("[1]")
+    train(tmp_path, "wandb")
+    assert json.loads((tmp_path / "tracker.json").read_text())["wandb"] == wandb.told[0][2]
+
+
 def test_mlflow_takes_a_whole_config_in_parts(tmp_path, mlflow):
     trackers.begin("mlflow", tmp_path, {"options": {str(i): i for i in range(250)}})
     assert [len(told[1]) for told in mlflow.told[1:]] == [100, 100, 50]
@@ -109,6 +127,7 @@ def test_mlflow_takes_a_whole_config_in_parts(tmp_path, mlflow):
 def test_scores_go_there_at_the_end(tmp_path, wandb):
     of = {"auc_macro": {"value": 0.75, "low": None, "high": None}}
     metrics.conclude(tmp_path, {"logger": "wandb"}, {"evaluations": [{"name": "probe_ssl", "metrics": of}]})
+    trackers.finish()
     assert wandb.told[-2:] == [("log", {"results/probe_ssl/auc_macro": 0.75, "results/step": 0}), ("finish",)]
 
 
@@ -138,6 +157,25 @@ def test_what_cannot_begin_is_said_in_one_line(tmp_path, wandb, monkeypatch):
     with pytest.raises(UserError, match=r"logger='wandb' cannot start \(no API key configured\): set it up") as error:
         train(tmp_path, "wandb")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            ModuleNotFoundError("No module named 'google'", name="google.protobuf"),
+            "google.protobuf is missing or broken",
+        ),
+        (TypeError("Descriptors cannot be created directly"), "wandb is missing or broken"),
+    ],
+)
+def test_a_package_without_a_part_of_itself_is_named(monkeypatch, error, says):
+    def broken(name):
+        raise error
+
+    monkeypatch.setattr(trackers.importlib, "import_module", broken)
+    with refuses("missing", "logger", says, "pip install --force-reinstall wandb"):
+        trackers.import_package("wandb")
 
 
 @pytest.mark.parametrize(
