@@ -9,6 +9,7 @@ from typing import Any
 from jaxssl import data, models, objectives
 from jaxssl.cli import parser as parsers
 from jaxssl.config import fields
+from jaxssl.config.field import Field
 from jaxssl.results import description
 from jaxssl.results import glossary as terms
 
@@ -105,11 +106,11 @@ def config() -> str:
     return "\n".join(parts)
 
 
-def default(field: fields.Field) -> str:
+def default(field: Field) -> str:
     return "see [options](#options)" if field.path.endswith(".options") else code(repr(field.default))
 
 
-def allowed(field: fields.Field) -> str:
+def allowed(field: Field) -> str:
     if field.choices and len(field.choices) > 6:
         return f"{len(field.choices)} names, see [options](#options)"
     return ", ".join(code(repr(name)) for name in field.choices) if field.choices else code(field.range)

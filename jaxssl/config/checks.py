@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import fields, schedule
-from jaxssl.config.fields import Field
+from jaxssl.config.field import PHASES, Field
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.training import trackers
 
@@ -49,7 +49,7 @@ def check(c: ConfigDict) -> None:
     trackers.import_package(c.logger)
     check_init(c)
     check_split(c)
-    for phase in fields.PHASES:
+    for phase in PHASES:
         check_training(phase, c[phase])
     check_rotation(c)
     check_phases(c)

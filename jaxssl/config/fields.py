@@ -4,154 +4,19 @@
 whoever needs a group of fields (those that may differ between machines, say) asks for a role.
 """
 
-import inspect
-import math
-import re
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from jaxssl import data, models, objectives
-from jaxssl.augment import views
+from jaxssl.config.field import Field, Role
+from jaxssl.config.training_fields import training_fields
 from jaxssl.data.io import loading, resize
 from jaxssl.evaluation import scores
 from jaxssl.results import words
-from jaxssl.training import optimizers, trackers
+from jaxssl.training import trackers
 
-Role = Literal[
-    "method",  # What a study compares: arms may differ in it.
-    "repeat",  # Tells the runs of one arm apart: seed, fold, share of the labels.
-    "place",  # Folders, devices, workers, services: a run may be resumed with another value.
-    "record",  # What is logged, saved and evaluated; changes no number.
-    "shared",  # Everything else: arms should agree in it, and `jaxssl compare` reports where they do not.
-]
-Phase = Literal["pretrain", "transfer"]
-PHASES: tuple[Phase, ...] = get_args(Phase)
 PROTOCOLS = tuple(words.PROTOCOL_NAMES)
-
-
-class Field(NamedTuple):
-    """Declaration of one config field.
-
-    Attributes:
-      path: such as "pretrain.optimizer.name".
-      default: its value in `base()`; gives the type. A ConfigDict is a set of options that depend on a name.
-      meaning: one line for the documentation.
-      role: see `Role`.
-      choices: allowed values of a string, or of each item of a tuple of strings; None for any.
-      range: interval of a number, or of each item of a tuple of numbers, such as "(0, 1]"; "" for any finite number.
-      item: type of the items of a tuple.
-      lengths: smallest and largest length of a tuple.
-      distinct: whether a tuple may not hold a value twice.
-    """
-
-    path: str
-    default: Any
-    meaning: str
-    role: Role = "shared"
-    choices: tuple[str, ...] | None = None
-    range: str = ""
-    item: type = float
-    lengths: tuple[float, float] = (0, math.inf)
-    distinct: bool = False
-
-
-def _meanings(make: Callable[..., Any]) -> dict[str, str]:
-    """{argument: description} from the "Args" or "Attributes" section of a docstring."""
-    section = re.search(r"^(?:Args|Attributes):\n((?:[ ]+.*\n?|\n)+)", inspect.getdoc(make) or "", re.MULTILINE)
-    entries = re.findall(r"^  (\w+): ((?:.*\n?)(?:   +.*\n?)*)", section[1] if section else "", re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in entries}
-
-
-def _training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field, ...]:
-    """Fields that pretraining and fine-tuning share."""
-    fields = (
-        Field("epochs", epochs, "Epochs to train; 0 skips the phase.", range="[0, inf)"),
-        Field("batch_size", batch_size, "Images per step, over all devices.", range="[1, inf)"),
-        Field("images_per_epoch", 0, "Images per epoch, drawn anew for each; 0: all.", range="[0, inf)"),
-        Field(
-            "min_steps_per_epoch",
-            0,
-            "Least number of steps per epoch; with fewer images than that takes, images repeat within the epoch.",
-            range="[0, inf)",
-        ),
-        Field(
-            "gradient_accumulation",
-            1,
-            "Parts into which a batch is split to save memory; contrastive losses and batch norm see one at a time.",
-            range="[1, inf)",
-        ),
-        Field(
-            "save_every",
-            0,
-            "Steps between checkpoints within an epoch; 0: only at its end.",
-            "record",
-            range="[0, inf)",
-        ),
-        Field(
-            "log_every",
-            1,
-            "Steps between rows of metrics.jsonl; the first and the last step of an epoch always have one.",
-            "record",
-            range="[1, inf)",
-        ),
-        Field("optimizer.name", "adamw", "Optimizer.", choices=tuple(optimizers.OPTIMIZERS)),
-        Field("optimizer.learning_rate", 1e-3, "Peak learning rate.", range="[0, inf)"),
-        Field(
-            "optimizer.scale_learning_rate",
-            False,
-            "Whether learning_rate is for a batch of 256 and scales linearly with batch_size.",
-        ),
-        Field("optimizer.warmup_epochs", 0, "Epochs of linear learning-rate warm-up.", range="[0, inf)"),
-        Field("optimizer.decay", "cosine", "Learning-rate schedule after warm-up.", choices=("cosine", "constant")),
-        Field(
-            "optimizer.weight_decay",
-            1e-4,
-            "Weight decay of kernels and matrices; biases and norms have none.",
-            range="[0, inf)",
-        ),
-        Field("optimizer.momentum", 0.9, "Momentum of 'sgd' and 'lars'.", range="[0, 1)"),
-    )
-    return tuple(field._replace(path=f"{phase}.{field.path}") for field in (*fields, *_augment_fields()))
-
-
-def _augment_fields() -> tuple[Field, ...]:
-    """Fields of the augmentation: names, defaults and meanings are those of `jaxssl.augment.views.make`."""
-    ranges = {
-        "crop_area": "(0, 1]",
-        "crop_ratio": "(0, inf)",
-        "blur_sigma": "(0, inf)",
-        "rotation": "[0, 180]",
-        "randaugment_operations": "[0, inf)",
-        "randaugment_magnitude": "[0, 10]",
-        "brightness": "[0, inf)",
-        "contrast": "[0, inf)",
-        "saturation": "[0, inf)",
-        "hue": "[0, 0.5]",
-        "noise": "[0, inf)",
-    }
-    meanings = _meanings(views.make)
-    fields = []
-    for name, default in _augment_defaults().items():
-        is_probability = name.endswith("probability")
-        # A probability may be given for each view; the other tuples are a smallest and a largest value.
-        lengths = (1, math.inf) if is_probability else (2, 2)
-        fields.append(
-            Field(
-                f"augment.{name}",
-                default,
-                meanings.get(name, ""),
-                range="[0, 1]" if is_probability else ranges.get(name, ""),
-                lengths=lengths,
-            )
-        )
-    return tuple(fields)
-
-
-def _augment_defaults() -> dict[str, Any]:
-    parameters = inspect.signature(views.make).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.default is not p.empty}
 
 
 FIELDS: tuple[Field, ...] = (
@@ -256,7 +121,7 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("init.std", (), "Standard deviation, likewise.", "method", range="(0, inf)"),
     # Pretraining.
-    *_training_fields("pretrain", epochs=100, batch_size=256),
+    *training_fields("pretrain", epochs=100, batch_size=256),
     Field(
         "pretrain.objective",
         "byol",
@@ -272,7 +137,7 @@ FIELDS: tuple[Field, ...] = (
         choices=("train", "train+unlabelled"),
     ),
     # Evaluation of the encoder.
-    *_training_fields("transfer", epochs=50, batch_size=128),
+    *training_fields("transfer", epochs=50, batch_size=128),
     Field("transfer.protocols", PROTOCOLS, "Evaluation protocols.", "record", PROTOCOLS, item=str, distinct=True),
     Field(
         "transfer.inits",

@@ -4,7 +4,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl.config.fields import Phase
+from jaxssl.config.field import Phase
 from jaxssl.errors import UserError
 
 
