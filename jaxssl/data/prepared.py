@@ -97,7 +97,7 @@ def _with_files(download: Download, examples: Sequence[Example], on_bad_file: st
 class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """TFDS builder of any dataset: what TFDS expects on the class is set on the object."""
 
-    # TFDS would look for checksums beside the builder's code, with a package that it does not declare.
+    # TFDS would look for checksums next to the builder's code, with a package that it does not declare.
     code_path = None
 
     def __init__(self, dataset: Dataset, examples: Sequence[Example], **kw):

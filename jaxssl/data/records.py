@@ -126,16 +126,16 @@ def digest(images: np.ndarray | Images) -> str:
     except OSError as error:
         raise _damaged(images.file, error) from error
     state = {"bytes": seen.st_size, "modified_ns": seen.st_mtime_ns, "shape": list(images.shape)}
-    beside = Path(images.file).with_suffix(".sha256.json")
+    sidecar = Path(images.file).with_suffix(".sha256.json")
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        kept = json.loads(beside.read_text())
+        kept = json.loads(sidecar.read_text())
         found = kept.pop("sha256")
         if kept == state:
             return found
     found = _digest(images)
     # The cache of another user may be read-only.
     with suppress(OSError):
-        files.write_json(beside, state | {"sha256": found})
+        files.write_json(sidecar, state | {"sha256": found})
     return found
 
 

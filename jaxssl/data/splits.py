@@ -47,9 +47,9 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
     else:
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
-    asked = {"validation": validation, "test": test}
+    requested = {"validation": validation, "test": test}
     known = source.labels != UNLABELLED
-    shares = {side: share for side, share in asked.items() if share > 0 and not known[splits[side]].any()}
+    shares = {side: share for side, share in requested.items() if share > 0 and not known[splits[side]].any()}
     if shares and known[splits["train"]].any():
         splits |= _divide(source, splits["train"], {"train": 1 - sum(shares.values())} | shares, seed)
     check(source, splits)

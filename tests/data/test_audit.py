@@ -227,7 +227,7 @@ def test_stray_image_is_a_note(tmp_path):
         save(tmp_path / f"{name}.png", noise(8, 8))
     report = look(tmp_path)
     assert report["counts"] == {"all": {"unlabelled": 3}} and report["majority"] == {}
-    assert "stray.png lies beside class folders" in report["findings"][0]
+    assert "stray.png is in no class folder" in report["findings"][0]
 
 
 def test_groups_on_two_sides(tmp_path):

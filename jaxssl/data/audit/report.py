@@ -1,6 +1,6 @@
 """Reports on the images of a dataset: what they are, and what is wrong with them.
 
-`audit_files` reads each file of `items.Items` once and reports all that files tell; `audit_source` reports the cheap
+`audit_files` reads each file of `items.Items` once and reports all of it; `audit_source` reports the cheap
 part, of images that are loaded. A report is a dict for strict JSON; `jaxssl.results.audit_schema` describes its keys.
 """
 
@@ -70,7 +70,7 @@ def _inspect_all(listed: list[inspect.Item]) -> list[tuple[inspect.Row, np.ndarr
 
 
 def audit_source(source: Source, parts: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """Report what is cheap to tell of loaded images: 0.4 s of a core for 10,000 of 64 x 64 x 3.
+    """Report what is cheap to find in loaded images: 0.4 s of a core for 10,000 of 64 x 64 x 3.
 
     Args:
       source: the dataset.

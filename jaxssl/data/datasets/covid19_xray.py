@@ -1,6 +1,6 @@
 """Covid-19 chest x-rays, 3 classes: 251 training and 66 test images, as Kaggle gives them.
 
-The files lie in `Covid19-dataset/{train,test}/<class>/`, which is the official split. Patients are not told. The
+The files lie in `Covid19-dataset/{train,test}/<class>/`, which is the official split. Patients are not published. The
 formats are mixed, as are colour, grey and alpha: all become RGB.
 """
 

@@ -11,9 +11,9 @@ Four parts, each a download of its own, `data.options.part`:
 
 In each folder is one for each class, with the images as npy. The second folder is the official test set, also where it
 is called `val`, and validation images are split off from the first. A model without its second folder has no official
-split. Files of `axion` hold the image and the mass of the axion as an array of objects: `jaxssl.safe_pickle` reads
-them without running code, and the mass is left out. Images are float32. Nothing tells which share a source galaxy, so
-that each is a group of its own.
+split. Files of `axion` hold the image and the mass of the axion as an array of objects: `jaxssl.safe_pickle` reads them
+without running code, and the mass is left out. Images are float32. Which of them share a source galaxy is not
+published, so that each is a group of its own.
 """
 
 import functools

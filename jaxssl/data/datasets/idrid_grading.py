@@ -2,8 +2,8 @@
 
 The files lie in `B. Disease Grading/1. Original Images/{a. Training Set,b. Testing Set}/IDRiD_<nnn>.jpg`, which is the
 official split, and the grades of diabetic retinopathy, 0 to 4, in `2. Groundtruths/`. The numbers of the test images
-begin anew, so that ids have the split before them. Patients are not told. A copy that lacks images of which it has the
-grades is refused, but where `data.on_bad_file` is "skip".
+begin anew, so that ids have the split before them. Patients are not published. A copy that lacks images of which it has
+the grades is refused, but where `data.on_bad_file` is "skip".
 """
 
 import functools

@@ -1,8 +1,8 @@
 """IDRiD, segmentation part (Porwal et al. 2018, Data 3(3):25): 81 fundus images with masks of lesions and optic disc.
 
-In `A. Segmentation`, `1. Original Images/{a. Training Set,b. Testing Set}/IDRiD_<nn>.jpg` are 54 and 27 images of
-4288 x 2848, and `2. All Segmentation Groundtruths/{a. ...,b. ...}/<kind>/IDRiD_<nn>_{MA,HE,EX,SE,OD}.tif` their masks;
-where an image has no such lesion, it has no such file. The grading part, `B. Disease Grading`, may lie beside it: its
+In `A. Segmentation`, `1. Original Images/{a. Training Set,b. Testing Set}/IDRiD_<nn>.jpg` are 54 and 27 images of 4288
+x 2848, and `2. All Segmentation Groundtruths/{a. ...,b. ...}/<kind>/IDRiD_<nn>_{MA,HE,EX,SE,OD}.tif` their masks; where
+an image has no such lesion, it has no such file. The grading part, `B. Disease Grading`, may be in the same folder: its
 numbers have three digits.
 
 jaxssl classifies images, so that the images come without labels, for pretraining, unless `data.options.label` names a

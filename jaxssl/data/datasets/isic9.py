@@ -1,10 +1,10 @@
 """Skin cancer ISIC, 9 classes: 2,239 training and 118 test images of the ISIC archive, as Kaggle gives them.
 
-The files lie in `{Train,Test}/<class>/*.jpg`, which is the official split; lesions and patients are not told. 155 file
-names stand in two classes, actinic keratosis and nevus, or melanoma and seborrheic keratosis. 137 of them do so within
-Train: neither copy is kept, which leaves two training images of seborrheic keratosis. 18 are in Train under one class
-and in Test under the other: these leave Train, as every image of Test does, so that Test is whole. Of those 18, the 13
-that are also in HAM10000 have the label of Test there.
+The files lie in `{Train,Test}/<class>/*.jpg`, which is the official split; lesions and patients are not published. 155
+file names stand in two classes, actinic keratosis and nevus, or melanoma and seborrheic keratosis. 137 of them do so
+within Train: neither copy is kept, which leaves two training images of seborrheic keratosis. 18 are in Train under one
+class and in Test under the other: these leave Train, as every image of Test does, so that Test is whole. Of those 18,
+the 13 that are also in HAM10000 have the label of Test there.
 """
 
 import functools

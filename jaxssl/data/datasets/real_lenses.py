@@ -1,6 +1,6 @@
 """Real lenses of DeepLense (ML4SCI): observed galaxies, lens or not, in one band or three.
 
-`data.options.bands` tells the two downloads apart:
+`data.options.bands` chooses one of two downloads:
 
 | bands | files | images |
 |---|---|---|
@@ -9,7 +9,7 @@
 
 Sizes in three bands vary a little; folders with `train_` and `test_` are the official split. Images are float32 in the
 values of the files. Of those in one band, 20 (12 lenses, 8 others) hold NaN, which stops unless `data.nan` says what
-to put there. The downloads do not tell which images show the same object.
+to put there. Which images show the same object is not published.
 """
 
 import functools

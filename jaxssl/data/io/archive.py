@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxssl.data.io import npy
 from jaxssl.errors import UserError
 
 _SUFFIX = ".npy"
@@ -76,9 +77,7 @@ def total_bytes(headers: Mapping[str, Header], keys: list[str]) -> int:
 
 def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
     with archive.open(name) as opened:
-        major, _ = np.lib.format.read_magic(opened)
-        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(opened)
+        shape, _, dtype = npy.read_header(opened)
     if dtype.hasobject:
         raise ValueError("Object arrays")
     # The directory of the archive states the size, whatever the header of the array says.

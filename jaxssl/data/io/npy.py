@@ -1,14 +1,16 @@
 """NumPy files (.npy) of numbers; arrays of objects are refused."""
 
-import io
 import math
-from typing import BinaryIO
+import threading
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from jaxssl.data.io import arrays
 
 EXTENSIONS = (".npy",)
+# NumPy parses a header as Python, which in CPython 3.11 may fail with a SystemError while another thread does the same.
+_PARSING = threading.Lock()
 
 
 def matches(head: bytes) -> bool:
@@ -19,22 +21,24 @@ def matches(head: bytes) -> bool:
 def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     """Read one image. See `images.read`."""
     del size
-    _check_size(opened)
-    image = arrays.as_image(np.load(opened, allow_pickle=False))
+    with _PARSING:
+        shape, fortran, dtype = read_header(opened)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded without running code: save plain numbers")
+    count, limit = math.prod(shape), arrays.MAX_CHANNELS * arrays.MAX_PIXELS
+    if count > limit:
+        raise ValueError(f"the header states shape {shape}, above the limit of {limit // 10**6} million values")
+    content = opened.read(count * dtype.itemsize)
+    if len(content) < count * dtype.itemsize:
+        raise ValueError(f"the header states shape {shape} of {dtype}, more than the file holds: it is truncated")
+    array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+    image = arrays.as_image(array)
     arrays.check_pixels(image.shape[1], image.shape[0])
     return image
 
 
-def _check_size(opened: BinaryIO) -> None:
-    """Raise ValueError if the header states more values than the file holds: `np.load` would allocate them first."""
+def read_header(opened: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Return shape, whether the order is Fortran's, and dtype of an array; the file is then at its first value."""
     major, _ = np.lib.format.read_magic(opened)
-    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(opened)
-    start = opened.tell()
-    held = opened.seek(0, io.SEEK_END) - start
-    limit = arrays.MAX_CHANNELS * arrays.MAX_PIXELS
-    if math.prod(shape) > limit:
-        raise ValueError(f"the header states shape {shape}, above the limit of {limit // 10**6} million values")
-    if not dtype.hasobject and math.prod(shape) * dtype.itemsize > held:
-        raise ValueError(f"the header states shape {shape} of {dtype}, more than the file holds: it is truncated")
-    opened.seek(0)
+    read_array_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    return read_array_header(opened)

@@ -118,10 +118,10 @@ def read_layout(root: Path, paths: Sequence[str]) -> Layout:
         _check_sides(root, sides)
         return _read_split(root, paths, parts, sides)
     if len(set(sides.values())) > 1 or (others and nested):
-        lacks = f"{others[0]!r} beside them" if others else "none called 'train'"
+        lacks = f"also {others[0]!r}" if others else "none called 'train'"
         raise UserError(
-            f"data.dir={root} has the folders {', '.join(sides)} of a split, and {lacks}: make it a split by moving "
-            "away what is none, or by naming a folder 'train'; or name them otherwise, if they are classes",
+            f"data.dir={root} has the folders {', '.join(sides)} of a split, and {lacks}: for a split, move away all "
+            "other folders and name one 'train'; if they are classes, rename them",
             code="conflict",
             field="data.dir",
         )
@@ -161,8 +161,8 @@ def _read_split(root: Path, paths: Sequence[str], parts: list[list[str]], sides:
     if "train" not in labelled:
         stray = next(path for path, side in zip(paths, official, strict=True) if side == "train")
         raise UserError(
-            f"{root / stray} lies beside class folders: train has none, and {', '.join(sorted(labelled))} has: move "
-            "the training images into class folders",
+            f"{root / stray} is in no class folder, and those of {', '.join(sorted(labelled))} are: move the training "
+            "images into class folders",
             code="conflict",
             field="data.dir",
         )
@@ -191,7 +191,8 @@ def _read_classes(
     if any(flat):
         stray = paths[flat.index(True)]
         raise UserError(
-            f"{root / stray} lies beside class folders: move it, and every other, into one or away",
+            f"{root / stray} is in no class folder, and other images are: move all such images into class folders or "
+            "away",
             code="conflict",
             field="data.dir",
         )

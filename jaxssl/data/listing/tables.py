@@ -69,9 +69,9 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
     others = [path for path in images.find(root) if path.lower().endswith(images.EXTENSIONS) and path not in places]
     unread += [f"{len(others)} images that {place.name} does not list, such as {others[0]}"] if others else []
     unread += [
-        f"words for 'no value' in the column {used[what]} of {place.name}: {name_some(said)}"
+        f"words for 'no value' in the column {used[what]} of {place.name}: {name_some(words)}"
         for what in ("label", "group")
-        if (said := sorted({value for value in known[what] if value and labels.is_missing(value)}))
+        if (words := sorted({value for value in known[what] if value and labels.is_missing(value)}))
     ]
     return Listing(list(places), official, classes, groups, tuple(unread))
 
@@ -91,7 +91,7 @@ def _parse(
 def _find_one_hot(rows: Rows, used: Sequence[str]) -> list[str]:
     """Return columns of which each row has a single 1 and otherwise 0, if they plainly are labels.
 
-    They are if there are three or more, or if the table has two columns beside those that are used.
+    They are if there are three or more, or if they are the only two columns that are not used otherwise.
     """
     others = [name for name in rows[0][1] if name not in used]
     binary = [name for name in others if {row[name] for _, row in rows} <= {"0", "1", "0.0", "1.0"}]

@@ -96,8 +96,8 @@ def test_train_alone_is_a_split_that_lacks_the_rest(tmp_path):
 @pytest.mark.parametrize(
     ("folders", "said"),
     [
-        (("train", "val", "test", "extra"), "test, train, val of a split, and 'extra' beside them"),
-        (("Training", "Testing", ""), "Testing, Training of a split, and '0.png' beside them"),
+        (("train", "val", "test", "extra"), "test, train, val of a split, and also 'extra'"),
+        (("Training", "Testing", ""), "Testing, Training of a split, and also '0.png'"),
         (("val", "test"), "test, val of a split, and none called 'train'"),
     ],
 )
@@ -168,7 +168,7 @@ def test_folders_that_cannot_be_a_dataset(tmp_path):
     with pytest.raises(UserError, match="one class only, 'a': add classes"):
         folder.load(dir=str(tmp_path), size=8)
     save(tmp_path / "stray.png", noise(8, 8))
-    with pytest.raises(UserError, match=r"stray\.png lies beside class folders"):
+    with pytest.raises(UserError, match=r"stray\.png is in no class folder"):
         folder.load(dir=str(tmp_path), size=8)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxssl.data.audit.checks import lines
 
-_SHARE, _TIMES = 0.1, 10  # Of all images, and of the median group.
+_IMPLAUSIBLE = ((0.1, 10), (0.3, 5))  # Share of all images, and times the median group.
 
 
 def across_splits(report: Mapping[str, Any]) -> list[str]:
@@ -21,7 +21,7 @@ def implausible(report: Mapping[str, Any]) -> list[str]:
         f"the group '{name}' has {count:,} of {total:,} images, {count / groups['median']:.0f} times as many as the "
         "median group: if it stands for unknown, leave these groups empty"
         for name, count in groups["largest"].items()
-        if count >= _SHARE * total and count >= _TIMES * groups["median"]
+        if any(count >= share * total and count >= times * groups["median"] for share, times in _IMPLAUSIBLE)
     ]
 
 
