@@ -57,10 +57,12 @@ def make_score_table(results: Results) -> Table:
     table.add_column("macro AUC", justify="right", no_wrap=True)
     table.add_column("accuracy", justify="right", no_wrap=True)
     evaluations = results["evaluations"]
+    shown = ("auc_macro", "accuracy")
+    digits = {m: words.count_common_digits(words.get_score(e, m) for e in evaluations) for m in shown}
     for protocol, of in words.group_by_protocol(evaluations).items():
         for e in of:
             mark = "*" if e["constant_predictor"] else ""
-            cells = [words.format_estimate(words.get_score(e, metric)) for metric in ("auc_macro", "accuracy")]
+            cells = [words.format_estimate(words.get_score(e, metric), digits[metric]) for metric in shown]
             name = words.clean_text(words.init_name(e["init"], results))
             table.add_row(Text(name + mark), Text(protocol), *cells, end_section=e is of[-1])
     majority = words.format_number(evaluations[0]["majority_accuracy"])

@@ -8,6 +8,7 @@ from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results, Tested
 from jaxssl.results.words import (
     FEW_GROUPS,
     UNDEFINED,
+    count_common_digits,
     count_digits,
     describe_collapse,
     describe_test_images,
@@ -78,7 +79,8 @@ def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None
         return UNDEFINED, ""
     if difference and difference["low"] is not None and difference["high"] is not None:
         kind = "raises" if difference["low"] > 0 else "lowers" if difference["high"] < 0 else "none"
-        values = [format_value_of(a), format_value_of(b)]
+        digits = count_common_digits((a, b))
+        values = [format_value_of(a, digits), format_value_of(b, digits)]
         numbers = " against ".join(values) if kind == "none" else f"from {values[1]} to {values[0]}"
         mean = format_signed(difference["value"], count_digits(difference))
         p = difference.get("p")

@@ -139,6 +139,11 @@ def count_digits(ends: Any) -> int:
     return 2 if has_interval(ends) and ends["high"] - ends["low"] > WIDE else 3
 
 
+def count_common_digits(estimates: Iterable[Estimate]) -> int:
+    """Return how many decimals all of these intervals support, for a column of a table or a comparison."""
+    return min(map(count_digits, estimates), default=3)
+
+
 def format_number(value: float | None, digits: int = 3) -> str:
     """Return ".553", "1.000" or "undefined"."""
     if value is None:
@@ -158,20 +163,20 @@ def format_value(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.4g}"
 
 
-def format_ends(estimate: Estimate) -> str:
+def format_ends(estimate: Estimate, digits: int | None = None) -> str:
     """Return "(.528–.577)", or "" without an interval."""
-    low, high = (format_number(estimate[end], count_digits(estimate)) for end in ("low", "high"))
+    low, high = (format_number(estimate[end], digits or count_digits(estimate)) for end in ("low", "high"))
     return f"({low}–{high})" if has_interval(estimate) else ""
 
 
-def format_estimate(estimate: Estimate) -> str:
+def format_estimate(estimate: Estimate, digits: int | None = None) -> str:
     """Return ".553 (.528–.577)"."""
-    return f"{format_value_of(estimate)} {format_ends(estimate)}".strip()
+    return f"{format_value_of(estimate, digits)} {format_ends(estimate, digits)}".strip()
 
 
-def format_value_of(estimate: Estimate) -> str:
-    """Return ".553", with as many decimals as its interval supports."""
-    return format_number(estimate["value"], count_digits(estimate))
+def format_value_of(estimate: Estimate, digits: int | None = None) -> str:
+    """Return ".553", with as many decimals as its interval supports if `digits` is None."""
+    return format_number(estimate["value"], digits or count_digits(estimate))
 
 
 def format_range(ends: Any, form: Callable[[float | None, int], str] = format_signed, digits: int | None = None) -> str:

@@ -259,7 +259,8 @@ def test_page_is_whole_and_in_order(tmp_path):
     # ROC, precision: 2 protocols, of the second class; reliability: 3 before and 3 after; learning: 5 and 3; forest: 3.
     assert len(found.all("svg")) == 2 * 2 + 2 * 3 + 5 + 3 + 3
     for e in results["evaluations"]:
-        assert words.format_estimate(e["metrics"]["auc_macro"]) in found.words
+        digits = words.count_common_digits(other["metrics"]["auc_macro"] for other in results["evaluations"])
+        assert words.format_estimate(e["metrics"]["auc_macro"], digits) in found.words
     assert "always the most frequent class" in found.words and "expected at first" in found.words
     assert (tmp_path / "report.html").stat().st_size < 1e6
 
@@ -621,7 +622,8 @@ def test_summary_fits_eighty_columns_and_says_all(tmp_path):
     text = shown(results, tmp_path, compute_differences(results, read_predictions(tmp_path, results)))
     for e in results["evaluations"]:
         for metric in ("auc_macro", "accuracy"):
-            assert words.format_estimate(e["metrics"][metric]) in text
+            digits = words.count_common_digits(other["metrics"][metric] for other in results["evaluations"])
+            assert words.format_estimate(e["metrics"][metric], digits) in text
     assert re.search(r"majority class +\.500", text) and "pretrained by byol*" in text
     assert "raises macro AUC" in text and "…" not in text and "One run with one seed" in " ".join(text.split())
     whole = "".join(text.split())  # A long path is folded.

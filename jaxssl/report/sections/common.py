@@ -26,9 +26,9 @@ from jaxssl.results.words import (
 COLLAPSED = "Not drawn: the encoder collapsed, so that all images have nearly the same features."
 
 
-def estimate_cell(estimate: Estimate) -> Cell:
+def estimate_cell(estimate: Estimate, digits: int | None = None) -> Cell:
     """Return ".553" with "(.528–.577)" in small print."""
-    return Cell(format_value_of(estimate), format_ends(estimate))
+    return Cell(format_value_of(estimate, digits), format_ends(estimate, digits))
 
 
 def difference_cell(difference: TestedDifference) -> Cell:

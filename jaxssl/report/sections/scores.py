@@ -7,7 +7,14 @@ from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import bodies_by_protocol, estimate_cell, init_cell
 from jaxssl.results.run_conclusions import CHANCE_AUC
 from jaxssl.results.schema import Evaluation
-from jaxssl.results.words import METRIC_NAMES, UNDEFINED, describe_test_images, format_number, get_score
+from jaxssl.results.words import (
+    METRIC_NAMES,
+    UNDEFINED,
+    count_common_digits,
+    describe_test_images,
+    format_number,
+    get_score,
+)
 
 
 def section(run: RunData) -> Section:
@@ -18,9 +25,11 @@ def section(run: RunData) -> Section:
         why = "no evaluation was asked for" if results["dataset"]["classes"] else "the images have no labels"
         return Section("scores", title, [Text(f"There are none: {why}.")], folded=False)
 
+    digits = {m: count_common_digits(get_score(e, m) for e in evaluations) for m in METRIC_NAMES}
+
     def row(e: Evaluation) -> Row:
         name = init_cell(e, results, "always one class" if e["constant_predictor"] else "")
-        return Row(name, [estimate_cell(get_score(e, metric)) for metric in METRIC_NAMES])
+        return Row(name, [estimate_cell(get_score(e, metric), digits[metric]) for metric in METRIC_NAMES])
 
     constant = Row(Cell("always the most frequent class"), cells(*majority_scores(evaluations[0])))
     bodies = [*bodies_by_protocol(evaluations, row), Body("Majority class", [constant])]
