@@ -31,7 +31,7 @@ def reuse_pretraining(setup: Setup, donor: Path) -> None:
 def check(setup: Setup, donor: Path) -> None:
     """Raise UserError unless the pretraining of `donor` is the one that this run would do."""
     stored = dict(files.flatten(as_requested(results.read_config(donor, REMEDY))))
-    wanted = dict(files.flatten(config_to_json(setup.config))) | setup.requested
+    wanted = dict(files.flatten(config_to_json(setup.config))) | dict(setup.requested)
     difference = [
         f"{path} is {stored.get(path)!r} there and {wanted.get(path)!r} here"
         for path in sorted(stored.keys() | wanted.keys())
