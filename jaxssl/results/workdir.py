@@ -37,7 +37,10 @@ def check_version(file: Path, content: Any) -> None:
     The code is "damaged" if it is no object, "mismatch" if it has another version or none.
     """
     if not isinstance(content, dict):
-        message = f"{file} has no schema_version and is no JSON object: copy it back, or run the experiment again in a new workdir"
+        message = (
+            f"{file} has no schema_version and is no JSON object: copy it back, or run the experiment again in a new "
+            "workdir"
+        )
         raise UserError(message, code="damaged", field=str(file))
     version, expected = content.get("schema_version"), schema.VERSIONS[file.name]
     if version == expected:
