@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl import data
+from jaxssl.data.copies import group_copies
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.evaluation.evaluate import evaluate
@@ -56,8 +57,8 @@ def score_images(
 
 
 def load_images(network: networks.Network, folder: Path, options: Mapping[str, Any]) -> Source:
-    """Load images as those of the run were loaded."""
-    return data.load(
+    """Load images as those of the run were loaded; equal images are one group."""
+    source = data.load(
         "folder",
         seed=0,
         dir=str(folder),
@@ -69,6 +70,7 @@ def load_images(network: networks.Network, folder: Path, options: Mapping[str, A
         fit=network.fit,
         options=options,
     )
+    return group_copies(source)
 
 
 def match_labels(source: Source, classes: tuple[str, ...]) -> np.ndarray:
