@@ -1,5 +1,6 @@
 """Workdirs with damaged files: each command recovers or refuses in one line, and never ends in a traceback."""
 
+import csv
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -7,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from jaxssl.cli.parser import main
+from jaxssl.results.predictions import read_predictions
+from jaxssl.run import experiment
 from jaxssl.training import checkpoint
+from tests import tiny_run
 
 FILES = (
     "config.json",
@@ -200,3 +204,21 @@ def test_one_damaged_run_does_not_end_a_comparison(run, tmp_path, capsys, caplog
     (tmp_path / "broken" / "results.json").write_text("{")
     assert main(["compare", str(tmp_path)]) == 0
     assert f"{tmp_path / 'broken'} IS LEFT OUT" in caplog.text
+
+
+def test_classes_and_ids_that_are_formulas_are_text_in_every_table(tmp_path, capsys):
+    """`=cmd|...` as the name of a folder or a file: a spreadsheet must not run it, and jaxssl reads it back equal."""
+    images = tiny_run.write_images(tmp_path / "images")
+    (images / "dark").rename(images / "=1+1")
+    for file in (images / "=1+1").iterdir():
+        file.rename(file.with_name(f"@{file.name}"))
+    c = tiny_run.get_config(images)
+    c.pretrain.epochs, c.transfer.protocols = 0, ("probe",)
+    results = experiment.run(c, tmp_path / "run")
+    assert results["dataset"]["classes"] == ["=1+1", "bright"]
+    (found,) = read_predictions(tmp_path / "run", results).values()
+    assert any(name.startswith("=1+1/@") for name in found.ids)
+    assert main(["predict", str(tmp_path / "run"), str(images / "=1+1"), f"--to={tmp_path}/new.csv"]) in (0, 2)
+    for table in tmp_path.rglob("*.csv"):
+        cells = [cell for row in csv.reader(table.read_text().splitlines()) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "@"))], table
