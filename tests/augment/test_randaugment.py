@@ -144,7 +144,8 @@ def test_one_device_and_eight_draw_alike_and_another_key_otherwise():
     view = jax.jit(views.make(pixels, size=18, views=1, randaugment_operations=2))
     (one,) = view(jax.random.key(0), batch)["views"]
     assert one.min() >= 0 and one.max() <= 1
-    (eight,) = view(jax.random.key(0), jax.device_put(batch, sharding.batch_sharding(sharding.make_mesh(8, 1))))["views"]
+    sharded = jax.device_put(batch, sharding.batch_sharding(sharding.make_mesh(8, 1)))
+    (eight,) = view(jax.random.key(0), sharded)["views"]
     np.testing.assert_allclose(one, jax.device_get(eight), atol=1e-5)
     np.testing.assert_array_equal(one, view(jax.random.key(0), batch)["views"][0])
     (other,) = view(jax.random.key(1), batch)["views"]
