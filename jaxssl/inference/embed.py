@@ -13,6 +13,7 @@ from jaxssl.data.labels import match_groups
 from jaxssl.errors import UserError
 from jaxssl.inference import network as networks
 from jaxssl.inference.inputs import Inputs, apply_to_images, check_suffix, find_images, format_count
+from jaxssl.results.cells import escape_row
 
 FEATURES = ("pooled", "patches")
 _PART_SIZE = 1024  # Images held in memory before they are written.
@@ -95,7 +96,8 @@ def _write_csv(path: Path, parts: Iterator[Part]) -> Iterator[Part]:
             if head is None:
                 head = [*columns, *(f"f{i}" for i in range(features.shape[1]))]
                 table.writerow(head)
-            table.writerows([*values, *row] for *values, row in zip(*columns.values(), features, strict=True))
+            rows = zip(*columns.values(), features, strict=True)
+            table.writerows([*escape_row(values), *row] for *values, row in rows)
             yield part
 
 

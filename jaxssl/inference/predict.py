@@ -10,6 +10,7 @@ from jaxssl import files
 from jaxssl.evaluation import calibration
 from jaxssl.inference import network as networks
 from jaxssl.inference.inputs import apply_to_images, check_suffix, find_images, format_count
+from jaxssl.results.cells import escape_row
 from jaxssl.results.workdir import read_splits
 
 
@@ -45,7 +46,8 @@ def write_predictions(workdir: str | Path, images: Sequence[str], to: str | Path
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(_header(network))
         for i, p in apply_to_images(network, program, inputs):
-            table.writerow([inputs.ids[i], network.classes[p.argmax()], *map(repr, _numbers(network, p))])
+            texts = escape_row((inputs.ids[i], network.classes[p.argmax()]))
+            table.writerow([*texts, *map(repr, _numbers(network, p))])
             done.append((inputs.ids[i], inputs.sources[i]))
     line = f"{to}: {format_count(len(done), len(inputs.ids))}, by {network.evaluation}"
     seen = count_seen(Path(workdir).expanduser(), done)

@@ -17,6 +17,7 @@ from jaxssl.report import figures
 from jaxssl.report.figures import RC, VARIABLES, Drawing
 from jaxssl.report.forest import Forest
 from jaxssl.report.render import load_asset
+from jaxssl.results.cells import escape_row
 
 COLUMN = 88.0  # Width of a column in millimetres.
 FORMATS = ("svg", "pdf")
@@ -55,7 +56,7 @@ def _write(to: Path, name: str, figure: Figure, table: Sequence[Sequence[object]
             files.write_bytes(to / f"{name}.{kind}", stream.getvalue())
             written.append(to / f"{name}.{kind}")
     lines = io.StringIO()
-    csv.writer(lines, lineterminator="\n").writerows(table)
+    csv.writer(lines, lineterminator="\n").writerows(map(escape_row, table))
     files.write_text(to / f"{name}.csv", lines.getvalue())
     return [*written, to / f"{name}.csv"]
 

@@ -9,6 +9,7 @@ import numpy as np
 from jaxssl.errors import UserError
 from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
+from jaxssl.results.cells import unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.words import find_random_partner
 
@@ -65,12 +66,12 @@ def _parse(file: Path, classes: list[str]) -> dict[str, Predictions]:
             lines = csv.reader(stream)
             next(lines, None)
             for row in lines:
-                rows.setdefault(row[0], []).append(row)
+                rows.setdefault(unescape_cell(row[0]), []).append(row)
         return {
             name: Predictions(
-                [row[1] for row in of],
-                np.array([row[2] for row in of]),
-                np.array([index[row[3]] for row in of]),
+                [unescape_cell(row[1]) for row in of],
+                np.array([unescape_cell(row[2]) for row in of]),
+                np.array([index[unescape_cell(row[3])] for row in of]),
                 np.array([row[5:] for row in of], np.float64).reshape(len(of), len(classes)),
             )
             for name, of in rows.items()

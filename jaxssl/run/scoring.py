@@ -15,6 +15,7 @@ from jaxssl.evaluation import calibration
 from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.evaluation.intervals import difference_of_means
 from jaxssl.results import schema
+from jaxssl.results.cells import escape_row
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.run import pretraining
 from jaxssl.run.setup import Setup
@@ -72,7 +73,8 @@ def format_predictions(setup: Setup, name: str, probabilities: np.ndarray) -> st
     writer = csv.writer(lines, lineterminator="\n")
     for row, p in zip(setup.splits["test"], probabilities, strict=True):
         label, predicted = source.classes[source.labels[row]], source.classes[p.argmax()]
-        writer.writerow([name, source.ids[row], source.groups[row], label, predicted, *map(repr, p.tolist())])
+        texts = escape_row(map(str, (name, source.ids[row], source.groups[row], label, predicted)))
+        writer.writerow([*texts, *map(repr, p.tolist())])
     return lines.getvalue()
 
 

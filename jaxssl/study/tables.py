@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl.results import words
+from jaxssl.results.cells import escape_cell
 from jaxssl.results.study_conclusions import TESTED_METRICS
 from jaxssl.results.study_schema import Arm, Study
 
@@ -134,5 +135,5 @@ def _to_csv(rows: Iterator[dict[str, Any]] | Sequence[dict[str, Any]]) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: escape_cell(value) for name, value in row.items()} for row in rows)
     return stream.getvalue()
