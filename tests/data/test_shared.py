@@ -60,7 +60,7 @@ CASES = {
         "npz",
         "medmnist/pneumoniamnist.npz",
         lambda of: {
-            {"val": "validation"}.get(side, side): named(dict(enumerate(counts)))
+            {"val": "validation"}.get(side, side): dict(zip(("normal", "pneumonia"), counts, strict=True))
             for side, counts in of["counts"]["pneumoniamnist"].items()
         },
     ),
@@ -71,7 +71,7 @@ CASES = {
             "all": {
                 top: sum(int(what.split()[0]) for part, what in of["counts"].items() if part.startswith(parts))
                 for top, parts in {
-                    "hst_cosmos_unlabelled": ("npy_",),
+                    "unlabelled": ("npy_",),
                     "lensing_sim": ("lensing_sim_",),
                     "deeplense_model_sample": ("deeplense_",),
                 }.items()

@@ -12,6 +12,7 @@ import scipy.ndimage
 from PIL import Image
 
 from jaxssl.data.io import arrays, images, loading, pillow
+from jaxssl.files import open_regular
 
 ALL = "all"  # The split of images where there is no split,
 UNUSED = "unused"  # and of those that are in none.
@@ -105,14 +106,14 @@ def _read(item: Item, row: Row) -> np.ndarray:
         row.update(bytes=item.place.nbytes, format="npz")
         return arrays.as_image(item.place)
     row["bytes"] = item.place.stat().st_size
-    with open(item.place, "rb") as opened:
+    with open_regular(item.place) as opened:
         row["sha256"] = hashlib.file_digest(opened, "sha256").hexdigest()
     row.update(_read_head(item.place))
     return arrays.as_image(np.asarray(item.read())) if item.read else images.read(item.place)
 
 
 def _read_head(path: Path) -> Row:
-    with open(path, "rb") as opened:
+    with open_regular(path) as opened:
         if opened.read(6) == b"\x93NUMPY":
             return {"format": "npy"}
     # Faults of the head are reported by the reader of the pixels.

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jaxssl.data import downloads, labels
+from jaxssl.data import downloads, labels, medmnist
 from jaxssl.data.audit.checks import lines
 from jaxssl.data.audit.inspect import ALL, UNUSED, Item
 from jaxssl.data.audit.summary import count_values
@@ -226,13 +226,14 @@ def list_archive(path: str) -> Items:
       UserError: there is no archive, or arrays are missing, hold objects or differ in length.
     """
     file, items = Path(path), []
-    headers = archive.read_headers(file)
+    headers, classes = archive.read_headers(file), medmnist.find_classes(file) or ()
     for side, key in npz.image_keys(file, headers).items():
         pixels, label_key = archive.read_array(file, key), npz.label_key(side)
         known = side != "images" or label_key in headers
         values = npz.read_labels(file, headers, label_key, len(pixels)) if known else [""] * len(pixels)
         for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, values, strict=True):
-            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), label or None))
+            name = classes[int(label)] if label.isdecimal() and int(label) < len(classes) else label
+            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), name or None))
     if not items:
         raise UserError(f"{path} holds no image: name another archive", code="missing", field=str(path))
     return Items(str(path), str(path), items, {}, [])

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxssl.data.io import arrays, optional
+from jaxssl.files import open_regular
 
 EXTENSIONS = (".dcm", ".dicom", ".ima")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
@@ -60,7 +61,7 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
 
 def read_frames(path: Path, pydicom: Any) -> np.ndarray:
     """Return the frames [N, H, W] or [N, H, W, C] of a file of several."""
-    with open(path, "rb") as opened:
+    with open_regular(path) as opened:
         data = _read_dataset(pydicom, opened)
         arrays.check_pixels(data.Columns, data.Rows)
         return _decode(data, importlib.import_module("pydicom.pixels"))

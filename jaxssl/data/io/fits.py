@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from jaxssl.data.io import arrays, optional
+from jaxssl.files import open_regular
 
 EXTENSIONS = (".fit", ".fit.gz", ".fits", ".fits.fz", ".fits.gz", ".fts", ".fts.gz")
 _GZIP = b"\x1f\x8b"
@@ -51,7 +52,7 @@ def read(opened: BinaryIO, size: int | None = None, extension: str = "") -> np.n
 def list_extensions(path: Path) -> list[str]:
     """Return the names of the extensions that hold images, "0" and so on for those without a name."""
     fits = optional.load_package("astropy.io.fits", "fits")
-    with open(path, "rb") as opened, fits.open(opened, memmap=False) as units:
+    with open_regular(path) as opened, fits.open(opened, memmap=False) as units:
         return [unit.name or str(i) for i, unit in enumerate(units) if _is_image(unit)]
 
 

@@ -34,6 +34,7 @@ import numpy as np
 
 from jaxssl.data.io import dicom, fits, nifti, npy, pillow, tiff
 from jaxssl.errors import UserError
+from jaxssl.files import open_regular
 
 # DICOM first, since the bytes ahead of its mark can be the head of a TIFF. Pillow last: it names what is no image.
 FORMATS = (dicom, npy, tiff, nifti, fits, pillow)
@@ -81,7 +82,7 @@ def is_image(path: Path) -> bool:
     if name == "dicomdir" or not (path.suffix[1:].isdecimal() or not path.suffix) or not path.is_file():
         return False
     try:
-        with open(path, "rb") as opened:
+        with open_regular(path) as opened:
             return dicom.has_preamble(opened.read(132))
     except OSError:
         return False
@@ -102,7 +103,7 @@ def read(file: Path | bytes, size: int | None = None, fits_extension: str = "") 
       UserError: the package that reads DICOM or FITS is not installed.
       Exception: of many types, as the decoders raise them, for a file that is broken or not one image.
     """
-    with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as opened:
+    with io.BytesIO(file) if isinstance(file, bytes) else open_regular(file) as opened:
         head = opened.read(1024)
         opened.seek(0)
         module = next((module for module in FORMATS if module.matches(head)), pillow)

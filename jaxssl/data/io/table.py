@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from jaxssl.errors import UserError
+from jaxssl.files import open_regular
 
 _SEPARATORS = "\t,;|"
 _SEPARATOR = re.compile(r'\s*"?sep=([\t,;|])"?\s*$', re.IGNORECASE)
@@ -55,7 +56,8 @@ def read(
 def _read_text(path: Path, remedy: str) -> tuple[int, str, str]:
     """Return the number of lines before the head, the separator, and the text from the head on."""
     try:
-        content = path.read_bytes()
+        with open_regular(path) as opened:
+            content = opened.read()
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", code="unreadable", field=str(path)) from error
     if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
