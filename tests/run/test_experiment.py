@@ -88,7 +88,14 @@ def test_every_score_can_be_recomputed_from_predictions(done):
 def test_splits_are_stored_apart_and_predictions_are_of_test_alone(done):
     workdir, results = done
     splits = json.loads((workdir / "splits.json").read_text())
-    assert set(splits) == {"schema_version", "train", "validation", "test", "groups_known", "fingerprint"}
+    expected = {"schema_version", "train", "validation", "test", "groups_known", "fingerprint", "config_sha256"}
+    assert set(splits) == expected
+    for e in results["evaluations"]:
+        of = e["overfitting"]
+        assert (of is None) == (e["protocol"] == "knn")
+        if of:
+            assert of["gap"]["value"] == pytest.approx(of["validation_loss"] - of["train_loss"])
+            assert e["selected_by"] == "auc_macro"
     sets = [set(splits[name]) for name in ("train", "validation", "test")]
     assert sum(map(len, sets)) == len(set().union(*sets)) == 120
     assert {r["image_id"] for r in table(workdir)} == sets[2]
@@ -137,7 +144,7 @@ def test_pictures_are_gathered_at_the_end(done):
         assert {"views_ids", "map_tsne", "near_ids", "wrong_ids", "heat"} <= set(gallery)
         test = json.loads((workdir / "splits.json").read_text())["test"]
         assert set(gallery["map_ids"].tolist()) <= set(test)
-    assert "Nearest neighbours" in (workdir / "report.html").read_text()
+    assert "Nearest neighbors" in (workdir / "report.html").read_text()
 
 
 def test_a_finished_run_is_not_done_again(done):
