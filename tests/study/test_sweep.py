@@ -281,7 +281,7 @@ def test_a_field_can_be_set_for_all_cells(tmp_path, capsys):
     assert all("'--config.data.dir=some where'" in line and "label_fraction=0.2" in line for line in lines)
     assert main(["sweep", *flags, "--config.data.dir"]) == 2
     assert "sets no field" in capsys.readouterr().err
-    assert main(["sweep", *flags, "--seeds=3"]) == 2
+    assert main(["sweep", *flags, "--sedes=3"]) == 2
 
 
 @pytest.mark.slow
