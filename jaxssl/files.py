@@ -120,15 +120,11 @@ def hash_file(file: Path) -> str:
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a file to read its bytes. OSError if it is a FIFO, a socket or a device: these block or never end."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
-        os.close(descriptor)
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    opened = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return open(descriptor, "rb")
+    return opened
 
 
 def read_json(file: Path, remedy: str) -> Any:
