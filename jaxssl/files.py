@@ -120,11 +120,15 @@ def hash_file(file: Path) -> str:
 
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a file to read its bytes. OSError if it is a FIFO, a socket or a device: these block or never end."""
-    opened = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    opened = open(path, "rb", opener=_open_nonblocking)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
         opened.close()
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return opened
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_json(file: Path, remedy: str) -> Any:
