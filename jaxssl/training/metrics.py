@@ -30,7 +30,6 @@ console = Console()
 log = logging.getLogger(__name__)
 # Relative deviation from the expected first loss that other random weights do not explain.
 FAR = 0.25
-PRINTED_PARAMETERS = 12  # Lines of the table of parameters in the terminal; parameters.txt has all.
 
 
 def is_far(first_loss: float, expected: float) -> bool:
@@ -95,11 +94,13 @@ def write_pictures(
 
 
 def write_parameters(workdir: Path, variables: Mapping[str, Any]) -> None:
-    """Write parameters.txt, the names, shapes and sizes of all variables of the encoder; print its first lines."""
+    """Write parameters.txt, the names, shapes and sizes of all variables of the encoder; print the total."""
     file = Path(workdir) / "parameters.txt"
     if not file.exists():
-        write_text(file, get_parameter_overview(variables, include_stats=False) + "\n")
-        console.print(get_parameter_overview(variables, include_stats=False, max_lines=PRINTED_PARAMETERS))
+        table = get_parameter_overview(variables, include_stats=False)
+        write_text(file, table + "\n")
+        # The last line is "Total: 702,928 -- 2,811,712 bytes".
+        console.print(f"encoder: {table.splitlines()[-1].split()[1]} numbers, listed in {file.name}")
 
 
 class Writer:
