@@ -20,6 +20,7 @@ SECTIONS = {
     "init": "Initial weights",
     "pretrain": "Pretraining",
     "transfer": "Evaluation of the encoder",
+    "checkpoints": "Checkpoints",
     "mesh": "Devices",
 }
 ROLES = {

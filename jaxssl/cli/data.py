@@ -7,7 +7,6 @@ jaxssl data prepare ham10000 --manual_dir=data/ham10000
 
 import argparse
 import ast
-import importlib
 import inspect
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -28,10 +27,10 @@ from jaxssl.results import schema
 
 GROUP = "datasets"
 CACHE = fields.find("data.cache_dir").default
-# Datasets without a download: what they hold, and where it comes from.
+# What datasets without a download hold, and where it comes from; of others the docstring says it.
 GENERAL = {
     "folder": ("your images in class folders, or unlabelled", "data.dir is the folder"),
-    "npz": ("arrays in one archive, such as those of MedMNIST", "data.dir is the archive"),
+    "npz": ("arrays in one archive, such as those of MedMNIST", "data.dir is the archive; from: https://medmnist.com"),
     "lenses": ("simulated strong lenses, by the substructure of dark matter", "3 classes; made when they are loaded"),
 }
 
@@ -84,18 +83,28 @@ def dataset_table() -> Table:
     table.columns[0].no_wrap = True
     table.columns[1].overflow = "fold"
     for name in data.names():
-        if name in GENERAL:
-            lines = GENERAL[name]
-        else:
-            d = importlib.import_module(f"jaxssl.data.datasets.{name}").DATASET
-            classes = f"{len(d.classes)} classes" if d.classes else "no classes"
-            lines = (d.title, f"{classes}; groups: {d.group or 'unknown'}; licence: {d.license}", f"from: {d.download}")
-        table.add_row(name, "\n".join(lines))
+        table.add_row(name, "\n".join(describe_dataset(name)))
     return table
 
 
+def describe_dataset(name: str) -> tuple[str, ...]:
+    """Return what a dataset holds and where to download it, in a few lines."""
+    module = data.find_module(name)
+    if not has_download(name):
+        summary = (module.__doc__ or "").partition("\n")[0].rstrip(".")
+        return GENERAL.get(name, (summary, "no download: read from disk or simulated"))
+    d = module.DATASET
+    classes = f"{len(d.classes)} classes" if d.classes else "no classes"
+    return d.title, f"{classes}; groups: {d.group or 'unknown'}; licence: {d.license}", f"from: {d.download}"
+
+
+def has_download(name: str) -> bool:
+    """Return whether a dataset is a public download, which its module describes in `DATASET`."""
+    return hasattr(data.find_module(name), "DATASET")
+
+
 def show_prepared(console: Console, options: argparse.Namespace) -> None:
-    if options.name in GENERAL:
+    if options.name in data.names() and not has_download(options.name):
         message = f"{options.name} needs no preparation: set data.name={options.name} in a config"
         raise UserError(message, code="unsupported", field="NAME")
     if options.size < 1:
@@ -135,13 +144,14 @@ def find_images(options: argparse.Namespace) -> items.Items:
       UserError: no such dataset, folder or archive, or a flag that it does not take.
     """
     name = options.name
-    if name == "lenses":
-        message = "lenses are simulated: there is no file to audit"
+    named = name in data.names() and name not in ("folder", "npz")
+    if named and not has_download(name):
+        message = f"{name} has no download to audit: every run audits the images that it loads"
         raise UserError(message, code="unsupported", field="NAME_OR_FOLDER")
     if options.dir and name not in ("folder", "npz"):
         message = f"--dir={options.dir} is for the names folder and npz, not for {name}: leave it out"
         raise UserError(message, code="conflict", field="--dir")
-    if name in data.names() and name not in GENERAL:
+    if named:
         if not options.manual_dir:
             message = f"audit {name} needs --manual_dir: the folder of its unpacked download"
             raise UserError(message, code="missing", field="--manual_dir")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from jaxssl import data
 from jaxssl.cli import data as verbs
+from jaxssl.cli import parser
 from jaxssl.cli.parser import main
 from tests.refusals import refuses
 
@@ -61,6 +62,16 @@ def test_list_names_every_dataset_within_80_columns(capsys):
     assert set(data.names()) <= set(first)
     assert "7 classes; groups: lesion; licence: CC BY-NC 4.0" in out and "https://doi.org/10.7910/DVN/DBW86T" in out
     assert "…" not in out
+
+
+def test_list_names_a_dataset_of_which_only_load_is_known(tmp_path, monkeypatch, capsys):
+    (tmp_path / "only_load.py").write_text('"""Rings and disks."""\n\ndef load(*, seed): ...\n')
+    monkeypatch.setattr(data.datasets, "__path__", [*data.datasets.__path__, str(tmp_path)])
+    code, out, _ = run(capsys, "list")
+    assert code == 0 and "only_load" in out and "Rings and disks " in out
+    with refuses("unsupported", "NAME_OR_FOLDER", "only_load"):
+        verbs.find_images(parser.parse(["data", "audit", "only_load"]))
+    sys.modules.pop("jaxssl.data.datasets.only_load")
 
 
 def test_audit_of_a_folder(place, capsys):

@@ -1,5 +1,6 @@
 """What README and the manual say is so: commands parse, fields and files exist, the manual builds without a warning."""
 
+import importlib
 import re
 import shlex
 import shutil
@@ -71,6 +72,13 @@ def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "generated/")):
             assert (page.parent / target).exists(), target
+
+
+def test_every_field_is_in_the_reference(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("reference").config()
+    for field in checks.fields.FIELDS:
+        assert f"| `{field.path}` |" in page, field.path
 
 
 def test_readme_is_short():

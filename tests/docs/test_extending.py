@@ -59,6 +59,8 @@ def test_every_example_works(copy):
         check=False,
     )
     assert ended.returncode == 0, ended.stderr
+    assert "photographs of moles" in ended.stdout and "Simulated rings and disks" in ended.stdout
+    assert (copy / "runs" / "rings" / "figures" / "recall-probe-ssl.csv").exists()
     assert "test: " in ended.stdout and "Count the groups of each split" in ended.stdout
     assert "scores are rough below" in (copy / "runs" / "rings" / "audit.json").read_text()
     assert (copy / "runs" / "from_rings" / "results.json").exists()
