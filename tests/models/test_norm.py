@@ -76,7 +76,16 @@ def test_every_encoder_is_here():
     assert set(SMALLEST) == set(models.available())
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+# One encoder of each kind of normalization in the default run; the others take a minute.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("resnet18", "conv_attention", "convnext_tiny", "vit_tiny")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in SMALLEST
+    ],
+)
 def test_views_in_one_pass_are_one_pass_a_view(name):
     encoder = models.find(name)(**SMALLEST[name])
     views = tuple(2 * jax.random.normal(jax.random.key(i), (4, 16, 16, 3)) + i for i in range(2))

@@ -55,7 +55,14 @@ def close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=max(1e-5, 1e-6 * np.abs(b).max(initial=0)))
 
 
-@pytest.mark.parametrize("name", objectives.available())
+# Those that take the longest to compile are slow tests.
+SLOW = "distill", "inpaint", "mae", "mutual", "pairs"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in objectives.available()],
+)
 def test_loss_gradients_and_statistics_are_those_of_one_device(name, monkeypatch, quickly_compiled):
     """The batch is the whole one for statistics, negatives and partners, and no parameter starts at 0 here."""
     monkeypatch.setattr(sharding, "MIN_SHARDED_SIZE", 1)

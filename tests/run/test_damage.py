@@ -123,9 +123,8 @@ def attempt(command, arguments, capsys):
 READERS = ("report", "runs", "compare", "predict", "embed", "export")
 
 
-@pytest.mark.parametrize(
-    "shift", [0, *(pytest.param(shift, marks=pytest.mark.slow) for shift in range(1, len(DAMAGES)))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", range(len(DAMAGES)))
 def test_readers_refuse_a_damaged_run_in_one_line(run, tmp_path, command_lines, capsys, shift):
     """Each file has one of the damages; with all shifts, each of them."""
     count = Counter()
