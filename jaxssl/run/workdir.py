@@ -141,7 +141,7 @@ def claim(setup: Setup) -> None:
         )
     if not stored_config:
         pixels = {"pixels": setup.pixels._asdict(), "dtype": str(source.images.dtype)}
-        results.write(workdir / "config.json", config | pixels | describe_environment())
+        results.write(workdir / "config.json", config | pixels | describe_environment(workdir))
     if not stored_split:
         files.write_json(workdir / "splits.json", split)
 
@@ -154,14 +154,26 @@ def describe_split(setup: Setup) -> dict[str, Any]:
     return schema.with_version("splits.json", content)
 
 
-def describe_environment() -> dict[str, Any]:
+def describe_environment(workdir: Path) -> dict[str, Any]:
     """Return the command, package versions, git revision and devices."""
     return {
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
+        "command": describe_command(workdir),
         "versions": {name: version(name) for name in PACKAGES},
         "git": find_git_revision(),
         "devices": [str(device) for device in jax.devices()],
     }
+
+
+def describe_command(workdir: Path) -> str:
+    """Return the command line of this process, with --workdir also where it was left to its default.
+
+    The report changes and repeats this command in what it proposes to do next.
+    """
+    installed = Path(sys.argv[0]).name == "jaxssl"
+    words = ["jaxssl", *sys.argv[1:]] if installed else ["python", *sys.orig_argv[1:]]
+    if not any(word.split("=")[0] == "--workdir" for word in words):
+        words.append(f"--workdir={workdir}")
+    return shlex.join(words)
 
 
 def find_git_revision() -> str | None:
