@@ -31,9 +31,7 @@ def local(c: ConfigDict) -> None:
 def get_config() -> ConfigDict:
     c = fields.base()
     c.data.name = "ham10000"
-    # As the scores here were measured.
-    c.data.fit = "crop"
-    c.data.group_copies = False
+    presets.images_as_in_0_1(c)
     c.data.image_size = 224
     c.data.stored_size = 256
     c.model.name = "resnet50"

@@ -68,9 +68,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.transfer.augment.flip_horizontal = True
     if dataset == "ham10000":
         c.data.name = "ham10000"
-        # As the scores here were measured.
-        c.data.fit = "crop"
-        c.data.group_copies = False
+        presets.images_as_in_0_1(c)
         c.pretrain.epochs = c.transfer.epochs = 3
         a.saturation, a.hue = 0.2, 0.02
     else:

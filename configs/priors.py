@@ -46,9 +46,7 @@ def get_config(arg: str = "") -> ConfigDict:
         c.data.dir = "data/pneumoniamnist.npz"
     else:
         c.data.name = dataset
-        # As the scores here were measured.
-        c.data.fit = "crop"
-        c.data.group_copies = False
+        presets.images_as_in_0_1(c)
         c.data.manual_dir = f"data/{dataset}"
     if local:
         on_two_cores(c)

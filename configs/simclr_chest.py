@@ -21,8 +21,6 @@ def get_config() -> ConfigDict:
     c = fields.base()
     presets.simclr(c)
     c.data.name = "chest_xray"
-    # As the scores here were measured.
-    c.data.fit = "crop"
-    c.data.group_copies = False
+    presets.images_as_in_0_1(c)
     presets.one_channel(c)
     return c

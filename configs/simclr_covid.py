@@ -29,9 +29,7 @@ def get_config() -> ConfigDict:
     c = fields.base()
     presets.simclr(c)
     c.data.name = "covid19_xray"
-    # As the scores here were measured.
-    c.data.fit = "crop"
-    c.data.group_copies = False
+    presets.images_as_in_0_1(c)
     c.pretrain.epochs = 500
     c.pretrain.batch_size = 32
     c.transfer.batch_size = 32

@@ -28,9 +28,7 @@ def get_config() -> ConfigDict:
     c = fields.base()
     presets.simclr(c)
     c.data.name = "idrid_grading"
-    # As the scores here were measured.
-    c.data.fit = "crop"
-    c.data.group_copies = False
+    presets.images_as_in_0_1(c)
     c.pretrain.batch_size = 32
     c.transfer.batch_size = 32
     # Between grades only small, coloured spots differ.

@@ -21,9 +21,7 @@ def get_config() -> ConfigDict:
     c = fields.base()
     presets.simclr(c)
     c.data.name = "isic2019"
-    # As the scores here were measured.
-    c.data.fit = "crop"
-    c.data.group_copies = False
+    presets.images_as_in_0_1(c)
     c.pretrain.augment.rotate90 = True
     c.transfer.augment.rotate90 = True
     return c

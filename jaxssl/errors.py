@@ -33,7 +33,7 @@ class UserError(Exception):
 
     exit_code = 2
 
-    def __init__(self, message: str, *, code: ErrorCode = "conflict", field: str = "") -> None:
+    def __init__(self, message: str, *, code: ErrorCode, field: str = "") -> None:
         super().__init__(message)
         self.code: ErrorCode = code
         self.field = field

@@ -67,7 +67,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = load_config(args.config, assignments)
         if bool(args.topology) == bool(args.sweep):
-            raise UserError("set either --topology=v5e:4x4 or --sweep=v5e:2x2,v5e:4x4", field="--topology")
+            raise UserError(
+                "set either --topology=v5e:4x4 or --sweep=v5e:2x2,v5e:4x4", code="conflict", field="--topology"
+            )
         check(config)
         places = [parse_topology(name) for name in args.sweep.split(",") if name] or [parse_topology(args.topology)]
         known = steps.known_images(config.data, args.images, args.channels)

@@ -176,7 +176,7 @@ def test_without_git_the_revision_is_unknown(monkeypatch):
     [
         (TrainingFailedError("loss is nan"), 3),
         (PreemptedError("saved"), 75),
-        (UserError("mend it"), 2),
+        (UserError("mend it", code="conflict"), 2),
         (KeyboardInterrupt(), 130),
     ],
 )

@@ -177,6 +177,12 @@ def one_channel(c: ConfigDict) -> None:
     a.saturation = a.hue = a.grey_probability = 0.0
 
 
+def images_as_in_0_1(c: ConfigDict) -> None:
+    """Read images as version 0.1.0, whose scores we give, did: cropped to squares, copies in groups of their own."""
+    c.data.fit = "crop"
+    c.data.group_copies = False
+
+
 def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
     """Simulated gravitational lenses of 64 px in three classes of dark substructure.
 

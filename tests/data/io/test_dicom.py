@@ -306,7 +306,7 @@ def test_lossless_jpeg_is_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "MR_small_jpeg_ls_lossless.dcm"])
 def test_encodings_of_the_extra(name):
-    pytest.importorskip("libjpeg")
+    pytest.importorskip("libjpeg", reason="the extra [dicom] is not installed")
     path = get_testdata_file(name, download=False)
     got, data = read(path), pydicom.dcmread(path)
     assert got.shape == (data.Rows, data.Columns, data.SamplesPerPixel) and got.min() < got.max()

@@ -210,7 +210,7 @@ def test_odd_headers_make_no_noise(tmp_path, recwarn, capfd):
 @pytest.fixture
 def bands(tmp_path):
     """Files with bands of 1, 2 and 3 times the first, and their errors."""
-    fits = pytest.importorskip("astropy.io.fits")
+    fits = pytest.importorskip("astropy.io.fits", reason="the extra [fits] is not installed")
     for name in "ab":
         (tmp_path / name).mkdir()
         units = [fits.PrimaryHDU()]

@@ -159,7 +159,7 @@ CODECS = ["lzw", "zstd", "adobe_deflate", "packbits", "lzma"]
     ids=["16-bit colour", "pages", "signed", "double"],
 )
 def test_compressed_tiff(tmp_path, array, codec):
-    pytest.importorskip("imagecodecs")
+    pytest.importorskip("imagecodecs", reason="the extra [tiff] is not installed")
     tifffile.imwrite(
         tmp_path / "x.tif", array, compression=codec, photometric="rgb" if array.shape[-1] == 3 else "minisblack"
     )
@@ -169,7 +169,7 @@ def test_compressed_tiff(tmp_path, array, codec):
 
 
 def test_tiff_without_its_codec_says_what_to_install(tmp_path, monkeypatch):
-    pytest.importorskip("imagecodecs")
+    pytest.importorskip("imagecodecs", reason="the extra [tiff] is not installed")
     tifffile.imwrite(tmp_path / "x.tif", RNG.integers(0, 9, (20, 30, 3)).astype(np.uint16), compression="zstd")
     message = "<COMPRESSION.ZSTD: 50000> requires the 'imagecodecs' package"
 

@@ -11,7 +11,7 @@ from jaxssl.data.datasets import folder
 from jaxssl.data.io import volumes
 from tests.refusals import refuses
 
-nibabel = pytest.importorskip("nibabel")
+nibabel = pytest.importorskip("nibabel", reason="the extra [nifti] is not installed")
 RNG = np.random.default_rng(0)
 
 
@@ -85,7 +85,7 @@ def test_stacks_and_frames_only_where_asked_for(tmp_path):
 
 
 def test_frames_of_dicom(tmp_path):
-    pydicom = pytest.importorskip("pydicom")
+    pydicom = pytest.importorskip("pydicom", reason="the extra [dicom] is not installed")
     from pydicom.dataset import Dataset, FileMetaDataset
 
     frames = RNG.integers(0, 4096, (5, 20, 30)).astype(np.uint16)
