@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from jaxssl.evaluation import scores
 from jaxssl.evaluation.influence import Variance, auc_classes, cluster_variance, influence, swap_contributions
@@ -285,8 +285,8 @@ def auc_interval(value: float, variance: Variance, images: Sequence[tuple[int, i
     if inside:
         logit = math.log(value / (1 - value))
         half = _t(variance.df) * math.sqrt(variance.value) / (value * (1 - value))
-        low = min(low, float(_expit(logit - half)))
-        high = max(high, float(_expit(logit + half)))
+        low = min(low, float(special.expit(logit - half)))
+        high = max(high, float(special.expit(logit + half)))
     return low, high
 
 
@@ -347,10 +347,6 @@ def _count(groups: int) -> str:
 
 def _t(df: float) -> float:
     return float(stats.t.ppf(1 - ALPHA / 2, df))
-
-
-def _expit(x: float) -> float:
-    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
 def _combine(x: float, y: float, correlation: float) -> float:

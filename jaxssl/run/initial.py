@@ -8,11 +8,12 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from jaxssl.errors import UserError
+from jaxssl.files import hash_file
 from jaxssl.inference import trained
 from jaxssl.models.shapes import shapes_of
 from jaxssl.weights.load import find_file, load
 from jaxssl.weights.merge import merge
-from jaxssl.weights.provenance import PACKAGED, count_groups, hash_file, name_weights, read_notes
+from jaxssl.weights.provenance import PACKAGED, count_groups, name_weights, read_notes
 
 Tree = Any
 log = logging.getLogger(__name__)

@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxssl import models
 from jaxssl.errors import UserError
+from jaxssl.files import hash_file
 from jaxssl.weights import layouts
 from jaxssl.weights.layouts.naming import Layout
 from jaxssl.weights.load import from_torch, read, select
-from jaxssl.weights.provenance import count_groups, hash_file, read_notes
+from jaxssl.weights.provenance import count_groups, read_notes
 
 
 class Network(NamedTuple):

@@ -61,12 +61,6 @@ def name_weights(spec: str, name: str = "") -> str:
     return f"{found}-file" if found in (*OWN, PACKAGED) else found
 
 
-def hash_file(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def count_groups(names: Iterable[str]) -> dict[str, int]:
     """Return how many tensors there are by the first part of their names; a single one has its whole name.
 
