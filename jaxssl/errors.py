@@ -38,6 +38,14 @@ class UserError(Exception):
         self.code: ErrorCode = code
         self.field = field
 
+    def __reduce__(self) -> tuple:
+        """Keeps code and field across processes: an exception's own form passes positional arguments alone."""
+        return _user_error, (str(self), self.code, self.field)
+
+
+def _user_error(message: str, code: ErrorCode, field: str) -> UserError:
+    return UserError(message, code=code, field=field)
+
 
 class TrainingFailedError(Exception):
     """Training failed: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop"."""
