@@ -132,11 +132,6 @@ def check_range(path: str, value: float, interval: str, whole: Any = None) -> No
         )
 
 
-def check_minimum(path: str, value: float, minimum: float) -> None:
-    """Check that a number is finite and at least `minimum`."""
-    check_range(path, value, f"[{minimum:g}, inf)")
-
-
 def check_options(c: ConfigDict, name_path: str) -> None:
     """Check that the dataset, encoder or objective takes its options, and that they have the type of the default."""
     known, path = fields.options(name_path, c[name_path]), fields.options_path(name_path)

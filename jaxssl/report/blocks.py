@@ -164,12 +164,6 @@ class Grid(NamedTuple):
     kind: str = ""
 
 
-class Beside(NamedTuple):
-    """Blocks beside one another where there is room."""
-
-    blocks: Sequence[Block]
-
-
 def cells(*texts: str) -> list[Cell]:
     """Return a cell for each text."""
     return [Cell(text) for text in texts]
