@@ -52,4 +52,8 @@ def optimizer_options(c: ConfigDict, epochs: int, steps_per_epoch: int, batch_si
         "decay": c.decay,
         "weight_decay": c.weight_decay,
         "momentum": c.momentum,
+        "beta1": c.beta1,
+        "beta2": c.beta2,
+        "clip_norm": c.clip_norm,
+        "layer_decay": c.layer_decay,
     }

@@ -66,6 +66,20 @@ def training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field, 
             range="[0, inf)",
         ),
         Field("optimizer.momentum", 0.9, "Momentum of 'sgd' and 'lars'.", range="[0, 1)"),
+        Field("optimizer.beta1", 0.9, "Decay of the first moment of 'adam' and 'adamw'.", range="[0, 1)"),
+        Field("optimizer.beta2", 0.999, "Decay of their second moment.", range="[0, 1)"),
+        Field(
+            "optimizer.clip_norm",
+            0.0,
+            "Largest global norm of the gradient, which is scaled down to it; 0: any.",
+            range="[0, inf)",
+        ),
+        Field(
+            "optimizer.layer_decay",
+            1.0,
+            "Factor of the learning rate from each layer of the encoder to the one before it; 1: one rate.",
+            range="(0, 1]",
+        ),
     )
     return tuple(field._replace(path=f"{phase}.{field.path}") for field in (*fields, *augment_fields()))
 

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 
 from jaxssl.models.cpu_conv.conv import conv_general_dilated
 from jaxssl.models.linear import Dense
-from jaxssl.models.vit import gelu
+from jaxssl.models.vit import drop_path, gelu
 
 ENCODERS = ("convnext_tiny", "convnext_small")
 
@@ -23,9 +23,10 @@ class Block(nn.Module):
 
     layer_scale: float
     dtype: DTypeLike = jnp.float32
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         width = x.shape[-1]
         dense = partial(Dense, dtype=self.dtype, kernel_init=truncated_normal)
         depthwise = nn.Conv(
@@ -41,25 +42,28 @@ class Block(nn.Module):
         y = Norm(dtype=self.dtype, name="norm")(depthwise(x))
         y = dense(width, name="fc2")(gelu(dense(4 * width, name="fc1")(y)))
         gamma = self.param("gamma", nn.initializers.constant(self.layer_scale), (width,))
-        return x + y * gamma.astype(y.dtype)
+        return x + drop_path(y * gamma.astype(y.dtype), self.drop_path, train)
 
 
 class Stage(nn.Module):
-    """[B, H, W, C] -> [B, H / 2, W / 2, D] (the first stage keeps the size): norm and 2x2 convolution, then blocks."""
+    """[B, H, W, C] -> [B, H / 2, W / 2, D] (the first stage keeps the size): norm and 2x2 convolution, then blocks.
+
+    `drop_paths` has the rate of each block.
+    """
 
     width: int
-    depth: int
+    drop_paths: tuple[float, ...]
     downsample: bool
     layer_scale: float
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         if self.downsample:
             x = Norm(dtype=self.dtype, name="downsample_norm")(x)
             x = strided(self.width, 2, self.dtype, "downsample_conv")(x)
-        for i in range(self.depth):
-            x = Block(self.layer_scale, self.dtype, name=f"blocks_{i}")(x)
+        for i, rate in enumerate(self.drop_paths):
+            x = Block(self.layer_scale, self.dtype, rate, name=f"blocks_{i}")(x, train=train)
         return x
 
 
@@ -80,8 +84,7 @@ def strided(width: int, stride: int, dtype: DTypeLike, name: str) -> nn.Conv:
 class ConvNeXt(nn.Module):
     """Images [B, H, W, C] -> {"pooled": [B, D], "map": [B, H', W', D]} float32, H' = floor(H / 32).
 
-    "pooled" is the norm of the mean of the map. There is no stochastic depth. It has no batch statistics, and `train`
-    changes nothing.
+    "pooled" is the norm of the mean of the map. It has no batch statistics; `train` matters to `drop_path` alone.
 
     Attributes:
       depths: blocks of each stage.
@@ -89,6 +92,7 @@ class ConvNeXt(nn.Module):
       stem: "imagenet" (patches of 4x4 pixels, as published) or "small" (2x2: H' = floor(H / 16)).
       layer_scale: initial factor of each residual branch.
       dtype: of the computation; parameters and outputs stay float32.
+      drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first one.
 
     Raises:
       ValueError: the attributes do not fit together.
@@ -99,6 +103,7 @@ class ConvNeXt(nn.Module):
     stem: str = "imagenet"
     layer_scale: float = 1e-6
     dtype: DTypeLike = jnp.float32
+    drop_path: float = 0.0
 
     def __post_init__(self):
         if len(self.depths) != len(self.widths) or min(self.widths, default=0) < 1:
@@ -115,11 +120,14 @@ class ConvNeXt(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool, views: int = 1) -> dict[str, jax.Array]:
-        del train, views
+        del views
         x = strided(self.widths[0], self.patch_side, self.dtype, "stem_conv")(image)
         x = Norm(dtype=self.dtype, name="stem_norm")(x)
+        blocks = sum(self.depths)
+        rates = tuple(self.drop_path * i / max(1, blocks - 1) for i in range(blocks))
         for i, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
-            x = Stage(width, depth, i > 0, self.layer_scale, self.dtype, name=f"stages_{i}")(x)
+            own, rates = rates[:depth], rates[depth:]
+            x = Stage(width, own, i > 0, self.layer_scale, self.dtype, name=f"stages_{i}")(x, train=train)
         x = x.astype(jnp.float32)
         return {"pooled": Norm(name="norm_pool")(x.mean((1, 2))), "map": x}
 

@@ -79,6 +79,15 @@ gelu = jax.checkpoint(partial(nn.gelu, approximate=False))
 ACTIVATIONS = {"gelu": gelu, "quick_gelu": jax.checkpoint(_quick_gelu), "swiglu": jax.checkpoint(_swiglu)}
 
 
+def drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
+    """Set a residual branch [B, ...] to 0 for each image with probability `rate` (arXiv:1603.09382); in a module.
+
+    In training alone; what is kept is divided by 1 - rate. Random numbers are those of the collection "drop_path".
+    """
+    images = tuple(range(1, x.ndim))
+    return nn.Dropout(rate, broadcast_dims=images, rng_collection="drop_path")(x, deterministic=not train)
+
+
 class LayerScale(nn.Module):
     """[..., D] times a learnt factor per channel (Touvron et al., 2021, arXiv:2103.17239)."""
 
@@ -100,12 +109,13 @@ class Block(nn.Module):
     layer_scale: float = 0.0
     qk_norm: bool = False
     epsilon: float = EPSILON
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         norm = partial(nn.LayerNorm, epsilon=self.epsilon, dtype=self.dtype)
-        x = x + self.scale(self.attend(norm(name="norm1")(x)), "ls1")
-        return x + self.scale(self.transform(norm(name="norm2")(x)), "ls2")
+        x = x + drop_path(self.scale(self.attend(norm(name="norm1")(x)), "ls1"), self.drop_path, train)
+        return x + drop_path(self.scale(self.transform(norm(name="norm2")(x)), "ls2"), self.drop_path, train)
 
     def scale(self, x: jax.Array, name: str) -> jax.Array:
         return LayerScale(self.layer_scale, name=name)(x) if self.layer_scale else x
@@ -133,7 +143,7 @@ class ViT(nn.Module):
     """Images [B, H, W, C] of any size -> {"pooled": [B, D], "tokens": [B, T, D], "cls": [B, D]} float32.
 
     "tokens" are the patches in row-major order, T = ceil(H / patch) ceil(W / patch); "cls" is the class token. It has
-    no batch statistics, and `train` changes nothing.
+    no batch statistics, and `train` changes nothing but `drop_path`.
 
     Attributes:
       width: D, of every token; divisible by 4 and by `heads`.
@@ -151,6 +161,7 @@ class ViT(nn.Module):
       pre_norm: whether tokens are normalized before the first block, and patches have no bias (CLIP).
       norm_epsilon: added to the variance in each norm; CLIP has 1e-5.
       dtype: of the computation; parameters and outputs stay float32.
+      drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first one.
 
     Raises:
       ValueError: the attributes do not fit together.
@@ -170,6 +181,7 @@ class ViT(nn.Module):
     pre_norm: bool = False
     norm_epsilon: float = EPSILON
     dtype: DTypeLike = jnp.float32
+    drop_path: float = 0.0
 
     def __post_init__(self):
         check_width(self.width, self.heads)
@@ -192,7 +204,7 @@ class ViT(nn.Module):
         self, image: jax.Array, *, train: bool, views: int = 1, keep: jax.Array | None = None
     ) -> dict[str, jax.Array]:
         """`keep` [B, K] int32 are the indices of visible patches; only these enter, and "tokens" is [B, K, D]."""
-        del train, views
+        del views
         norm = partial(nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
         x = jnp.concatenate([self.prefix(len(image)), self.embed(image, keep)], axis=1)
         if self.pre_norm:
@@ -206,8 +218,9 @@ class ViT(nn.Module):
                 self.layer_scale,
                 self.qk_norm,
                 self.norm_epsilon,
+                self.drop_path * i / max(1, self.depth - 1),
                 name=f"blocks_{i}",
-            )(x)
+            )(x, train=train)
         if self.pool == "fc_norm":
             x = x.astype(jnp.float32)
             cls, tokens = x[:, 0], x[:, 1 + self.registers :]

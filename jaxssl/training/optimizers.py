@@ -1,10 +1,12 @@
-"""Optimizers as optax chains, with learning-rate warm-up, weight decay of kernels alone, and freezing."""
+"""Optimizers as optax chains, with learning-rate warm-up, weight decay of kernels alone, layer decay, and freezing."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from jaxssl.models.depth import layers_of
 
 Tree = Any
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
@@ -64,6 +66,21 @@ def with_own(name: str, own: optax.GradientTransformation, rest: optax.GradientT
     return optax.GradientTransformation(init, update)  # pyright: ignore[reportArgumentType]
 
 
+def decay_by_layer(decay: float) -> optax.GradientTransformation:
+    """Multiply the updates of layer l of n by decay^(n + 1 - l), as BEiT, MAE and DINOv2 do in fine-tuning.
+
+    Layers are those of `jaxssl.models.depth`: 0 is the stem, n + 1 the last norm and all other networks, such as heads.
+    """
+
+    def scale(updates: Tree, params: Tree) -> Tree:
+        del params
+        layers = layers_of(updates)
+        last = max(jax.tree.leaves(layers))
+        return jax.tree.map(lambda update, layer: update * decay ** (last - layer), updates, layers)
+
+    return optax.stateless(scale)
+
+
 def make(
     name: str,
     *,
@@ -73,6 +90,10 @@ def make(
     decay: str = "cosine",
     weight_decay: float = 0.0,
     momentum: float = 0.9,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    clip_norm: float = 0.0,
+    layer_decay: float = 1.0,
     frozen_steps: int = 0,
 ) -> optax.GradientTransformation:
     """Return an optimizer.
@@ -86,23 +107,35 @@ def make(
       weight_decay: for kernels and matrices only; added to the gradient for "sgd", "adam" and "lars", decoupled for
         "adamw".
       momentum: of "sgd" and "lars".
-      frozen_steps: number of steps for which `params["encoder"]` does not change; its moments begin after them.
+      beta1: decay of the first moment of "adam" and "adamw".
+      beta2: decay of their second moment.
+      clip_norm: largest global norm of the gradient, which is scaled down to it; 0 for any.
+      layer_decay: see `decay_by_layer`; 1 for one rate.
+      frozen_steps: number of steps for which `params["encoder"]` does not change; its moments begin after them. If
+        they are all steps, it has none.
     """
     rate = schedule(learning_rate, steps, warmup_steps, decay)
-    options = {"weight_decay": weight_decay, "momentum": momentum}
-    if not frozen_steps:
-        return _chain(name, rate, **options)
-    # Counts of the encoder's optimizer begin with its first step, and those of the schedule go on.
-    encoder = _chain(name, lambda count: rate(count + frozen_steps), **options)
-    return with_own("encoder", start_at(frozen_steps, encoder), _chain(name, rate, **options))
+    options = {"weight_decay": weight_decay, "momentum": momentum, "beta1": beta1, "beta2": beta2}
+    tx = _chain(name, rate, **options)
+    if frozen_steps >= max(1, steps):
+        tx = with_own("encoder", optax.set_to_zero(), tx)
+    elif frozen_steps:
+        # Counts of the encoder's optimizer begin with its first step, and those of the schedule go on.
+        encoder = _chain(name, lambda count: rate(count + frozen_steps), **options)
+        tx = with_own("encoder", start_at(frozen_steps, encoder), tx)
+    if clip_norm:
+        tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+    return optax.chain(tx, decay_by_layer(layer_decay)) if layer_decay < 1 else tx
 
 
-def _chain(name: str, rate: optax.Schedule, weight_decay: float, momentum: float) -> optax.GradientTransformation:
+def _chain(
+    name: str, rate: optax.Schedule, weight_decay: float, momentum: float, beta1: float = 0.9, beta2: float = 0.999
+) -> optax.GradientTransformation:
     coupled = optax.add_decayed_weights(weight_decay, weights_only)
     chains = {
         "sgd": lambda: [coupled, optax.sgd(rate, momentum)],
-        "adam": lambda: [coupled, optax.adam(rate)],
-        "adamw": lambda: [optax.adamw(rate, weight_decay=weight_decay, mask=weights_only)],
+        "adam": lambda: [coupled, optax.adam(rate, beta1, beta2)],
+        "adamw": lambda: [optax.adamw(rate, beta1, beta2, weight_decay=weight_decay, mask=weights_only)],
         # You et al., 2017 (arXiv:1708.03888), trust coefficient 0.001.
         "lars": lambda: [
             optax.lars(rate, weight_decay, weights_only, trust_ratio_mask=weights_only, momentum=momentum)
