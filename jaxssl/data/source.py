@@ -9,6 +9,9 @@ from numpy.typing import ArrayLike
 from jaxssl.data import records
 
 UNLABELLED = -1
+UNKNOWN = 255  # Pixels of a mask that count nowhere: of no known class, or outside of the image.
+TASKS = ("single", "multi", "ordinal", "value")
+STRATA = 5  # Quantiles of values, by which splits are stratified.
 
 
 class Source(NamedTuple):
@@ -16,15 +19,24 @@ class Source(NamedTuple):
 
     Attributes:
       images: [N, H, W, C] uint8, uint16 or float32, in the values of the files; an array, or records.
-      labels: [N] int32, an index into `classes`, or `UNLABELLED`.
+      labels: [N] int32, an index into `classes`, or `UNLABELLED`. Of the task "multi" [N, C] int32: 1 where an image
+        has the label, 0 where not, `UNLABELLED` where that is unknown. Of the task "value" [N] float32, NaN if unknown.
       groups: [N] str, the patient, lesion or series; the image's own id if the dataset has none.
       ids: [N] str, unique and stable: they name images in `splits.json` and `predictions.csv`.
-      classes: names of the classes, in the order of `labels`; empty if nothing is labelled.
+      classes: names of the classes, in the order of `labels`; of the task "value" the name of the value; empty if
+        nothing is labelled.
       groups_known: whether `groups` are those of the dataset. If not, leakage between splits is possible.
       official: [N] str of "train", "validation" and "test" if the dataset comes with a split, else None.
       folds: [N] int32 from 0, the fold of the dataset's own cross-validation, else None.
       fingerprint: SHA-256 of all of the above: it identifies a version of the data.
       unread: what the input holds that was not used, a line each: columns, files, formats, folders.
+      task: "single": one class an image; "multi": any number of them; "ordinal": one class, in an order; "value": a
+        number.
+      masks: [N, H, W] uint8, the class of each pixel, an index into `mask_classes`, or `UNKNOWN`; as lazy as the images.
+        None where no masks were asked for.
+      mask_classes: names of these classes, the background first; empty without masks.
+      masked: [N] bool, whether an image has a mask: an empty one has only background, one that is missing only
+        `UNKNOWN`. None without masks.
     """
 
     images: np.ndarray | records.Images
@@ -37,11 +49,39 @@ class Source(NamedTuple):
     folds: np.ndarray | None
     fingerprint: str
     unread: tuple[str, ...] = ()
+    task: str = "single"
+    masks: np.ndarray | records.Images | None = None
+    mask_classes: tuple[str, ...] = ()
+    masked: np.ndarray | None = None
 
     @property
     def channels(self) -> int:
         """Return C."""
         return self.images.shape[-1]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Return [N] bool: which images have a label; of several labels, at least one that is known."""
+        if self.task == "value":
+            return ~np.isnan(self.labels)
+        return (self.labels != UNLABELLED).reshape(len(self.labels), -1).any(axis=1)
+
+    @property
+    def strata(self) -> np.ndarray:
+        """Return [N, K] bool: the classes of each image, by which splits are stratified.
+
+        Of several labels, those that an image has, and in the last column whether it has none; of values, the fifth of
+        all values that it is in.
+        """
+        if self.task == "multi":
+            has = self.labels == 1
+            return np.column_stack([has, self.known & ~has.any(axis=1)])
+        if self.task == "value":
+            values = self.labels[self.known]
+            inner = np.quantile(values, np.linspace(0, 1, STRATA + 1)[1:-1]) if len(values) else []
+            fifth = np.where(self.known, np.searchsorted(inner, self.labels, "right"), UNLABELLED)
+            return fifth[:, None] == np.arange(STRATA)
+        return self.labels[:, None] == np.arange(len(self.classes))
 
 
 def make(
@@ -53,13 +93,14 @@ def make(
     official: ArrayLike | None = None,
     folds: ArrayLike | None = None,
     unread: tuple[str, ...] = (),
+    task: str = "single",
 ) -> Source:
     """Make a `Source` of arrays; without `groups`, each image is its own group and `groups_known` is False.
 
     Raises:
       ValueError: the arrays differ in length, or an id occurs twice.
     """
-    label_column, id_column = np.asarray(labels, np.int32), np.asarray(ids, str)
+    label_column, id_column = np.asarray(labels, np.float32 if task == "value" else np.int32), np.asarray(ids, str)
     group_column = np.asarray(id_column if groups is None else groups, str)
     official_column = None if official is None else np.asarray(official, str)
     fold_column = None if folds is None else np.asarray(folds, np.int32)
@@ -69,7 +110,9 @@ def make(
         raise ValueError("images and what is known of them differ in length, or an id occurs twice")
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), classes, groups is not None)).encode())
     for column in columns:
-        digest.update("\0".join(map(str, column)).encode())
+        digest.update("\0".join(map(str, column.tolist())).encode())
+    if task != "single":
+        digest.update(task.encode())
     digest.update(records.digest(images).encode())
     return Source(
         images=images,
@@ -82,4 +125,18 @@ def make(
         folds=fold_column,
         fingerprint=digest.hexdigest(),
         unread=unread,
+        task=task,
     )
+
+
+def with_masks(source: Source, masks: np.ndarray | records.Images, classes: tuple[str, ...]) -> Source:
+    """Return the source with masks [N, H, W] uint8, which become part of its fingerprint.
+
+    Raises:
+      ValueError: masks and images differ in number or size.
+    """
+    if tuple(masks.shape) != tuple(source.images.shape[:3]):
+        raise ValueError(f"masks {masks.shape} do not fit images {source.images.shape}")
+    masked = np.concatenate([(some != UNKNOWN).any((1, 2)) for some in records.chunks(masks)])
+    digest = hashlib.sha256(repr((source.fingerprint, classes)).encode() + records.digest(masks).encode())
+    return source._replace(masks=masks, mask_classes=classes, masked=masked, fingerprint=digest.hexdigest())

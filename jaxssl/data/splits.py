@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from jaxssl.data.source import UNLABELLED, Source
+from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 
 SIDES = ("train", "validation", "test")
@@ -48,7 +48,7 @@ def split(source: Source, *, seed: int, validation: float, test: float, official
         splits = {"train": everything, "validation": everything[:0], "test": everything[:0]}
     check(source, splits)
     requested = {"validation": validation, "test": test}
-    known = source.labels != UNLABELLED
+    known = source.known
     shares = {side: share for side, share in requested.items() if share > 0 and not known[splits[side]].any()}
     if shares and known[splits["train"]].any():
         splits |= _divide(source, splits["train"], {"train": 1 - sum(shares.values())} | shares, seed)
@@ -75,7 +75,7 @@ def cross_validation(source: Source, *, seed: int, folds: int, fold: int, valida
       UserError: a class is in too few groups, or the dataset's own folds have a group on two sides.
     """
     everything = np.arange(len(source.ids))
-    scored = np.isin(source.groups, source.groups[source.labels != UNLABELLED])
+    scored = np.isin(source.groups, source.groups[source.known])
     if not scored.any():
         raise UserError(
             f"data.folds={folds}: the images have no labels to be divided by; set it to 0",
@@ -98,7 +98,7 @@ def cross_validation(source: Source, *, seed: int, folds: int, fold: int, valida
 
 def _scored(source: Source, splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Remove images of validation and test that have no label, if any image has one."""
-    known = source.labels != UNLABELLED
+    known = source.known
     if not known.any():
         return splits
     return {side: rows if side == "train" else rows[known[rows]] for side, rows in splits.items()}
@@ -132,7 +132,7 @@ def labels_per_class(source: Source, indices: np.ndarray, count: int, *, seed: i
 
 def _take(source: Source, indices: np.ndarray, seed: int, enough: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Return the images of the groups that `enough` selects, given the sizes of a class' groups in random order."""
-    labelled = np.asarray(indices)[source.labels[indices] != UNLABELLED]
+    labelled = np.asarray(indices)[source.known[indices]]
     if not len(labelled):
         return labelled.astype(np.int64)
     names, counts = _count(source, labelled, seed, "label_fraction")
@@ -173,11 +173,14 @@ def _order(salt: str, seed: int, group: str) -> bytes:
 
 
 def _count(source: Source, indices: np.ndarray, seed: int, salt: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the names of the groups [G] in the order of their hashes, and their images of each class [G, classes]."""
+    """Return the names of the groups [G] in the order of their hashes, and their images of each class [G, K].
+
+    The classes are those of `Source.strata`.
+    """
     names, member = np.unique(source.groups[indices], return_inverse=True)
-    counts = np.zeros((len(names), len(source.classes)), np.int64)
-    labels = source.labels[indices]
-    np.add.at(counts, (member[labels != UNLABELLED], labels[labels != UNLABELLED]), 1)
+    strata = source.strata[indices]
+    counts = np.zeros((len(names), strata.shape[1]), np.int64)
+    np.add.at(counts, member, strata)
     order = sorted(range(len(names)), key=lambda g: _order(salt, seed, str(names[g])))
     return names[order], counts[order]
 
@@ -205,12 +208,16 @@ def _one_of_each(source: Source, counts: np.ndarray, wanted: np.ndarray, sides: 
     place = np.full(len(counts), -1)
     holders = (counts > 0).sum(0)
     for c in np.argsort(holders, kind="stable"):
-        if not holders[c]:
+        # An image counts for several labels, or for a range of values: these are stratified as far as they go.
+        optional = source.task in ("multi", "value")
+        if not holders[c] or (optional and holders[c] < len(sides)):
             continue
         for s in reversed(range(len(sides))):
             if counts[place == s, c].any():
                 continue
             free = np.flatnonzero((place < 0) & (counts[:, c] > 0))
+            if not len(free) and optional:
+                continue
             if not len(free):
                 raise UserError(
                     f"class '{source.classes[c]}' is in {holders[c]} groups, too few for {', '.join(sides)} to have "
