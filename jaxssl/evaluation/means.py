@@ -1,8 +1,8 @@
 """95 % confidence intervals over groups of a mean of per-image scores, such as Dice, and of differences of two arms.
 
-The variance is that of the groups (`influence.cluster_variance`), as in `intervals`; the interval is that of t and, where
-it is wider, the one on the logit scale, since Dice near 1 is skewed. Where all images score 0 or 1, that of Clopper and
-Pearson for so many groups takes its place.
+The variance is that of the groups (`influence.cluster_variance`), as in `intervals`; the interval is that of t and,
+where it is wider, the one on the logit scale, since Dice near 1 is skewed. Where all images score 0 or 1, that of
+Clopper and Pearson for so many groups takes its place.
 """
 
 import math
