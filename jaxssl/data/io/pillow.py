@@ -30,11 +30,11 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
         # Pillow reads 8 of its bits.
         raise ValueError("a 16-bit PNG in colour would be cut to 8 bits: save it as TIFF or npy")
     if head.startswith(_PNG):
-        opened = _keep_pixels(opened)
+        opened = keep_pixels(opened)
     return decode(opened, FORMATS, size)
 
 
-def _keep_pixels(opened: BinaryIO) -> BinaryIO:
+def keep_pixels(opened: BinaryIO) -> BinaryIO:
     """Drop the chunks of a PNG that are not needed for its pixels: damaged texts must not make it unreadable.
 
     The orientation that an `eXIf` chunk gives is kept.
@@ -76,7 +76,7 @@ def decode(opened: BinaryIO, formats: tuple[str, ...], size: int | None) -> np.n
     if size is not None and image.format == "JPEG":
         image.draft(None, (2 * size, 2 * size))
     image.load()  # Before EXIF is read: errors of the pixels must not pass for errors of EXIF.
-    image = _upright(image)
+    image = upright(image)
     if image.mode.startswith("I"):
         return arrays.as_image(np.asarray(image).astype(np.uint16))
     if image.mode == "F":
@@ -88,7 +88,7 @@ def decode(opened: BinaryIO, formats: tuple[str, ...], size: int | None) -> np.n
     return arrays.remove_alpha(np.asarray(image.convert(colour)))
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     """Turn an image by its EXIF orientation; EXIF that is broken is ignored."""
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)
