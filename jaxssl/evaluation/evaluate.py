@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.evaluation import scores
+from jaxssl.evaluation import tasks as kinds
 from jaxssl.evaluation.intervals import Compared, RunPredictions, TestImages, to_estimate
 
 BIASED = "its estimate is biased upwards by an unknown amount"
@@ -17,6 +18,7 @@ def evaluate(
     groups: Sequence | np.ndarray,
     *,
     calibrated: np.ndarray | None = None,
+    task: str = "single",
 ) -> dict[str, Any]:
     """Score predictions, with 95 % intervals over groups.
 
@@ -24,45 +26,83 @@ def evaluate(
     independent, so that groups count. It does not include the variation between training seeds.
 
     Args:
-      probabilities: [N, C] float, rows sum to 1.
-      labels: [N] int in [0, C).
+      probabilities: [N, C] float; where each image has one class, rows sum to 1. Of values [N, 1].
+      labels: [N] int in [0, C), or as `scores.check_predictions` has them.
       groups: [N] str, the patient, lesion or series of each image.
       calibrated: [N, C] float, the calibrated probabilities, whose `ece` is added as "ece_calibrated".
+      task: one of `tasks.TASKS`.
 
     Returns:
       The fields of an evaluation in `results.json` that come from predictions: `images`, `metrics` as
       `{name: {"value", "low", "high"}}` with "without", the reason, where an interval lacks, `majority_accuracy` (of
-      always predicting the most frequent of `labels`), `constant_predictor` (one class predicted for every image),
-      `confusion` (rows true, columns predicted), `groups_by_class`. Undefined values are None.
+      always predicting the most frequent of `labels`), `constant_predictor` (the same predicted for every image),
+      `confusion` (rows true, columns predicted), `groups_by_class`, `by_label` and `by_group`. Undefined values are
+      None, and so are majority and confusion where images have no single class.
 
     Raises:
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       TrainingFailedError: if a probability is not finite.
     """
+    of_task = kinds.TASKS[task]
     probabilities, labels = scores.check_predictions(probabilities, labels)
-    images = TestImages(labels, groups)
-    classes, rows = probabilities.shape[1], np.arange(len(labels))
-    predicted = probabilities.argmax(axis=1)
-    confusion = np.zeros((classes, classes), int)
-    np.add.at(confusion, (labels, predicted), 1)
-    metrics = {
-        name: to_estimate(images.measure(name, [RunPredictions(rows, probabilities)] if len(rows) else []))
-        for name in scores.METRICS
-        if name != "ece"
-    }
+    images, rows = TestImages(labels, groups), np.arange(len(labels))
+    predicted = of_task.predicted(probabilities)
+    metrics = _measure(of_task, images, probabilities)
     for name, of in {"ece": probabilities, "ece_calibrated": calibrated}.items():
-        if of is not None:
+        if of is not None and of_task.has_classes:
             value = scores.ece(of, labels)
             metrics[name] = {"value": value, "low": None, "high": None, "without": BIASED}
     groups_by_class = images.groups_by_class(rows)
+    confusion = _count_confusion(labels, predicted, probabilities.shape[1]) if of_task.has_classes else None
+    majority = None if confusion is None or not len(labels) else float(confusion.sum(axis=1).max() / len(labels))
     return {
         "images": len(labels),
         "metrics": metrics,
-        "majority_accuracy": float(confusion.sum(axis=1).max() / len(labels)) if len(labels) else None,
-        "constant_predictor": bool(len(np.unique(predicted)) == 1),
-        "confusion": confusion.tolist(),
-        "groups_by_class": [groups_by_class.get(c, 0) for c in range(classes)],
+        "majority_accuracy": majority,
+        "constant_predictor": bool(len(labels) and (predicted == predicted[:1]).all()),
+        "confusion": None if confusion is None else confusion.tolist(),
+        "groups_by_class": []
+        if task == "value"
+        else [groups_by_class.get(c, 0) for c in range(probabilities.shape[1])],
+        "by_label": _score_labels(images, probabilities) if labels.ndim == 2 else [],
+        "by_group": _score_groups(of_task, images, probabilities),
     }
+
+
+def _measure(task: kinds.Task, images: TestImages, probabilities: np.ndarray) -> dict[str, Any]:
+    runs = [RunPredictions(np.arange(len(probabilities)), probabilities)] if len(probabilities) else []
+    return {name: to_estimate(images.measure(name, runs)) for name in task.metrics}
+
+
+def _count_confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    confusion = np.zeros((classes, classes), int)
+    np.add.at(confusion, (labels, predicted), 1)
+    return confusion
+
+
+def _score_labels(images: TestImages, probabilities: np.ndarray) -> list[dict[str, Any]]:
+    """Return the scores of each of several labels, on the images in which it is known."""
+    found = []
+    for c in range(probabilities.shape[1]):
+        known = np.flatnonzero(images.labels[:, c] >= 0)
+        one = TestImages(images.labels[known][:, [c]], images.groups[known])
+        metrics = _measure(kinds.TASKS["multi"], one, probabilities[known][:, [c]])
+        found.append({"images": len(known), "positives": int((one.labels == 1).sum()), "metrics": metrics})
+    return found
+
+
+def _score_groups(task: kinds.Task, images: TestImages, probabilities: np.ndarray) -> dict[str, Any] | None:
+    """Score the mean prediction of each group, such as the slices of a volume.
+
+    None where no group has several images, or where the images of one have different labels.
+    """
+    labels, _, first = images.labels, *np.unique(images.groups, return_index=True)
+    if len(first) == len(labels) or (labels != labels[first[images.groups]]).any():
+        return None
+    sums = np.zeros((len(first), probabilities.shape[1]))
+    np.add.at(sums, images.groups, probabilities)
+    means = sums / np.bincount(images.groups)[:, None]
+    return {"groups": len(first), "metrics": _measure(task, TestImages(labels[first], np.arange(len(first))), means)}
 
 
 def paired_difference(
@@ -74,11 +114,11 @@ def paired_difference(
     narrower than a comparison of two intervals. It does not include the variation between training seeds.
 
     Args:
-      a: [N, C] float, rows sum to 1.
+      a: [N, C] float, predictions as for `evaluate`.
       b: [N, C] float of the same images in the same order.
-      labels: [N] int in [0, C).
+      labels: as for `evaluate`.
       groups: [N] str, the patient, lesion or series of each image.
-      metric: "auc_macro", "accuracy" or "balanced_accuracy".
+      metric: one of the `compared` of the task.
 
     Returns:
       {"value", "low", "high", "p", "detectable"}, as in `intervals.Compared`, with "without" where an interval lacks;

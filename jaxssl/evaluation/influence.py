@@ -1,6 +1,6 @@
 """How much each image contributes to a score, and to the difference of two: what intervals and tests are made of.
 
-Scores are those of `jaxssl.evaluation.scores`: "accuracy", "balanced_accuracy", "auc_macro" and "f1_macro".
+Scores are those of `jaxssl.evaluation.scores`, except for "ece".
 """
 
 from collections.abc import Callable
@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+
+from jaxssl.evaluation.scores import known_labels, point_predictions
 
 # (probabilities [n, C], labels [n]) -> values [n]
 Influence = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -27,9 +29,9 @@ def influence(metric: str, probabilities: np.ndarray, labels: np.ndarray) -> np.
     adds to a mean or, for F1, to the terms of its derivative.
 
     Args:
-      metric: "accuracy", "balanced_accuracy", "auc_macro" or "f1_macro".
-      probabilities: [n, C] float.
-      labels: [n] int.
+      metric: one of `scores.METRICS`, except for "ece".
+      probabilities: [n, C] float; predictions and labels as for `scores.check_predictions`.
+      labels: [n] int, [n, C] int or [n] float.
 
     Returns:
       [n] float with sum 0; the sum of their squares is the variance of the score for independent images. NaN where the
@@ -47,10 +49,10 @@ def swap_contributions(metric: str, a: np.ndarray, b: np.ndarray, labels: np.nda
     such as another calibration, changes nothing.
 
     Args:
-      metric: as for `influence`, without "f1_macro", which no such sum gives.
+      metric: "accuracy", "balanced_accuracy", "auc_macro", "mae" or "r2"; no such sum gives the others.
       a: [n, C] float.
       b: [n, C] float, of the same images.
-      labels: [n] int.
+      labels: [n] int, [n, C] int or [n] float.
 
     Returns:
       [n] float; NaN where a score is undefined.
@@ -59,6 +61,16 @@ def swap_contributions(metric: str, a: np.ndarray, b: np.ndarray, labels: np.nda
         return (_correct(a, labels) - _correct(b, labels)) / len(labels)
     if metric == "balanced_accuracy":
         return (_correct(a, labels) - _correct(b, labels)) * _class_weights(labels)
+    if metric == "mae":
+        return (_error(a, labels) - _error(b, labels)) / len(labels)
+    if metric == "r2":
+        total = len(labels) * labels.var()
+        return (_error(b, labels) ** 2 - _error(a, labels) ** 2) / (total or np.nan)
+    if labels.ndim == 2:
+        values, known = np.zeros(len(labels)), known_labels(labels)
+        for c, rows, positive in known:
+            values[rows] += _auc_swap(a[rows, c], b[rows, c], positive) / len(known)
+        return values if known else np.full(len(labels), np.nan)
     parts = [_auc_swap(a[:, c], b[:, c], labels == c) for c in auc_classes(a.shape[1], labels)]
     return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
 
@@ -133,6 +145,8 @@ def _f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    if labels.ndim == 2:
+        return _mean_of_labels(_auc, probabilities, labels)
     parts = [_auc(probabilities[:, c], labels == c) for c in auc_classes(probabilities.shape[1], labels)]
     return np.mean(parts, axis=0) if parts else np.full(len(labels), np.nan)
 
@@ -143,6 +157,84 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     values[~positive] = 1 - _share_below(scores[~positive], scores[positive])
     auc = values[positive].mean()
     return (values - auc) / np.where(positive, positive.sum(), (~positive).sum())
+
+
+def _mean_of_labels(influence_of: Influence, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    values, known = np.zeros(len(labels)), known_labels(labels)
+    for c, rows, positive in known:
+        values[rows] += influence_of(probabilities[rows, c], positive) / len(known)
+    return values if known else np.full(len(labels), np.nan)
+
+
+def _average_precision(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return _mean_of_labels(_precision, probabilities, labels)
+
+
+def _precision(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Return the derivative of the average precision by the weight of each image."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.searchsorted(-scores[order], -scores, "right")  # Images that are scored at least as high as each.
+    hits = np.cumsum(positive[order])[ends - 1]
+    precision, count = hits / ends, positive.sum()
+    # An image enters the precision at all positives that are scored at most as high.
+    gain, loss = (np.where(positive, by, 0)[order] for by in (1 / ends, hits / ends**2))
+    first = np.searchsorted(-scores[order], -scores, "left")
+    own, all_of = (np.append(np.cumsum(of[::-1])[::-1], 0)[first] for of in (gain, loss))
+    return (positive * (precision - precision[positive].mean() + own) - all_of) / count
+
+
+def _error(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return np.abs(point_predictions(probabilities) - labels)
+
+
+def _mae(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    error = _error(probabilities, labels)
+    return (error - error.mean()) / len(labels)
+
+
+def _r2(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return _ratio(_error(probabilities, labels) ** 2, (labels - labels.mean()) ** 2, labels.var())
+
+
+def _quadratic_kappa(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    p, y = point_predictions(probabilities), labels.astype(float)
+    # What chance expects is a mean over pairs of images: each image is in it as prediction and as truth.
+    expected = (p**2).mean() - 2 * p.mean() * y.mean() + (y**2).mean()
+    of_image = p**2 - 2 * p * y.mean() + (y**2).mean() + y**2 - 2 * y * p.mean() + (p**2).mean() - expected
+    return _ratio((p - y) ** 2, of_image, expected)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray, mean_below: float) -> np.ndarray:
+    """Return the influence on 1 - A / B; `below` has the mean B."""
+    if mean_below <= 0:
+        return np.full(len(above), np.nan)
+    ratio = above.mean() / mean_below
+    return -(above - above.mean() - ratio * (below - mean_below)) / mean_below / len(above)
+
+
+def _spearman(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    x, y = point_predictions(probabilities), labels
+    a, b = (stats.rankdata(of) - 0.5 for of in (x, y))
+    a, b = a / len(x) - 0.5, b / len(y) - 0.5
+    spread = a.var(), b.var()
+    if not min(spread) > 0:
+        return np.full(len(x), np.nan)
+
+    def moment(u: np.ndarray, v: np.ndarray, of_u: np.ndarray, of_v: np.ndarray) -> np.ndarray:
+        return u * v + _mean_above(of_u, v) + _mean_above(of_v, u) - 3 * (u * v).mean()
+
+    root = np.sqrt(spread[0] * spread[1])
+    rho = (a * b).mean() / root
+    change = moment(a, b, x, y) / root - rho / 2 * (moment(a, a, x, x) / spread[0] + moment(b, b, y, y) / spread[1])
+    return change / len(x)
+
+
+def _mean_above(values: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Return for each value the sum of the terms of higher values, and half of those of equal ones, over n."""
+    order = np.argsort(values, kind="stable")
+    sums = np.append(np.cumsum(terms[order][::-1])[::-1], 0)
+    first, last = (np.searchsorted(values[order], values, side) for side in ("left", "right"))
+    return (sums[first] + sums[last]) / 2 / len(values)
 
 
 def _auc_swap(a: np.ndarray, b: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -167,4 +259,9 @@ _INFLUENCE: dict[str, Influence] = {
     "balanced_accuracy": _balanced_accuracy,
     "auc_macro": _auc_macro,
     "f1_macro": _f1_macro,
+    "average_precision": _average_precision,
+    "quadratic_kappa": _quadratic_kappa,
+    "mae": _mae,
+    "r2": _r2,
+    "spearman": _spearman,
 }

@@ -6,19 +6,29 @@ variance is that of the groups (`influence.cluster_variance`), and the shape tha
     images of Korn and Graubard (1998, Survey Methodology 24:193).
   AUC: the score interval of Newcombe (2006, Statistics in Medicine 25:559, method 5) with the variance of Hanley and
     McNeil (1982), enlarged by what groups and the data add to that; where it is wider, the interval on the logit scale.
+  average precision: t interval on the logit scale; correlations and kappa: on Fisher's z scale; errors and R2: t.
   differences: t interval; where it is wider, the interval made of those of the two scores (Zou and Donner 2008,
     Statistics in Medicine 27:1693), which also holds where one of them is near 1.
 Coverage in simulations: docs/statistics.md.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import stats
 
 from jaxssl.evaluation import scores
+from jaxssl.evaluation.ends import (
+    TRANSFORMS,
+    Ends,
+    auc_interval,
+    difference_interval,
+    proportion_interval,
+    t_quantile,
+    transformed_interval,
+)
 from jaxssl.evaluation.influence import Variance, auc_classes, cluster_variance, influence, swap_contributions
 from jaxssl.evaluation.randomization import least_p_value, swap_p_value
 from jaxssl.evaluation.significance import ALPHA, POWER
@@ -27,9 +37,8 @@ MIN_GROUPS = 5  # In each class, for an interval.
 # A significant difference whose interval would reach 0 begins at so much: the smallest number that is printed.
 _PRINTED = 0.001, 0.01  # Of intervals up to, and above, this width:
 _WIDE = 0.1
-_EDGE = 1e-9
-
-Ends = tuple[float, float]
+# Metrics whose variance is over all groups, and not within classes.
+UNSTRATIFIED = ("accuracy", "mae", "r2", "spearman", "quadratic_kappa")
 
 
 class RunPredictions(NamedTuple):
@@ -37,7 +46,7 @@ class RunPredictions(NamedTuple):
 
     Attributes:
       rows: [n] int, the index of each test image among all N images.
-      probabilities: [n, C] float, rows sum to 1.
+      probabilities: [n, C] float; of values [n, 1], the predicted ones.
     """
 
     rows: np.ndarray
@@ -83,19 +92,20 @@ class Compared(NamedTuple):
 
 
 class TestImages:
-    """The N test images of one or several runs: their labels [N] and groups [N]."""
+    """The N test images of one or several runs: labels [N] int, [N, C] int or [N] float (see `scores`), groups [N]."""
 
     __test__ = False  # For pytest.
 
     def __init__(self, labels: np.ndarray, groups: Sequence | np.ndarray) -> None:
-        self.labels = np.asarray(labels, int)
+        labels = np.asarray(labels)
+        self.labels = labels if scores.is_value(labels) and len(labels) else labels.astype(int)
         self.names, self.groups = scores.group_indices(np.asarray(groups), len(self.labels))
 
     def measure(self, metric: str, runs: Sequence[RunPredictions]) -> Measured:
         """Return the mean score of runs with its interval over groups.
 
         Args:
-          metric: "auc_macro", "accuracy", "balanced_accuracy" or "f1_macro".
+          metric: one of `scores.METRICS`, except for "ece".
           runs: of one arm. Those in which the score is undefined do not count.
 
         Raises:
@@ -128,7 +138,7 @@ class TestImages:
         """Return the mean of score(a) - score(b) over runs that are paired: the k-th of both have the same images.
 
         Args:
-          metric: as for `measure`, without "f1_macro".
+          metric: one that `influence.swap_contributions` knows.
           a: runs of one arm.
           b: runs of the other.
           of_a: `measure(metric, a)`, if it is known.
@@ -151,37 +161,70 @@ class TestImages:
             return Compared(value, values, None, p, None, without)
         variances = [self._variance(metric, of.influence, tested) for of in (of_a, of_b)]
         spread = self._variance(metric, of_a.influence - of_b.influence, tested)
-        plain = difference_interval((of_a.value, of_b.value), (of_a.ends, of_b.ends), variances, spread)
+        bound = math.inf if metric in ("mae", "r2") else 1.0
+        plain = difference_interval((of_a.value, of_b.value), (of_a.ends, of_b.ends), variances, spread, bound)
         groups = len(np.unique(self.groups[tested]))
         can_show = least_p_value(groups) <= ALPHA
         detectable = detectable_difference(spread) if can_show else None
         return Compared(value, values, agree(plain, value, p), p, detectable, "")
 
     def groups_by_class(self, rows: np.ndarray) -> dict[int, int]:
-        """Return the number of groups with an image of each class that occurs in these rows."""
+        """Return the number of groups with an image of each class, or with each label, that occurs in these rows."""
         labels, groups = self.labels[rows], self.groups[rows]
+        if scores.is_value(labels):
+            return {}
+        if labels.ndim == 2:
+            present = np.flatnonzero((labels == 1).any(axis=0)).tolist()
+            return {c: len(np.unique(groups[labels[:, c] == 1])) for c in present}
         return {int(c): len(np.unique(groups[labels == c])) for c in np.unique(labels)}
 
     def why_no_interval(self, metric: str, rows: np.ndarray) -> str:
         """Return why these images allow no interval; "" where they do."""
         groups = len(np.unique(self.groups[rows]))
-        if metric == "accuracy":
-            if groups == len(rows) and groups > 1:
+        if metric in UNSTRATIFIED:
+            if metric == "accuracy" and groups == len(rows) and groups > 1:
                 return ""
             return (
                 "" if groups >= MIN_GROUPS else f"{_count(groups)} of test images, and an interval needs {MIN_GROUPS}"
+            )
+        if self.labels.ndim == 2:
+            fewest = min(self._groups_by_side(rows), default=0)
+            if fewest >= MIN_GROUPS:
+                return ""
+            return (
+                f"a label is present or absent in {_count(fewest)} of test images, and an interval needs {MIN_GROUPS}"
             )
         fewest = min(self.groups_by_class(rows).values(), default=0)
         if fewest >= MIN_GROUPS:
             return ""
         return f"a class has test images of {_count(fewest)}, and an interval needs {MIN_GROUPS} in each"
 
+    def _groups_by_side(self, rows: np.ndarray) -> list[int]:
+        """Return the number of groups on the smaller side, with or without it, of each label that is scored."""
+        labels, groups = self.labels[rows], self.groups[rows]
+        sides = [
+            [len(np.unique(groups[known][positive == side])) for side in (True, False)]
+            for _, known, positive in scores.known_labels(labels)
+        ]
+        return [min(of) for of in sides]
+
     def _variance(self, metric: str, values: np.ndarray, rows: np.ndarray) -> Variance:
-        strata = np.zeros(len(rows), int) if metric == "accuracy" else self.labels[rows]
-        return cluster_variance(values[rows], self.groups[rows], strata)
+        labels = self.labels[rows]
+        stratified = metric not in UNSTRATIFIED and labels.ndim == 1
+        variance = cluster_variance(values[rows], self.groups[rows], labels if stratified else np.zeros(len(rows), int))
+        if labels.ndim == 1:
+            return variance
+        # By Satterthwaite (1946), the variance of each label being inverse to the groups on its smaller side.
+        parts = 1 / np.array(self._groups_by_side(rows))
+        return variance._replace(df=min(variance.df, parts.sum() ** 2 / (parts**2 / (1 / parts - 1)).sum()))
 
     def _interval(self, metric: str, value: float, values: np.ndarray, rows: np.ndarray, classes: int) -> Ends:
         variance, labels = self._variance(metric, values, rows), self.labels[rows]
+        if metric in TRANSFORMS:
+            return transformed_interval(metric, value, variance, len(np.unique(self.groups[rows])))
+        if labels.ndim == 2:
+            images = [(int(of.sum()), int((~of).sum())) for _, _, of in scores.known_labels(labels)]
+            return auc_interval(value, variance, images, len(rows) / len(np.unique(self.groups[rows])))
         if metric == "auc_macro":
             images = [(int((labels == c).sum()), int((labels != c).sum())) for c in auc_classes(classes, labels)]
             return auc_interval(value, variance, images, len(rows) / len(np.unique(self.groups[rows])))
@@ -225,7 +268,7 @@ def difference_of_means(
         variances.append(cluster_variance(influences, indices, np.zeros(len(values), int)))
     total = sum(of.value for of in variances)
     spread = sum(of.value**2 / of.df for of in variances)
-    half = _t(total**2 / spread) * math.sqrt(total) if spread else 0.0
+    half = t_quantile(total**2 / spread) * math.sqrt(total) if spread else 0.0
     value = float(np.mean(a) - np.mean(b))
     return {"value": value, "low": value - half, "high": value + half}
 
@@ -235,81 +278,6 @@ def to_estimate(of: Measured | Compared) -> dict[str, Any]:
     low, high = of.ends or (None, None)
     estimate = {"value": None if math.isnan(of.value) else of.value, "low": low, "high": high}
     return estimate | ({"without": of.without} if of.without and not math.isnan(of.value) else {})
-
-
-def proportion_interval(value: float, images: int, variance: Variance | None = None, units: int = 0) -> Ends:
-    """Return the interval of Clopper and Pearson of a proportion, with the effective number of images.
-
-    Args:
-      value: the proportion, in [0, 1].
-      images: number of images.
-      variance: of `value`; None for independent images.
-      units: number of independent units, which counts where the variance is 0.
-    """
-    size = float(images)
-    if variance is not None:
-        spread = value * (1 - value)
-        size = min(size, spread / variance.value) if variance.value > 0 and spread > 0 else float(min(images, units))
-        if images > 1 and variance.df > 2:
-            # Few groups tell the variance badly, and its inverse is too large by df / (df - 2) in the mean.
-            size *= (_t(images - 1) / _t(variance.df)) ** 2 * (variance.df - 2) / variance.df
-    hits = value * size
-    low = float(stats.beta.ppf(ALPHA / 2, hits, size - hits + 1)) if hits > 0 else 0.0
-    high = float(stats.beta.ppf(1 - ALPHA / 2, hits + 1, size - hits)) if size - hits > 0 else 1.0
-    return min(low, value), max(high, value)
-
-
-def auc_interval(value: float, variance: Variance, images: Sequence[tuple[int, int]], group_size: float) -> Ends:
-    """Return the interval of a (macro) AUC: the hull of the score interval and, where defined, of that of the logit.
-
-    Args:
-      value: the AUC, or the mean of the one-vs-rest AUCs.
-      variance: of `value`.
-      images: numbers of positive and negative images, for each AUC of the mean.
-      group_size: images per group, by which the variance is enlarged where it cannot be estimated.
-    """
-
-    def expected(auc: float) -> float:
-        return sum(_hanley_mcneil(auc, *counts) for counts in images) / len(images) ** 2
-
-    inside = 0 < value < 1 and variance.value > 0
-    excess = max(1.0, variance.value / expected(value) if inside else group_size)
-    quantile = _t(variance.df) if excess > 1 else _t(math.inf)
-
-    def distance(auc: float) -> float:
-        return abs(auc - value) - quantile * math.sqrt(excess * expected(auc))
-
-    # At 0 and 1 the expected variance is 0, which solves the equation without meaning anything.
-    low = _root(distance, 0.0, min(value, 1 - _EDGE)) if value > 0 else 0.0
-    high = _root(distance, max(value, _EDGE), 1.0) if value < 1 else 1.0
-    if inside:
-        logit = math.log(value / (1 - value))
-        half = _t(variance.df) * math.sqrt(variance.value) / (value * (1 - value))
-        low = min(low, float(special.expit(logit - half)))
-        high = max(high, float(special.expit(logit + half)))
-    return low, high
-
-
-def difference_interval(
-    values: tuple[float, float], ends: tuple[Ends, Ends], variances: Sequence[Variance], spread: Variance
-) -> Ends:
-    """Return the interval of a difference: the hull of the t interval and of that made of two intervals.
-
-    Args:
-      values: of `a` and `b`.
-      ends: their intervals.
-      variances: their variances.
-      spread: variance of the difference.
-    """
-    (a, b), ((low_a, high_a), (low_b, high_b)) = values, ends
-    both = variances[0].value * variances[1].value
-    shared = (variances[0].value + variances[1].value - spread.value) / 2
-    correlation = min(1.0, max(-1.0, shared / math.sqrt(both))) if both > 0 else 0.0
-    half = _t(spread.df) * math.sqrt(spread.value)
-    value = a - b
-    low = value - _combine(a - low_a, high_b - b, correlation)
-    high = value + _combine(high_a - a, b - low_b, correlation)
-    return max(-1.0, min(low, value - half)), min(1.0, max(high, value + half))
 
 
 def agree(ends: Ends, value: float, p: float | None) -> Ends:
@@ -334,7 +302,7 @@ def detectable_difference(spread: Variance, power: float = POWER) -> float | Non
     """
     if not spread.value > 0:
         return None
-    return (_t(spread.df) + float(stats.t.ppf(power, spread.df))) * math.sqrt(spread.value)
+    return (t_quantile(spread.df) + float(stats.t.ppf(power, spread.df))) * math.sqrt(spread.value)
 
 
 def _union(runs: Sequence[RunPredictions]) -> np.ndarray:
@@ -343,25 +311,3 @@ def _union(runs: Sequence[RunPredictions]) -> np.ndarray:
 
 def _count(groups: int) -> str:
     return f"{groups} group{'' if groups == 1 else 's'}"
-
-
-def _t(df: float) -> float:
-    return float(stats.t.ppf(1 - ALPHA / 2, df))
-
-
-def _combine(x: float, y: float, correlation: float) -> float:
-    return math.sqrt(max(0.0, x * x + y * y - 2 * correlation * x * y))
-
-
-def _hanley_mcneil(auc: float, positives: int, negatives: int) -> float:
-    """Return the variance of an AUC (Hanley and McNeil 1982), with equal numbers as in method 5 of Newcombe (2006)."""
-    others = (positives + negatives) / 2 - 1
-    factor = 1 + others * (1 - auc) / (2 - auc) + others * auc / (1 + auc)
-    return auc * (1 - auc) * factor / (positives * negatives)
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    ends = function(low), function(high)
-    if ends[0] * ends[1] > 0:
-        return low if abs(ends[0]) < abs(ends[1]) else high
-    return float(optimize.brentq(function, low, high, xtol=1e-7))  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""Weighted k-nearest-neighbour classification of frozen features: the evaluation that needs no training."""
+"""Weighted k-nearest-neighbour prediction from frozen features: the evaluation that needs no training."""
 
 import numpy as np
 
@@ -38,6 +38,35 @@ def predict_proba(
       TrainingFailedError: if a feature is not finite.
       ValueError: if the shapes disagree or a label is outside [0, C).
     """
+    one_hot = np.eye(classes)[scores.check_labels("train labels", train_labels, len(train_features), classes)]
+    return predict(train_features, one_hot, features, k=k, temperature=temperature)
+
+
+def predict(
+    train_features: np.ndarray,
+    targets: np.ndarray,
+    features: np.ndarray,
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> np.ndarray:
+    """Return the weighted mean of the targets of the k nearest training images, with the weights of `predict_proba`.
+
+    Args:
+      train_features: [M, D] float.
+      targets: [M, T] float, such as 0 and 1 for several labels, or a value; NaN where unknown takes no part, and where
+        it is unknown of all neighbours, the mean of all training images takes its place.
+      features: [N, D] float.
+      k: number of neighbours; M where M < k.
+      temperature: smaller values weight the nearest neighbours more.
+
+    Returns:
+      [N, T] float64.
+
+    Raises:
+      UserError: if there are no training images, or k or temperature is not positive.
+      TrainingFailedError: if a feature is not finite.
+    """
     if not len(train_features):
         raise UserError(
             "knn: there are no labelled training images. Raise data.label_fraction or check the training split.",
@@ -48,8 +77,9 @@ def predict_proba(
         raise UserError(f"knn: k = {k}, temperature = {temperature}. Set both above 0.", code="out-of-range")
     train, queries = _l2_normalize("train features", train_features), _l2_normalize("features", features)
     k = min(k, len(train))
-    one_hot = np.eye(classes)[scores.check_labels("train labels", train_labels, len(train), classes)]
-    out = np.empty((len(queries), classes))
+    known = ~np.isnan(targets)
+    mean = np.nansum(targets, axis=0) / np.maximum(known.sum(axis=0), 1)
+    out, filled = np.empty((len(queries), targets.shape[1])), np.where(known, targets, 0.0)
     rows = max(1, _CHUNK // len(train))
     for start in range(0, len(queries), rows):
         cosine = queries[start : start + rows] @ train.T
@@ -57,8 +87,9 @@ def predict_proba(
         cosine = np.take_along_axis(cosine, nearest, axis=1)
         # Divided by the vote of the nearest neighbour, so that small temperatures do not overflow.
         votes = np.exp((cosine - cosine.max(axis=1, keepdims=True)) / temperature)
-        votes = np.einsum("nk,nkc->nc", votes, one_hot[nearest])
-        out[start : start + rows] = votes / votes.sum(axis=1, keepdims=True)
+        total = np.einsum("nk,nkc->nc", votes, known[nearest].astype(float))
+        summed = np.einsum("nk,nkc->nc", votes, filled[nearest])
+        out[start : start + rows] = np.where(total > 0, summed / np.where(total > 0, total, 1), mean)
     return out
 
 

@@ -12,6 +12,17 @@ Definitions, the same for a resample and the score itself:
     that is predicted but does not occur is not part of the mean; its images count as missed in their own class.
   ece: expected calibration error of the top probability in 15 bins ((m-1)/15, m/15] (Guo et al. 2017,
     arXiv:1706.04599, eq. 3). Lower is better.
+
+Of several labels an image, labels are [N, C] int: 1, 0, or -1 where unknown, and a label is scored on the images in
+which it is known:
+  auc_macro: mean AUC over the labels with both positives and negatives.
+  average_precision: mean over these labels of the mean precision at each positive, that of the images scored at least
+    as high; scikit-learn's `average_precision_score`.
+Of ordered classes, and of values, which are labels [N] float with predictions [N, 1]:
+  mae: mean absolute error; of ordered classes between the numbers of the predicted and the true class. Lower is better.
+  quadratic_kappa: Cohen's kappa with weights (i - j)^2; scikit-learn's `cohen_kappa_score(weights="quadratic")`.
+  r2: 1 - mean squared error / variance of the labels; scikit-learn's `r2_score`.
+  spearman: Pearson correlation of the ranks, of which equal values share the mean.
 """
 
 from collections.abc import Callable, Iterator
@@ -99,14 +110,33 @@ def check_labels(name: str, labels: np.ndarray, images: int, classes: int) -> np
     return labels.astype(int)
 
 
+def is_value(labels: np.ndarray) -> bool:
+    """Return whether labels are values: [N] float."""
+    return labels.ndim == 1 and labels.dtype.kind == "f"
+
+
 def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities [N, C] as float64 and labels [N] as int.
+    """Return predictions as float64, and labels as int, or as float64 if they are values.
+
+    Args:
+      probabilities: [N, C] for labels [N] int, rows sum to 1; or for labels [N, C] int; [N, 1] for labels [N] float.
+      labels: see above.
 
     Raises:
       ValueError: if the shapes disagree, a label is outside [0, C), or a row does not sum to 1.
       TrainingFailedError: if a probability is not finite.
     """
-    probabilities = check_finite("probabilities", probabilities)
+    probabilities, labels = check_finite("probabilities", probabilities), np.asarray(labels)
+    if is_value(labels) and len(labels):
+        if probabilities.shape != (len(labels), 1) or not np.isfinite(labels).all():
+            raise ValueError(f"predictions of {len(labels)} finite values must be [N, 1], not {probabilities.shape}")
+        return probabilities, labels.astype(np.float64)
+    if labels.ndim == 2:
+        if probabilities.shape != labels.shape or not np.isin(labels, (-1, 0, 1)).all():
+            raise ValueError(f"labels must be 1, 0 or -1 and of shape {probabilities.shape}, not {labels.shape}")
+        if len(labels) and not (probabilities.min() >= 0 and probabilities.max() <= 1):
+            raise ValueError("probabilities must lie in [0, 1]: pass them through a sigmoid")
+        return probabilities, labels.astype(int)
     labels = check_labels("labels", labels, *probabilities.shape)
     # Loose enough for a softmax in bfloat16, tight enough to catch logits.
     if not np.allclose(probabilities.sum(axis=1), 1, atol=0.02):
@@ -185,6 +215,8 @@ def confidence_bins(confidence: np.ndarray) -> np.ndarray:
 
 
 def _make_auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    if labels.ndim == 2:
+        return _make_mean_of_labels(_make_auc, probabilities, labels)
     classes = probabilities.shape[1]
     # With two classes both columns have the same AUC, except for ties made or broken by rounding of 1 - p.
     metrics = [_make_auc(probabilities[:, c], labels == c) for c in ([1] if classes == 2 else range(classes))]
@@ -206,6 +238,105 @@ def _make_auc(scores: np.ndarray, positive: np.ndarray) -> _WeightedMetric:
         return safe_divide((positive * beaten).sum(axis=1), positive.sum(axis=1) * negative[:, -1])
 
     return metric
+
+
+def known_labels(labels: np.ndarray) -> list[tuple[int, np.ndarray, np.ndarray]]:
+    """Return (column, rows, positive) of each of several labels [N, C] that has both positives and negatives.
+
+    `rows` [n] int are the images in which it is known, `positive` [n] bool is whether they have it.
+    """
+    columns = [(c, np.flatnonzero(labels[:, c] >= 0)) for c in range(labels.shape[1])]
+    found = [(c, rows, labels[rows, c] == 1) for c, rows in columns]
+    return [(c, rows, positive) for c, rows, positive in found if 0 < positive.sum() < len(positive)]
+
+
+def _make_mean_of_labels(
+    make: Callable[[np.ndarray, np.ndarray], _WeightedMetric], probabilities: np.ndarray, labels: np.ndarray
+) -> _WeightedMetric:
+    """Return the mean over labels of the metric that `make` makes of scores and positives."""
+    parts = [(rows, make(probabilities[rows, c], positive)) for c, rows, positive in known_labels(labels)]
+    if not parts:
+        return lambda weights: np.full(len(weights), np.nan)
+    return lambda weights: _mean_defined(np.stack([metric(weights[:, rows]) for rows, metric in parts], axis=1))
+
+
+def _make_average_precision(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    return _make_mean_of_labels(_make_precision, probabilities, labels)
+
+
+def _make_precision(scores: np.ndarray, positive: np.ndarray) -> _WeightedMetric:
+    order = np.argsort(-scores, kind="stable")
+    hits, last = positive[order].astype(float), np.searchsorted(-scores[order], -scores[order], "right") - 1
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        weights = np.take(weights, order, axis=1)
+        above, hit = np.cumsum(weights, axis=1)[:, last], np.cumsum(weights * hits, axis=1)[:, last]
+        precision = np.nan_to_num(safe_divide(hit, above))
+        return safe_divide((weights * hits * precision).sum(axis=1), weights @ hits)
+
+    return metric
+
+
+# Of ordered classes and of values.
+
+
+def point_predictions(probabilities: np.ndarray) -> np.ndarray:
+    """Return the predicted values [N] of [N, 1], or the numbers of the most probable classes of [N, C]."""
+    return probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities.argmax(axis=1).astype(float)
+
+
+def _make_mae(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    error = np.abs(point_predictions(probabilities) - labels)
+    return lambda weights: safe_divide(weights @ error, weights.sum(axis=1))
+
+
+def _make_r2(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    squares, centred = (point_predictions(probabilities) - labels) ** 2, labels - labels.mean()
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1)
+        spread = safe_divide(weights @ centred**2, total) - safe_divide(weights @ centred, total) ** 2
+        return 1 - safe_divide(safe_divide(weights @ squares, total), spread)
+
+    return metric
+
+
+def _make_quadratic_kappa(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    predicted = point_predictions(probabilities)
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        def mean(values: np.ndarray) -> np.ndarray:
+            return safe_divide(weights @ values, weights.sum(axis=1))
+
+        expected = mean(predicted**2) - 2 * mean(predicted) * mean(labels) + mean(labels**2)
+        return 1 - safe_divide(mean((predicted - labels) ** 2), expected)
+
+    return metric
+
+
+def _make_spearman(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
+    ranks = [_make_ranks(values) for values in (point_predictions(probabilities), labels)]
+
+    def metric(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1, keepdims=True)
+        a, b = (safe_divide(rank(weights), np.broadcast_to(total, weights.shape)) - 0.5 for rank in ranks)
+        spread = np.sqrt((weights * a * a).sum(axis=1) * (weights * b * b).sum(axis=1))
+        return safe_divide((weights * a * b).sum(axis=1), spread)
+
+    return metric
+
+
+def _make_ranks(values: np.ndarray) -> _WeightedMetric:
+    """Return the weight below each value, and half of that at it: [R, N] of weights [R, N]."""
+    order = np.argsort(values, kind="stable")
+    below, up_to = (np.searchsorted(values[order], values, side) for side in ("left", "right"))
+
+    def ranks(weights: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(weights), len(values) + 1))
+        np.cumsum(np.take(weights, order, axis=1), axis=1, out=sums[:, 1:])
+        return (np.take(sums, below, axis=1) + np.take(sums, up_to, axis=1)) / 2
+
+    return ranks
 
 
 def _indicators(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -231,5 +362,10 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _WeightedMetric]] = {
     "auc_macro": _make_auc_macro,
     "f1_macro": _make_f1_macro,
     "ece": _make_ece,
+    "average_precision": _make_average_precision,
+    "quadratic_kappa": _make_quadratic_kappa,
+    "mae": _make_mae,
+    "r2": _make_r2,
+    "spearman": _make_spearman,
 }
-SELECTABLE = tuple(name for name in METRICS if name != "ece")
+SELECTABLE = tuple(name for name in METRICS if name not in ("ece", "mae"))  # Of which more is better.

@@ -34,6 +34,28 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, smoothing: float = 0.0) 
     return jnp.where(labels >= 0, optax.softmax_cross_entropy(logits.astype(jnp.float32), one_hot), 0.0)
 
 
+def binary_cross_entropy(
+    logits: jax.Array, labels: jax.Array, smoothing: float = 0.0, weights: jax.Array | None = None
+) -> jax.Array:
+    """Mean binary cross-entropy [B] nats over the labels [B, C] int that are 1 or 0; negative ones are unknown.
+
+    Args:
+      logits: [B, C] float.
+      labels: [B, C] int.
+      smoothing: share of the target that becomes 1/2.
+      weights: [2, C] float, factors of the loss where a label is absent and where it is present; None for 1.
+
+    >>> [f"{nats:.3f}" for nats in binary_cross_entropy(jnp.zeros((2, 2)), jnp.array([[1, -1], [-1, -1]]))]
+    ['0.693', '0.000']
+    """
+    known = labels >= 0
+    target = labels * (1 - smoothing) + smoothing / 2
+    nats = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), target)
+    if weights is not None:
+        nats = nats * jnp.where(labels == 1, weights[1], weights[0])
+    return jnp.where(known, nats, 0.0).sum(-1) / jnp.maximum(known.sum(-1), 1)
+
+
 def kl_divergence(target: jax.Array, logits: jax.Array, temperature: float = 1.0) -> jax.Array:
     """T^2 KL(softmax(target / T) || softmax(logits / T)) of logits [B, C] and [B, C], as [B] nats.
 

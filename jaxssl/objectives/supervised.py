@@ -1,13 +1,58 @@
-"""Classification with labels: fine-tuning, training from scratch, and the head alone on a frozen encoder."""
+"""Learning from labels: fine-tuning, training from scratch, and the head alone on a frozen encoder."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from jaxssl.models.heads import Linear
 from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
+
+
+class Readout(NamedTuple):
+    """What the outputs of the linear head mean for one task.
+
+    Attributes:
+      loss: (outputs [B, K], labels, label smoothing, class weights or None) -> [B]; 0 for an unknown label.
+      accuracy: (outputs, labels) -> scalar, of the batch; None where there is none.
+      activate: outputs -> predictions [B, K].
+      first_loss: number of outputs -> loss of the untrained head, whose outputs are 0; None if unknown.
+    """
+
+    loss: Callable[[jax.Array, jax.Array, float, jax.Array | None], jax.Array]
+    accuracy: Callable[[jax.Array, jax.Array], jax.Array] | None
+    activate: Callable[[jax.Array], jax.Array]
+    first_loss: Callable[[int], float] | None
+
+
+def _class_loss(logits: jax.Array, label: jax.Array, smoothing: float, weights: jax.Array | None) -> jax.Array:
+    nats = losses.cross_entropy(logits, label, smoothing)
+    return nats if weights is None else nats * weights[label]
+
+
+def _label_accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    known = labels >= 0
+    return (((logits > 0) == (labels == 1)) & known).sum() / jnp.maximum(known.sum(), 1)
+
+
+def _value_loss(outputs: jax.Array, label: jax.Array, smoothing: float, weights: jax.Array | None) -> jax.Array:
+    """Huber loss of standardized values: one that is far off does not outweigh all others (Huber 1964)."""
+    del smoothing, weights
+    known = ~jnp.isnan(label)
+    return jnp.where(known, optax.huber_loss(outputs[:, 0], jnp.where(known, label, 0.0)), 0.0)
+
+
+_CLASSES = Readout(_class_loss, lambda z, label: (z.argmax(-1) == label).mean(), jax.nn.softmax, math.log)
+READOUTS = {
+    "single": _CLASSES,
+    "ordinal": _CLASSES,
+    "multi": Readout(losses.binary_cross_entropy, _label_accuracy, jax.nn.sigmoid, lambda outputs: math.log(2)),
+    "value": Readout(_value_loss, None, lambda outputs: outputs, None),
+}
 
 
 def make(
@@ -19,9 +64,11 @@ def make(
     label_smoothing: float = 0.0,
     mixup: float = 0.0,
     cutmix: float = 0.0,
-    class_weights: tuple[float, ...] = (),
+    class_weights: tuple = (),
+    task: str = "single",
+    scale: tuple[float, float] = (0.0, 1.0),
 ) -> Objective:
-    """Cross-entropy of a linear head on the pooled features.
+    """Loss of a linear head on the pooled features: cross-entropy, or that of `READOUTS[task]`.
 
     With MixUp or CutMix each image is mixed with another of the batch, and its loss is the average over both labels,
     weighted by the shares of the images; an unknown label has loss 0. Accuracy refers to the label of the larger share.
@@ -36,11 +83,13 @@ def make(
         of the first from Beta(alpha, alpha); 0 for none.
       cutmix: alpha of CutMix (Yun et al., 2019, arXiv:1905.04899): a box of one image is put into the other. If both
         are above 0, each batch takes one of them with probability 1/2.
-      class_weights: factor of the loss of each class; () for none. With weights that average 1 over the training
-        images, the loss keeps its scale.
+      class_weights: factor of the loss of each class, or for several labels of their absence and presence [2, classes];
+        () for none. With weights that average 1 over the training images, the loss keeps its scale.
+      task: one of `READOUTS`, which says what labels are.
+      scale: mean and standard deviation of the values of the training images, of the task "value".
     """
-    weights = jnp.array(class_weights, jnp.float32) if class_weights else None
-    head = Linear(classes)
+    weights = jnp.array(class_weights, jnp.float32) if len(class_weights) else None
+    head, readout = Linear(classes), READOUTS[task]
     encoder_trains = not frozen and batch_norm == "train"
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -49,28 +98,32 @@ def make(
         params, state = {}, {}
         params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
         params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
+        if task == "value":  # The head predicts standardized values; what undoes that is part of the network.
+            state["scale"] = jnp.array(scale, jnp.float32)
         return params, state, {}
-
-    def weigh(nats: jax.Array, label: jax.Array) -> jax.Array:
-        return nats if weights is None else nats * weights[label]
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
         del target
         of_encoder = jax.lax.stop_gradient(params["encoder"]) if frozen else params["encoder"]
         (image,), label = batch["views"], batch["label"]
+        if task == "value":
+            label = (label - model_state["scale"][0]) / model_state["scale"][1]
         if mixup or cutmix:
             image, partner, share = mix(key, image, mixup, cutmix)
         out, state = apply_network(encoder, of_encoder, model_state["encoder"], image, train=encoder_trains)
         logits, _ = apply_network(head, params["head"], {}, out["pooled"], train=True)
-        nats = weigh(losses.cross_entropy(logits, label, label_smoothing), label)
+        nats = readout.loss(logits, label, label_smoothing, weights)
         if mixup or cutmix:
-            others = weigh(losses.cross_entropy(logits, label[partner], label_smoothing), label[partner])
+            others = readout.loss(logits, label[partner], label_smoothing, weights)
             nats = share * nats + (1 - share) * others
             label = jnp.where(share >= 0.5, label, label[partner])
-        accuracy = (logits.argmax(-1) == label).mean()
-        return nats.mean(), ({"encoder": state}, {"features": out["pooled"], "accuracy": accuracy})
+        metrics = {"features": out["pooled"]}
+        if readout.accuracy:
+            metrics["accuracy"] = readout.accuracy(logits, label)
+        return nats.mean(), (model_state | {"encoder": state}, metrics)
 
-    return Objective(init, loss, first_loss=lambda batch_size: math.log(classes))
+    first = readout.first_loss
+    return Objective(init, loss, first_loss=first and (lambda batch_size: first(classes)))
 
 
 def mix(key: jax.Array, image: jax.Array, mixup: float, cutmix: float) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -109,8 +162,12 @@ def box(key: jax.Array, area: jax.Array, height: int, width: int) -> jax.Array:
     return inside(height, place[0])[:, None] & inside(width, place[1])
 
 
-def predict(encoder: nn.Module, classes: int, params: Tree, model_state: Tree, image: jax.Array) -> jax.Array:
-    """Return the probabilities [B, classes] of a trained network for [B, H, W, C] float32."""
+def predict(
+    encoder: nn.Module, classes: int, params: Tree, model_state: Tree, image: jax.Array, task: str = "single"
+) -> jax.Array:
+    """Return the predictions [B, classes] of a trained network for [B, H, W, C] float32: probabilities, or values."""
     out, _ = apply_network(encoder, params["encoder"], model_state["encoder"], image, train=False)
-    logits, _ = apply_network(Linear(classes), params["head"], {}, out["pooled"], train=False)
-    return jax.nn.softmax(logits)
+    outputs, _ = apply_network(Linear(classes), params["head"], {}, out["pooled"], train=False)
+    if "scale" in model_state:
+        outputs = outputs * model_state["scale"][1] + model_state["scale"][0]
+    return READOUTS[task].activate(outputs)

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxssl.errors import TrainingFailedError
-from jaxssl.evaluation import intervals, randomization, scores, significance
+from jaxssl.evaluation import ends, intervals, randomization, scores, significance
 from jaxssl.evaluation.influence import Variance, cluster_variance, influence, swap_contributions
 from jaxssl.evaluation.intervals import RunPredictions, TestImages
 from tests.evaluation import simulate
@@ -157,7 +157,7 @@ def test_the_score_interval_of_the_auc_solves_its_equation():
     images = [(20, 30)]
     low, high = intervals.auc_interval(0.8, Variance(0.0, 48.0), images, 1.0)
     for end in (low, high):
-        expected = intervals._hanley_mcneil(end, 20, 30)
+        expected = ends._hanley_mcneil(end, 20, 30)
         assert (end - 0.8) ** 2 == pytest.approx(stats.norm.ppf(0.975) ** 2 * expected, rel=1e-3)
     low, high = intervals.auc_interval(1.0, Variance(0.0, 48.0), images, 1.0)
     assert 0.8 < low < 0.95 and high == 1
