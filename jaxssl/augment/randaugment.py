@@ -13,18 +13,19 @@ OPERATIONS = (
 )
 
 
-def affine(x: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
+def affine(x: jax.Array, linear: jax.Array, shift: jax.Array, nearest: bool = False) -> jax.Array:
     """Resample [B, H, W, C] bilinearly at `linear` [B, 2, 2] times the position of each output pixel + `shift` [B, 2].
 
     Positions are (row, column) in pixels from the centre of the image. The image is continued by reflection
-    (c b a | a b c | c b a), any number of times, so that no fill colour reveals the transformation.
+    (c b a | a b c | c b a), any number of times, so that no fill colour reveals the transformation. With `nearest`, the
+    pixel at each position is taken as it is.
     """
     sides = x.shape[1:3]
     place = jnp.stack(jnp.meshgrid(*(jnp.arange(side) - (side - 1) / 2 for side in sides), indexing="ij"))
     # Sums of products rather than an einsum, which accelerators would compute at too low a precision for positions.
     source = (linear[..., None, None] * place).sum(2) + shift[..., None, None]
     source += (jnp.array(sides)[:, None, None] - 1) / 2
-    low = jnp.floor(source)
+    low = jnp.round(source) if nearest else jnp.floor(source)
     row, column = jnp.moveaxis(source - low, 1, 0)[..., None]
     pixels = x.reshape(len(x), -1, x.shape[-1])
 
@@ -37,6 +38,8 @@ def affine(x: jax.Array, linear: jax.Array, shift: jax.Array) -> jax.Array:
         index = (rows * sides[1] + columns).reshape(len(x), -1, 1)
         return jnp.take_along_axis(pixels, index, 1, mode="promise_in_bounds").reshape(x.shape)
 
+    if nearest:
+        return neighbour(0, 0)
     upper = (1 - column) * neighbour(0, 0) + column * neighbour(0, 1)
     lower = (1 - column) * neighbour(1, 0) + column * neighbour(1, 1)
     return (1 - row) * upper + row * lower
@@ -48,9 +51,9 @@ def rotation(angle: jax.Array) -> jax.Array:
     return jnp.stack([jnp.stack([cos, sin], -1), jnp.stack([-sin, cos], -1)], -2)
 
 
-def rotate(x: jax.Array, angle: jax.Array) -> jax.Array:
+def rotate(x: jax.Array, angle: jax.Array, nearest: bool = False) -> jax.Array:
     """Rotate [B, H, W, C] anticlockwise about the centre by `angle` [B] radians; see `affine` for the corners."""
-    return affine(x, rotation(angle), jnp.zeros((len(x), 2)))
+    return affine(x, rotation(angle), jnp.zeros((len(x), 2)), nearest)
 
 
 def sharpness(x: jax.Array, factor: jax.Array) -> jax.Array:

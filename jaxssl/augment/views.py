@@ -58,8 +58,17 @@ def resize(x: jax.Array, size: int) -> jax.Array:
     return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "linear")
 
 
-def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tuple) -> jax.Array:
-    """Random crop (Inception crop) with area share and ratio of sides in these ranges, resized to `size`."""
+def resize_mask(x: jax.Array, size: int) -> jax.Array:
+    return jax.image.resize(x, (len(x), size, size, x.shape[-1]), "nearest")
+
+
+def resized_crop(
+    key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tuple, nearest: bool = False
+) -> jax.Array:
+    """Random crop (Inception crop) with area share and ratio of sides in these ranges, resized to `size`.
+
+    With `nearest`, each pixel is that of `x` in which its centre lies.
+    """
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     side = jnp.asarray(x.shape[1:3], jnp.float32)
     share = jax.random.uniform(area_key, (len(x),), minval=area[0], maxval=area[1])
@@ -70,6 +79,10 @@ def resized_crop(key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tu
     scale = size / crop
 
     def one(image: jax.Array, scale: jax.Array, start: jax.Array) -> jax.Array:
+        if nearest:
+            place = (jnp.arange(size)[:, None] + 0.5) / scale + start
+            row, column = jnp.clip(place.astype(int), 0, jnp.array(image.shape[:2]) - 1).T
+            return image[row[:, None], column]
         shape = (size, size, image.shape[-1])
         return jax.image.scale_and_translate(image, shape, (0, 1), scale, -start * scale, "linear", antialias=True)
 
@@ -120,10 +133,10 @@ def sometimes(key: jax.Array, probability: float, changed: jax.Array, x: jax.Arr
     return jnp.where(chosen, changed, x)
 
 
-def rotate(key: jax.Array, x: jax.Array, largest: float) -> jax.Array:
-    """Rotate each image by an angle drawn from +- `largest` degrees."""
+def rotate(key: jax.Array, x: jax.Array, largest: float, nearest: bool = False) -> jax.Array:
+    """Rotate each image by an angle drawn from +- `largest` degrees, bilinearly or to the nearest pixel."""
     angle = jax.random.uniform(key, (len(x),), minval=-largest, maxval=largest)
-    return randaugment.rotate(x, jnp.radians(angle))
+    return randaugment.rotate(x, jnp.radians(angle), nearest)
 
 
 def flip(keys: Iterator[jax.Array], x: jax.Array, horizontal: bool, vertical: bool, rotate90: bool) -> jax.Array:
@@ -197,6 +210,9 @@ def make(
     (arXiv:2006.07733, appendix B) with some additions: crop, rotation, flips, RandAugment, jitter, grey, blur,
     solarize, noise. An option that is 0 or False takes no time.
 
+    If the batch holds a "mask" [B, H, W], "masks" has that of each view, [B, size, size]: cropped, rotated and flipped
+    as the image is, with the nearest pixel instead of an interpolated one. RandAugment moves images only.
+
     Args:
       pixels: scaling of the stored values.
       size: side of the views in pixels.
@@ -225,10 +241,13 @@ def make(
     """
     crops = tuple(crop_area) != (1.0, 1.0)
 
-    def move_pixels(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
-        x = resized_crop(next(keys), x, size, crop_area, crop_ratio) if crops else resize(x, size)
+    def move_pixels(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, nearest: bool = False) -> jax.Array:
+        if crops:
+            x = resized_crop(next(keys), x, size, crop_area, crop_ratio, nearest)
+        else:
+            x = resize_mask(x, size) if nearest else resize(x, size)
         if rotation:
-            x = rotate(jax.random.fold_in(key, 14), x, rotation)
+            x = rotate(jax.random.fold_in(key, 14), x, rotation, nearest)
         return flip(keys, x, flip_horizontal, flip_vertical, rotate90)
 
     def change_colour(keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
@@ -239,8 +258,12 @@ def make(
             x = sometimes(next(keys), grey_probability, grey(x), x)
         return x
 
+    # Operations added later fold in numbers from 14, which changes no draw.
+    def split_keys(key: jax.Array) -> Iterator[jax.Array]:
+        return iter(jax.random.split(key, 14))
+
     def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
-        keys = iter(jax.random.split(key, 14))  # Operations added later fold in numbers from 14, which changes no draw.
+        keys = split_keys(key)
         of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
         x = move_pixels(key, keys, x)
         if randaugment_operations:
@@ -255,7 +278,12 @@ def make(
         return standardize(x, pixels)
 
     def augment(key: jax.Array, batch: dict) -> dict:
-        image = to_unit(batch["image"], pixels)
-        return batch | {"views": tuple(view(jax.random.fold_in(key, i), image, i) for i in range(views))}
+        image, of_view = to_unit(batch["image"], pixels), [jax.random.fold_in(key, i) for i in range(views)]
+        made = batch | {"views": tuple(view(key, image, i) for i, key in enumerate(of_view))}
+        if "mask" not in batch:
+            return made
+        mask = batch["mask"][..., None]
+        moved = (move_pixels(key, split_keys(key), mask, nearest=True) for key in of_view)
+        return made | {"masks": tuple(mask[..., 0] for mask in moved)}
 
     return augment

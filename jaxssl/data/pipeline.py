@@ -24,9 +24,16 @@ def order(indices: np.ndarray, seed: int, epoch: int, count: int = 0) -> np.ndar
     return np.concatenate([rng.permutation(indices) for _ in range(max(1, -(-count // len(indices))))])
 
 
-def gather(source: Source, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return {"image" as stored, "label" int32} of these rows."""
-    return {"image": source.images[rows], "label": source.labels[rows]}
+def gather(source: Source, rows: np.ndarray, masks: bool = False) -> dict[str, np.ndarray]:
+    """Return {"image" as stored, "label" int32} of these rows, with `masks` also "mask" uint8."""
+    batch = {"image": source.images[rows], "label": source.labels[rows]}
+    return batch | ({"mask": masks_of(source)[rows]} if masks else {})
+
+
+def masks_of(source: Source) -> np.ndarray | records.Images:
+    """Return the masks of a source that has some."""
+    assert source.masks is not None  # `run.prepare` refuses to segment images without masks.
+    return source.masks
 
 
 def training(
@@ -40,6 +47,7 @@ def training(
     skip: int,
     sharding: Sharding,
     workers: int = 0,
+    masks: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
     """Yield the batches {"image", "label"} of one epoch. All have the same size, so that nothing recompiles.
 
@@ -53,36 +61,59 @@ def training(
       skip: number of batches at the start of the epoch to leave out; they are not read.
       sharding: sharding of the batch axis.
       workers: number of processes that read records; 0: threads of this process.
+      masks: whether batches hold "mask", too.
     """
     rows = order(indices, seed, epoch, steps * batch_size)[skip * batch_size : steps * batch_size]
     batches = _batches(rows, batch_size)
-    images = _read(source, batches, workers, sharding)
-    # `zip` stops at the end of `batches` and does not ask `images` again.
-    made = ({"image": image, "label": source.labels[of]} for of, image in zip(batches, images, strict=False))
-    return send_ahead(made, sharding)
+    labels = ({"label": source.labels[of]} for of in batches)
+    # `zip` stops at the end of `labels` and does not ask for images again.
+    read = zip(labels, _read_all(source, batches, workers, sharding, masks), strict=False)
+    return send_ahead((batch | label for label, batch in read), sharding)
 
 
 def evaluation(
-    source: Source, indices: np.ndarray, *, batch_size: int, sharding: Sharding, workers: int = 0
+    source: Source,
+    indices: np.ndarray,
+    *,
+    batch_size: int,
+    sharding: Sharding,
+    workers: int = 0,
+    masks: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
-    """Yield the batches {"image"} of all images in order. The last one is padded with the first images."""
+    """Yield the batches {"image"} of all images in order, with `masks` {"image", "mask"}.
+
+    The last one is padded with the first images.
+    """
     rows = np.concatenate([indices, np.resize(indices, -len(indices) % batch_size)])
-    images = _read(source, _batches(rows, batch_size), workers, sharding)
-    return send_ahead(({"image": image} for image in images), sharding)
+    return send_ahead(_read_all(source, _batches(rows, batch_size), workers, sharding, masks), sharding)
+
+
+def _read_all(
+    source: Source, batches: list[np.ndarray], workers: int, sharding: Sharding, masks: bool
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield {"image"} of each batch, with `masks` {"image", "mask"}."""
+    images = _read(source.images, batches, workers, sharding)
+    if not masks:
+        return ({"image": image} for image in images)
+    # Masks are small: threads read them.
+    pairs = zip(images, _read(masks_of(source), batches, 0, sharding), strict=False)
+    return ({"image": image, "mask": mask} for image, mask in pairs)
 
 
 def _batches(rows: np.ndarray, batch_size: int) -> list[np.ndarray]:
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
-def _read(source: Source, batches: list[np.ndarray], workers: int, sharding: Sharding) -> Iterator[np.ndarray]:
+def _read(
+    images: np.ndarray | records.Images, batches: list[np.ndarray], workers: int, sharding: Sharding
+) -> Iterator[np.ndarray]:
     """Yield the images of each batch. A process reads only the records that its own devices hold."""
-    if not isinstance(source.images, records.Images):
-        return (source.images[batch] for batch in batches)
+    if not isinstance(images, records.Images):
+        return (images[batch] for batch in batches)
     processes = workers if len(batches) >= MIN_BATCHES_FOR_PROCESSES else 0
     if jax.process_count() == 1:
-        return records.stream(source.images, batches, processes)
-    return _read_local(source.images, batches, processes, sharding)
+        return records.stream(images, batches, processes)
+    return _read_local(images, batches, processes, sharding)
 
 
 def _read_local(

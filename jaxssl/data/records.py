@@ -59,12 +59,12 @@ class Images:
 
     Attributes:
       file: the array_record file, written by `write`.
-      shape: [N, H, W, C].
+      shape: [N, H, W, C]; of masks [N, H, W].
       dtype: of the values.
     """
 
     file: str
-    shape: tuple[int, int, int, int]
+    shape: tuple[int, ...]
     dtype: np.dtype
 
     def __len__(self) -> int:
@@ -81,15 +81,15 @@ class Images:
           UserError: the file is damaged or missing.
         """
         chosen = np.arange(len(self))[rows]
-        _, height, width, channels = self.shape
-        images = np.empty((chosen.size, height, width, channels), self.dtype)
+        _, height, width, *channels = self.shape
+        images = np.empty((chosen.size, *self.shape[1:]), self.dtype)
         try:
             for i, record in enumerate(self._records(chosen.ravel())):
                 # A grey record is spread over the channels.
-                images[i] = np.frombuffer(record, self.dtype).reshape(height, width, -1)
+                images[i] = np.frombuffer(record, self.dtype).reshape(height, width, *(-1 for _ in channels))
         except Exception as error:
             raise _damaged(self.file, error) from error
-        return images.reshape(*chosen.shape, height, width, channels)
+        return images.reshape(*chosen.shape, *self.shape[1:])
 
     def _records(self, rows: np.ndarray) -> Iterator[bytes]:
         reader, some = _reader(self.file), _rows_at_once(self)

@@ -1,6 +1,8 @@
 """Encoders: `encoder.apply(variables, image, train=...)` returns "pooled" [B, D] and "map" or "tokens".
 
 With `views=V` the batch holds V views of each image, one after the other, and batch statistics are computed per view.
+Feature maps of several depths, from fine to coarse, are sown as "maps" in the collection "intermediates", which costs
+nothing unless it is asked for: `jaxssl.models.decoder.apply_maps`.
 
 Each file here lists in `ENCODERS` the functions that make its encoders; their names are those of the config
 (`resnet18`). There is no other registry: to add an encoder is to add a file.

@@ -41,6 +41,7 @@ class Encoder(nn.Module):
             if i:
                 x = max_pool(x)
             x = convolve_twice(x, width, self.dtype, f"stage{i + 1}")
+            self.sow("intermediates", "maps", x)
         x = x.astype(jnp.float32)
         return {"pooled": x.mean((1, 2)), "map": x}
 

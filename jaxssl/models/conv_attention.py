@@ -88,8 +88,10 @@ class ConvAttention(nn.Module):
         for i, width in enumerate(self.widths):
             x = conv(width, name=f"stage{i + 1}_conv")(x)
             x = nn.relu(norm(name=f"stage{i + 1}_bn")(x))
+            self.sow("intermediates", "maps", x)
             x = max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
         x = Attention(self.heads, self.dtype, name="attention")(x).astype(jnp.float32)
+        self.sow("intermediates", "maps", x)
         return {"pooled": x.mean((1, 2)), "map": x}
 
 

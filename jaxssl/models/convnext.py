@@ -128,6 +128,7 @@ class ConvNeXt(nn.Module):
         for i, (width, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             own, rates = rates[:depth], rates[depth:]
             x = Stage(width, own, i > 0, self.layer_scale, self.dtype, name=f"stages_{i}")(x, train=train)
+            self.sow("intermediates", "maps", x)
         x = x.astype(jnp.float32)
         return {"pooled": Norm(name="norm_pool")(x.mean((1, 2))), "map": x}
 

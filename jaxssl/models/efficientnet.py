@@ -132,11 +132,14 @@ class EfficientNetLite(nn.Module):
         x = conv(STEM, (3, 3), 2 if self.stem == "imagenet" else 1, name="conv_stem")(image)
         x = relu6(norm(name="bn1")(x))
         for i, (_, kernel, stride, expansion, channels) in enumerate(STAGES):
+            if stride > 1:
+                self.sow("intermediates", "maps", x)
             for j in range(self.blocks[i]):
                 shape = (round_channels(channels * self.width), kernel, 1 if j else stride, expansion)
                 x = MBConv(*shape, conv, norm, name=f"blocks_{i}_{j}")(x)
         x = conv(HEAD, (1, 1), name="conv_head")(x)
         x = relu6(norm(name="bn2")(x)).astype(jnp.float32)
+        self.sow("intermediates", "maps", x)
         return {"pooled": x.mean((1, 2)), "map": x}
 
 

@@ -98,11 +98,13 @@ class ResNet(nn.Module):
             x = conv(self.width, (3, 3), padding=1, name="conv1")(image)
         x = nn.relu(norm(name="bn1")(x))
         if self.stem == "imagenet":
+            self.sow("intermediates", "maps", x)
             x = max_pool(x)
         for i, blocks in enumerate(self.stages):
             for j in range(blocks):
                 stride = 2 if i > 0 and j == 0 else 1
                 x = self.block(self.width * 2**i, stride, conv, norm, name=f"layer{i + 1}_{j}")(x)
+            self.sow("intermediates", "maps", x)
         x = x.astype(jnp.float32)
         return {"pooled": x.mean((1, 2)), "map": x}
 

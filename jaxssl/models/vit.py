@@ -48,6 +48,11 @@ def unpatchify(patches: jax.Array, patch: int, height: int, width: int) -> jax.A
     return x.reshape(len(patches), rows * patch, columns * patch, -1)[:, :height, :width]
 
 
+def last_of_quarters(depth: int) -> set[int]:
+    """Return the last blocks of each quarter of a transformer, whose tokens are its maps: 2, 5, 8 and 11 of twelve."""
+    return {-(-depth * k // 4) - 1 for k in range(1, 5)}
+
+
 def check_width(width: int, heads: int) -> None:
     """Raise ValueError unless the width is divisible by the heads, and by four for the position embedding."""
     if heads < 1 or width < 1 or width % heads or width % 4:
@@ -221,6 +226,9 @@ class ViT(nn.Module):
                 self.drop_path * i / max(1, self.depth - 1),
                 name=f"blocks_{i}",
             )(x, train=train)
+            if keep is None and i in last_of_quarters(self.depth):
+                grid = grid_of(image.shape[1], image.shape[2], self.patch)
+                self.sow("intermediates", "maps", x[:, 1 + self.registers :].reshape(len(x), *grid, self.width))
         if self.pool == "fc_norm":
             x = x.astype(jnp.float32)
             cls, tokens = x[:, 0], x[:, 1 + self.registers :]

@@ -29,7 +29,7 @@ TEACHER_OPTIONS = {"teacher": "", "evaluation": ""}
 """Options of an objective with a teacher: the workdir of a finished run and one of its networks ("": the pretrained
 encoder), or a file of weights and the prefix of one network in it. The caller of `make` loads it."""
 
-_SHARED = ("losses",)  # Modules here that are not objectives.
+_SHARED = ("losses", "segmentation")  # Modules here that are no objectives of pretraining.
 
 
 def keep_target(target: Tree, params: Tree, step: jax.Array) -> Tree:

@@ -19,10 +19,11 @@ from jaxssl.results.schema import Evaluation, Results
 from jaxssl.run import disk, gallery, plan, reuse, scoring
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
+from jaxssl.run.finetuning import remove_rejected
 from jaxssl.run.prepare import prepare
 from jaxssl.run.pretraining import pretrain
 from jaxssl.run.setup import Setup, init_names
-from jaxssl.run.transfer import make_arm, remove_rejected, transfer
+from jaxssl.run.transfer import make_arm, transfer
 from jaxssl.training import distributed, memory, metrics, trackers
 
 Tree = Any

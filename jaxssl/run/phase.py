@@ -40,6 +40,7 @@ class Phase(NamedTuple):
       objective_at: epoch -> objective; it may change with the epoch, the structure of its trees may not.
       measure: (epochs done, state) -> what metrics.jsonl gets before the first epoch and after each.
       freeze_epochs: number of epochs in which the encoder does not change.
+      masks: whether batches hold masks.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Phase(NamedTuple):
     objective_at: Callable[[int], Objective]
     measure: Measure
     freeze_epochs: int = 0
+    masks: bool = False
 
 
 def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
@@ -120,7 +122,7 @@ def load_state(
     What checkpoints do not hold is that of a new state: a constant target, and the optimizer of a finished phase.
     """
     key = named_key(setup, phase.name.split("_")[0])
-    sample = pipeline.gather(setup.source, phase.rows[: setup.mesh.size])
+    sample = pipeline.gather(setup.source, phase.rows[: setup.mesh.size], phase.masks)
 
     def init(key: jax.Array, batch: dict, variables: Tree) -> TrainState:
         return with_encoder(init_state(key, batch, objective, view, tx), variables)
@@ -153,7 +155,7 @@ def memory_errors(setup: Setup, phase: Phase, make_step: Callable[[], Any], shap
         c, part = phase.config, "pretrain" if phase.name == "pretrain" else "transfer"
         shardings = sharding.state_shardings(setup.mesh, shapes)
         state = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
-        sample = pipeline.gather(setup.source, phase.rows[:1])
+        sample = pipeline.gather(setup.source, phase.rows[:1], phase.masks)
         place = sharding.batch_sharding(setup.mesh)
 
         def count_bytes(size: int) -> int | None:
@@ -200,6 +202,7 @@ def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) 
         skip=skip,
         sharding=sharding.batch_sharding(setup.mesh),
         workers=setup.config.data.workers,
+        masks=phase.masks,
     )
 
 

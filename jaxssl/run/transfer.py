@@ -1,30 +1,23 @@
 """Transfer of an encoder to the labels: linear probe and kNN on frozen features, fine-tuning."""
 
 import functools
-import logging
 import math
-import shutil
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxssl.augment import views
-from jaxssl.config import schedule
 from jaxssl.evaluation import calibration, knn, probe, scores
 from jaxssl.objectives import Objective, supervised
 from jaxssl.run.encoders import compute_features, map_batches
-from jaxssl.run.phase import Phase, train_phase
+from jaxssl.run.finetuning import Task, train
 from jaxssl.run.prepare import make_classifier
 from jaxssl.run.setup import Setup, every_nth, transfer_rows
-from jaxssl.training import checkpoint, distributed, metrics
-from jaxssl.training.step import TrainState
 
 Tree = Any
-log = logging.getLogger(__name__)
 SCORED = ("validation", "test")
 SPLITS = ("train", *SCORED)
 MAX_TRAIN_IMAGES = 1000  # By which the loss on training images is measured.
@@ -130,32 +123,31 @@ def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
 
 
 def finetune(setup: Setup, arm: Arm) -> TransferResult:
-    """Fine-tune the encoder with a head, once for each learning rate to be tried.
+    """Fine-tune the encoder with a head; see `finetuning.train`."""
+    c, classes, predict = setup.config.transfer, len(setup.source.classes), make_predict(setup)
+    weights = balance_classes(labels_of(setup, "train"), classes) if c.class_weights == "balanced" else ()
 
-    The learning rate and the epoch are those that are best on validation; of equal ones, of which small validation
-    splits have many, that with the smallest log loss there. Each rate is a training phase, called finetune_<init>, or
-    finetune_<init>_1 and so on if there are several.
-    """
-    c, name = setup.config.transfer, f"finetune_{arm.init}"
-    rates = c.learning_rates or (c.optimizer.learning_rate,)
-    phases = [name] if len(rates) == 1 else [f"{name}_{i}" for i in range(1, len(rates) + 1)]
-    predict = make_predict(setup)
-    best, trials = None, []
-    for phase, rate in zip(phases, rates, strict=True):
-        network = finetune_once(setup, phase, rate, arm.variables, predict)
-        score = best_validation(setup.workdir, phase)
-        trials.append({"phase": phase, "learning_rate": rate, "validation": score[0]})
-        if best is None or score > best[0]:
-            best = score, network, {"phase": phase, "learning_rate": rate}
-    assert best is not None  # There is one learning rate at least.
-    score, network, chosen = best
-    chosen["selected_by"] = name_selection(setup, score[0], "the last epoch")
+    def objective_at(epoch: int) -> Objective:
+        frozen = epoch < c.freeze_epochs
+        return make_classifier(setup.config, setup.encoder, classes, frozen=frozen, class_weights=weights)
+
+    def measure(network: dict[str, Tree]) -> dict[str, float]:
+        labels, train = labels_of(setup, "validation"), measured_train_rows(setup)
+        probabilities = predict(network, setup.splits["validation"])
+        return {
+            "validation": scores.selection_score(probabilities, labels, c.select),
+            "validation_loss": float(calibration.log_losses(probabilities, labels).mean()),
+            "train_loss": float(calibration.log_losses(predict(network, train), setup.source.labels[train]).mean()),
+        }
+
+    task = Task(setup.labelled, objective_at, measure, c.freeze_epochs)
+    trained = train(setup, f"finetune_{arm.init}", task, arm.variables)
+    trained.chosen["selected_by"] = name_selection(setup, trained.score, "the last epoch")
     start = time.perf_counter()
     rows = setup.splits | {"train": measured_train_rows(setup)}
-    probabilities = {split: predict(network, rows[split]) for split in SPLITS}
-    seconds = time.perf_counter() - start + sum(seconds_of(setup.workdir, phase) for phase in phases)
-    steps = c.epochs * schedule.steps_per_epoch(len(setup.labelled), c, "transfer")
-    return TransferResult(probabilities, seconds, len(rates) * steps * c.batch_size, chosen | {"tried": trials})
+    probabilities = {split: predict(trained.network, rows[split]) for split in SPLITS}
+    seconds = time.perf_counter() - start + trained.seconds
+    return TransferResult(probabilities, seconds, trained.images, trained.chosen)
 
 
 def make_predict(setup: Setup) -> Predict:
@@ -178,79 +170,6 @@ def balance_classes(labels: np.ndarray, classes: int) -> tuple[float, ...]:
     counts = np.bincount(labels, minlength=classes)
     present = (counts > 0).sum()
     return tuple(float(len(labels) / (present * count)) if count else 0.0 for count in counts)
-
-
-def finetune_once(setup: Setup, name: str, learning_rate: float, variables: Tree, predict: Predict) -> dict[str, Tree]:
-    """Fine-tune with one learning rate and return the network of the epoch that was best on validation."""
-    c, classes = setup.config.transfer.copy_and_resolve_references(), len(setup.source.classes)
-    weights = balance_classes(labels_of(setup, "train"), classes) if c.class_weights == "balanced" else ()
-    c.optimizer.learning_rate = float(learning_rate)
-    best_folder = setup.workdir / "checkpoints" / f"{name}_best"
-
-    def objective_at(epoch: int) -> Objective:
-        frozen = epoch < c.freeze_epochs
-        return make_classifier(setup.config, setup.encoder, classes, frozen=frozen, class_weights=weights)
-
-    def measure(epoch: int, state: TrainState) -> dict[str, Any]:
-        start = time.perf_counter()
-        network = {"params": state.params, "model_state": state.model_state}
-        labels, train = labels_of(setup, "validation"), measured_train_rows(setup)
-        probabilities = predict(network, setup.splits["validation"])
-        score = scores.selection_score(probabilities, labels, c.select)
-        loss = float(calibration.log_losses(probabilities, labels).mean())
-        if epoch and (score, -loss) > best_validation(setup.workdir, name) and score > -math.inf:
-            checkpoint.save(best_folder, epoch, network, keep=1)
-        train_loss = float(calibration.log_losses(predict(network, train), setup.source.labels[train]).mean())
-        seconds = round(time.perf_counter() - start, 4)
-        return {
-            "validation": score,
-            "validation_loss": loss,
-            "train_loss": train_loss,
-            "validation_seconds": seconds,
-        }
-
-    phase = Phase(name, c, setup.labelled, objective_at, measure, c.freeze_epochs)
-    state = train_phase(setup, phase, variables)
-    network = {"params": state.params, "model_state": state.model_state}
-    # If validation could not tell one epoch from another, the last one is used.
-    if best_validation(setup.workdir, name)[0] > -math.inf:
-        restored = checkpoint.restore(best_folder, network)
-        if restored is None:
-            log.warning("%s is damaged: it is fine-tuned again", best_folder)
-            for folder in (best_folder, best_folder.with_name(name)):
-                shutil.rmtree(folder, ignore_errors=True)
-            return finetune_once(setup, name, learning_rate, variables, predict)
-        network = restored[1]
-    return network
-
-
-def best_validation(workdir: Path, phase: str) -> tuple[float, float]:
-    """Return (score, -log loss) of the epoch in metrics.jsonl that is best on validation; -inf if there is none."""
-
-    def best() -> tuple[float, float]:
-        rows = [row for row in metrics.read(workdir, phase) if row["step"] and row.get("validation") is not None]
-        scored = ((row["validation"], -row.get("validation_loss", math.inf)) for row in rows)
-        return max(scored, default=(-math.inf, -math.inf))
-
-    return distributed.from_main(best)
-
-
-def seconds_of(workdir: Path, phase: str) -> float:
-    """Return the time of training steps and validation in metrics.jsonl, over all starts of the phase."""
-
-    def seconds() -> float:
-        rows = metrics.read(workdir, phase)
-        return sum(row.get("seconds", 0.0) + row.get("validation_seconds", 0.0) for row in rows)
-
-    return distributed.from_main(seconds)
-
-
-def remove_rejected(workdir: Path, chosen: dict[str, Any]) -> None:
-    """Delete the checkpoints of rejected learning rates."""
-    for trial in chosen.get("tried", []):
-        if trial["phase"] != chosen["phase"]:
-            for phase in (trial["phase"], f"{trial['phase']}_best"):
-                shutil.rmtree(workdir / "checkpoints" / phase, ignore_errors=True)
 
 
 PROTOCOLS = {"probe": probe_encoder, "knn": classify_by_neighbors, "finetune": finetune}

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxssl.evaluation import calibration, scores
-from jaxssl.run.transfer import best_validation
+from jaxssl.run.finetuning import best_validation
 
 
 def write(folder, rows):

@@ -8,6 +8,13 @@ patient-wise cross-validation for each file in the order of their numbers: with 
 
 Copies as JPEG have lost the patient, and neighbouring slices of one patient are nearly the same image: such a copy is
 for the dataset `folder`, which takes the groups for unknown. So are they taken here where all files have the same PID.
+
+With `data.options.masks=True` each slice comes with the mask of its tumour: `tumorMask` of its file or, where that is
+empty, the polygon `tumorBorder`. One copy as JPEG can be read then, too: `<n>.jpg` of any size with
+`tumor_metadata.csv`, whose columns are `file`, `label` (1 to 3) and `tumorBorder_xy`, x and y in turn in pixels of the
+original 512 x 512. It is read where it lists more slices than there are .mat files. Its patients are lost, and the
+numbers of one patient's slices are mostly consecutive, so that blocks of `BLOCK` consecutive slices of one kind are
+groups: that keeps most neighbours on one side of a split, and not all. Groups count as unknown there.
 """
 
 import math
@@ -16,11 +23,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 from absl import logging
+from PIL import Image, ImageDraw
 
 from jaxssl.data import downloads, prepared, source
 from jaxssl.errors import UserError
 
 SLICES = 3064
+BLOCK = 20  # Slices of a group where patients are unknown; a patient has 13 on average.
+SIDE = 512  # Pixels that borders refer to.
+TABLE = "tumor_metadata.csv"
+MASK_CLASSES = ("background", "tumor")
 
 
 def read(example: downloads.Example) -> np.ndarray:
@@ -114,18 +126,29 @@ def load(
     on_bad_file: str = "stop",
     fit: str = "pad",
     memory_mib: float = math.inf,
+    masks: bool = False,
 ) -> source.Source:
-    """Load the slices; ids are the numbers of their files. See `prepared.load`."""
-    loaded = prepared.load(
-        DATASET,
-        examples,
-        manual_dir=manual_dir,
-        cache_dir=cache_dir,
-        size=size,
-        on_bad_file=on_bad_file,
-        fit=fit,
-        memory_mib=memory_mib,
-    )
+    """Load the slices; ids are the numbers of their files. See `prepared.load`.
+
+    Args:
+      manual_dir: see `prepared.load`.
+      cache_dir: see there.
+      size: see there.
+      on_bad_file: see there.
+      fit: see there.
+      memory_mib: see there.
+      masks: whether to load the masks of the tumours; a copy as JPEG with a table of their borders will then do.
+    """
+    where = {"manual_dir": manual_dir, "cache_dir": cache_dir, "size": size}
+    policies = {"on_bad_file": on_bad_file, "fit": fit, "memory_mib": memory_mib}
+    if masks and (listed := _list_jpegs(downloads.list_files(DATASET, manual_dir))):
+        slices, borders = listed
+        of_masks = {"read_mask": lambda example: rasterize(borders[example.id]), "mask_classes": MASK_CLASSES}
+        loaded = prepared.load(DATASET._replace(read=None), lambda _: slices, **where, **policies, **of_masks)
+        logging.warning("%s: patients are unknown: blocks of %d consecutive slices are groups", manual_dir, BLOCK)
+        return loaded._replace(groups_known=False)
+    of_masks = {"read_mask": read_mask, "mask_classes": MASK_CLASSES} if masks else {}
+    loaded = prepared.load(DATASET, examples, **where, **policies, **of_masks)
     if len(np.unique(loaded.groups)) > 1:
         return loaded
     logging.warning(
@@ -134,7 +157,60 @@ def load(
         len(loaded.ids),
         loaded.groups[0],
     )
-    return source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
+    made = source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
+    return made if loaded.masks is None else source.with_masks(made, loaded.masks, loaded.mask_classes)
+
+
+def read_mask(example: downloads.Example) -> np.ndarray:
+    """Read the mask of a slice as [H, W] uint8."""
+    with h5py.File(example.file) as opened:
+        mask = _array(opened, "cjdata/tumorMask").T if "cjdata/tumorMask" in opened else np.zeros((0, 0))
+        if mask.any():
+            return (mask > 0).astype(np.uint8)
+        border = _array(opened, "cjdata/tumorBorder").ravel()
+        return rasterize(border, _array(opened, "cjdata/image").T.shape)
+
+
+def rasterize(border: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """Return the mask [H, W] uint8 of a border [x1, y1, x2, y2, ...] in pixels.
+
+    Raises:
+      ValueError: it has fewer than three points.
+    """
+    if len(border) < 6 or len(border) % 2:
+        raise ValueError(f"a border of {len(border)} numbers is no polygon")
+    image = Image.new("L", (shape[1], shape[0]))
+    ImageDraw.Draw(image).polygon(border.tolist(), fill=1)
+    return np.asarray(image)
+
+
+def _list_jpegs(download: downloads.Download) -> tuple[list[downloads.Example], dict[str, np.ndarray]] | None:
+    """Return slices and borders of a copy as JPEG; None where the download has more slices as .mat files."""
+    tables = [file for file in download.files if file.rsplit("/", 1)[-1].lower() == TABLE]
+    numbers = [number for number in downloads.image_files(download, extensions=(".mat",)) if number.isdecimal()]
+    if not tables:
+        return None
+    path = download.root / tables[0]
+    rows = downloads.read_table(path, ("file", "label", "tumorBorder_xy"))
+    if len(rows) <= len(numbers):
+        return None
+    places = downloads.image_files(download, extensions=(".jpg", ".jpeg"))
+    kinds = {str(i): name for i, name in enumerate(DATASET.classes, 1)}
+    slices, borders = [], {}
+    for place, row in rows:
+        number = row["file"].rsplit(".", 1)[0]
+        label = downloads.choose_value(place, row, "label", kinds)
+        group = f"{label}-{int(number) // BLOCK}" if number.isdecimal() else number
+        slices.append(downloads.Example(number, places.get(number), label, group, extra=(path,)))
+        try:
+            borders[number] = np.array(row["tumorBorder_xy"].split(), float)
+        except ValueError as error:
+            raise UserError(
+                f"{place}: tumorBorder_xy holds something else than numbers: {error}",
+                code="damaged",
+                field="tumorBorder_xy",
+            ) from error
+    return slices, borders
 
 
 def _example(number: str, path: Path) -> downloads.Example:

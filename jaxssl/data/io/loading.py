@@ -68,6 +68,7 @@ def stack(
     nan: str = "refuse",
     fit: str = "pad",
     cache: records.Cache | None = None,
+    mask: bool = False,
 ) -> Stack:
     """Read many images, fill values that are not finite, and resize.
 
@@ -84,6 +85,7 @@ def stack(
       fit: how images that are not square are fitted, see `resize.fit`.
       cache: where images are kept that exceed the memory, so that the next run need not decode them; None: all are held
         in memory.
+      mask: whether the images are masks, see `resize.fit`.
 
     Raises:
       UserError: bad files that stop, values that are not finite, dtypes or channels that differ, a cache that is
@@ -92,16 +94,17 @@ def stack(
     _check_policies(on_bad_file, nan, fit)
     found = _Found(names, on_bad_file, nan)
     # Caches of older versions are those of "crop".
-    file = cache and cache.file(size, nan, len(names), *([] if fit == "crop" else [fit]))
+    options = [*([] if fit == "crop" else [fit]), *(["mask"] if mask else [])]
+    file = cache and cache.file(size, nan, len(names), *options)
     if cache and file and file.is_file():
         stored, about = records.load(file)
         rows = [i for i, _ in about["bad"]]
         # Bad files may be readable by now, with a plugin or a permission that was missing.
-        if all(one.reason for one in decode(lambda k: read_one(rows[k]), len(rows), size, nan, fit)):
+        if all(one.reason for one in decode(lambda k: read_one(rows[k]), len(rows), size, nan, fit, mask)):
             found.bad, found.cropped = about["bad"], about.get("cropped", [])
             found.report_bad()
             return Stack(stored[:] if cache.holds(stored.nbytes) else stored, found.kept(), found.unread())
-    with closing(found.collect(decode(read_one, len(names), size, nan, fit))) as images:
+    with closing(found.collect(decode(read_one, len(names), size, nan, fit, mask))) as images:
         held, rest = _hold(images, len(names), cache)
         if file and rest is not None:
             records.write(file, rest, lambda: found.describe(size))
@@ -208,7 +211,9 @@ class _Found:
                 )
 
 
-def decode(read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str, fit: str) -> Iterator[Decoded]:
+def decode(
+    read_one: Callable[[int], np.ndarray], total: int, size: int, nan: str, fit: str, mask: bool = False
+) -> Iterator[Decoded]:
     """Read and resize images in threads, and yield them in order. The arguments are those of `stack`.
 
     With `nan="refuse"`, values that are not finite are filled with zeros and counted; the caller refuses them.
@@ -220,7 +225,7 @@ def decode(read_one: Callable[[int], np.ndarray], total: int, size: int, nan: st
             image, nonfinite = _fill(read_one(i), nan)
             height, width, _ = image.shape
             cropped = 1 - min(height, width) / max(height, width) if fit == "crop" else 0.0
-            return Decoded(resize.fit(image, size, fit), nonfinite, "", cropped)
+            return Decoded(resize.fit(image, size, fit, mask), nonfinite, "", cropped)
         except UserError:
             raise
         except Exception as error:

@@ -6,14 +6,18 @@ from PIL import Image
 FITS = ("pad", "crop", "squash")
 
 
-def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
-    """Resize an image to size x size, with antialiased Lanczos.
+OUTSIDE = 255  # Of a mask, where `fit` pads it: `jaxssl.data.source.UNKNOWN`.
+
+
+def fit(image: np.ndarray, size: int, how: str, mask: bool = False) -> np.ndarray:
+    """Resize an image to size x size, with antialiased Lanczos; a mask to the nearest pixels.
 
     Args:
       image: [H, W, C] uint8, uint16 or float32; 16 bits and floats are resampled in float32.
       size: pixels a side.
       how: "pad" keeps all and fills the short side with 0, of floats with the lowest value; "crop" keeps the centre
         square; "squash" changes the aspect ratio. A square image is the same in all.
+      mask: whether it is a mask [H, W, 1] uint8, whose values are classes; its short side is filled with `OUTSIDE`.
 
     Returns:
       [size, size, C] of the same dtype; unchanged if it has that size. Floats may overshoot at sharp edges.
@@ -25,8 +29,8 @@ def fit(image: np.ndarray, size: int, how: str) -> np.ndarray:
         image = crop_square(image)
         height, width, _ = image.shape
     if how == "pad" and height != width:
-        return _pad(image, size)
-    return image if height == width == size else resample(image, size, size)
+        return _pad(image, size, mask)
+    return image if height == width == size else _resample(image, size, size, mask)
 
 
 def crop_square(image: np.ndarray) -> np.ndarray:
@@ -37,16 +41,24 @@ def crop_square(image: np.ndarray) -> np.ndarray:
     return image[top : top + short, left : left + short]
 
 
-def _pad(image: np.ndarray, size: int) -> np.ndarray:
+def _pad(image: np.ndarray, size: int, mask: bool) -> np.ndarray:
     height, width, channels = image.shape
     long = max(height, width)
     new_height, new_width = (max(1, round(side * size / long)) for side in (height, width))
-    value = 0 if image.dtype.kind == "u" else image.min()
+    value = OUTSIDE if mask else 0 if image.dtype.kind == "u" else image.min()
     padded = np.full((size, size, channels), value, image.dtype)
     top, left = (size - new_height) // 2, (size - new_width) // 2
-    inside = image if (height, width) == (new_height, new_width) else resample(image, new_height, new_width)
+    same = (height, width) == (new_height, new_width)
+    inside = image if same else _resample(image, new_height, new_width, mask)
     padded[top : top + new_height, left : left + new_width] = inside
     return padded
+
+
+def _resample(image: np.ndarray, height: int, width: int, mask: bool) -> np.ndarray:
+    if not mask:
+        return resample(image, height, width)
+    nearest = Image.fromarray(np.ascontiguousarray(image[..., 0])).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(nearest)[..., None]
 
 
 def resample(image: np.ndarray, height: int, width: int) -> np.ndarray:
