@@ -26,7 +26,7 @@ class Block(nn.Module):
     drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
         width = x.shape[-1]
         dense = partial(Dense, dtype=self.dtype, kernel_init=truncated_normal)
         depthwise = nn.Conv(
