@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxssl.config import checks, fields
+from jaxssl.config.adapt import adapt
 from jaxssl.config.parse import parse_value
 from jaxssl.errors import UserError
 
@@ -55,7 +56,8 @@ def assign(c: ConfigDict, texts: dict[str, str]) -> None:
     """Set fields of a config in place.
 
     Names (`data.name`, `model.name`, `pretrain.objective`) come first: with a new name, the options that the new
-    dataset, encoder or objective also has are kept, the others are dropped, and its own defaults are added.
+    dataset, encoder or objective also has are kept, the others are dropped, and its own defaults are added. What a new
+    objective or encoder cannot work with is changed, see `adapt.adapt`.
 
     Args:
       c: the config.
@@ -69,6 +71,11 @@ def assign(c: ConfigDict, texts: dict[str, str]) -> None:
             name = parse_value(name_path, texts[name_path], fields.find(name_path).default)
             _swap(c, name_path, name)
     fields.fill_options(c)
+    if texts.keys() & fields.OPTIONS_OF:
+        size = texts.get("data.image_size")
+        if size is not None:
+            _set(c, "data.image_size", size)
+        adapt(c, texts, lambda encoder: (_swap(c, "model.name", encoder), fields.fill_options(c)))
     for path, text in texts.items():
         if path not in fields.OPTIONS_OF:
             _set(c, path, text)

@@ -99,7 +99,7 @@ def check_encoder(encoder: nn.Module) -> None:
     if not hasattr(encoder, "patch"):
         raise UserError(
             f"pretrain.objective='mae' needs an encoder with patches, and {type(encoder).__name__} has none: set "
-            f"model.name to one of {', '.join(map(repr, vit.ENCODERS))}",
+            f"model.name to one of {', '.join(map(repr, vit.ENCODERS))}, or choose another pretrain.objective",
             code="mismatch",
             field="model.name",
         )

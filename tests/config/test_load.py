@@ -162,3 +162,27 @@ def test_an_error_in_a_config_file_names_the_file_and_the_line(tmp_path, text, c
 
 def test_the_configs_of_the_package_are_found():
     assert "byol_ham" in available() and "__init__" not in available()
+
+
+def test_an_objective_brings_the_encoder_that_it_needs(caplog):
+    c = load_config("own:quick", ["pretrain.objective=mae"])
+    assert (c.model.name, c.model.options.patch, c.init.weights) == ("vit_tiny", 4, "")
+    assert c.pretrain.augment.jitter_probability == 0
+    assert "it also sets" in caplog.text and "model.name='vit_tiny'" in caplog.text
+    assert load_config("own:quick", ["pretrain.objective=mae", "data.image_size=224"]).model.options.patch == 16
+    assert load_config("mae_lenses", ["pretrain.objective=inpaint"]).model.name == "resnet18"
+
+
+def test_what_the_command_line_sets_is_not_adapted():
+    fields_set = ["pretrain.objective=mae", "model.name=vit_small", "model.options.patch=8"]
+    c = load_config("own:quick", [*fields_set, "pretrain.augment.jitter_probability=0.5"])
+    assert (c.model.name, c.model.options.patch, c.pretrain.augment.jitter_probability) == ("vit_small", 8, 0.5)
+
+
+def test_rotation_is_not_predicted_of_rotated_images():
+    c = load_config("byol_ham", ["pretrain.objective=rotation"])
+    assert not c.pretrain.augment.rotate90 and not c.pretrain.augment.flip_vertical
+
+
+def test_the_weights_of_another_encoder_are_left_out():
+    assert load_config("own:quick", ["model.name=resnet18"]).init.weights == ""
