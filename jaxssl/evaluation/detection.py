@@ -1,0 +1,206 @@
+"""Scores of detection, with intervals over groups: sensitivity at false positives per image (FROC), average precision.
+
+A lesion is a box: of a connected component of a mask, or as annotated. A predicted box is a hit if it overlaps a lesion
+of its class that no better one has hit: boxes are taken from the highest score down, and each takes the free lesion
+with the highest IoU, if that reaches the threshold (the rule of COCO, Lin et al. 2014, arXiv:1405.0312).
+
+  average_precision_<t>: area under the precision-recall curve at IoU t, interpolated at 101 recalls as in COCO.
+  sensitivity_<r>: share of lesions hit at IoU .1, at the score threshold that lets through most boxes while false
+    positives are at most r per image; images without a lesion count. In steps, not interpolated.
+  froc: the mean of these over r = 1/8, 1/4, 1/2, 1, 2, 4, 8 (Setio et al. 2017, arXiv:1612.08012, section 3.3).
+
+Boxes of equal score enter together, so that their order does not matter.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from jaxssl.evaluation import means
+from jaxssl.evaluation.scores import safe_divide
+
+IOUS = (0.1, 0.3, 0.5)
+FROC_IOU = 0.1  # As in nnDetection (Baumgartner et al. 2021, arXiv:2106.00817): small lesions have rough borders.
+FALSE_POSITIVES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+_RECALLS = np.linspace(0, 1, 101)
+_NEIGHBORS = np.ones((3, 3))  # Pixels that touch at a corner are of one lesion.
+
+
+class Lesions(NamedTuple):
+    """The lesions of one image, true or predicted.
+
+    Attributes:
+      boxes: [K, 4] float: left, top, right, bottom in pixels; a pixel is one wide.
+      labels: [K] int, their classes, from 1.
+      scores: [K] float, higher for the more certain; of no meaning for true ones.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class Matched(NamedTuple):
+    """The boxes of one class in all images after matching at one IoU.
+
+    Attributes:
+      images: [P] int, the image of each box.
+      scores: [P] float.
+      hits: [P] bool.
+      lesions: [N] int, the number of true lesions of each image.
+    """
+
+    images: np.ndarray
+    scores: np.ndarray
+    hits: np.ndarray
+    lesions: np.ndarray
+
+
+def find_lesions(mask: np.ndarray, classes: int, probabilities: np.ndarray | None = None) -> Lesions:
+    """Return the connected components of each class of a mask, with 8 neighbors a pixel.
+
+    Args:
+      mask: [H, W] uint8: 0 is the background, values of `classes` and above do not count.
+      classes: number of classes, the background included.
+      probabilities: [H, W, classes - 1] float, of each class without the background; the score of a component is the
+        highest of its class in it. Without them it is the number of its pixels.
+    """
+    boxes, labels, scores = [], [], []
+    for c in range(1, classes):
+        components = np.zeros(mask.shape, np.int32)
+        count = int(ndimage.label(mask == c, _NEIGHBORS, output=components))  # pyright: ignore[reportArgumentType]
+        numbers = range(1, count + 1)
+        for rows, columns in ndimage.find_objects(components):
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+        labels += [c] * count
+        if probabilities is not None:
+            scores += list(np.atleast_1d(ndimage.maximum(probabilities[..., c - 1], components, numbers)))
+        else:
+            scores += np.bincount(components.ravel(), minlength=count + 1)[1:].tolist()
+    return Lesions(np.array(boxes, float).reshape(-1, 4), np.array(labels, int), np.array(scores, float))
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the intersection over union [A, B] of boxes [A, 4] and [B, 4]; 0 for two boxes without area."""
+    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
+    common = np.clip(high - low, 0, None).prod(-1)
+    areas = [(of[:, 2:] - of[:, :2]).prod(-1) for of in (a, b)]
+    return np.nan_to_num(safe_divide(common, areas[0][:, None] + areas[1] - common))
+
+
+def match(predicted: Sequence[Lesions], truth: Sequence[Lesions], label: int, iou: float) -> Matched:
+    """Match the boxes of one class in N images. See the head of this module."""
+    images, scores, hits = [], [], []
+    for i, (ours, theirs) in enumerate(zip(predicted, truth, strict=True)):
+        chosen = ours.labels == label
+        order = np.argsort(-ours.scores[chosen], kind="stable")
+        overlaps = box_iou(ours.boxes[chosen][order], theirs.boxes[theirs.labels == label])
+        images += [i] * len(order)
+        scores += ours.scores[chosen][order].tolist()
+        hits += _match_image(overlaps, iou)
+    lesions = np.array([(of.labels == label).sum() for of in truth], int)
+    return Matched(np.array(images, int), np.array(scores, float), np.array(hits, bool), lesions)
+
+
+def _match_image(overlaps: np.ndarray, iou: float) -> list[bool]:
+    overlaps, hits = overlaps.copy(), []
+    for row in overlaps:
+        best = int(row.argmax()) if row.size else 0
+        hits.append(bool(row.size and row[best] >= iou))
+        if hits[-1]:
+            overlaps[:, best] = -1
+    return hits
+
+
+def average_precision(of: Matched, weights: np.ndarray) -> float:
+    """Return the average precision where image i counts `weights[i]` times; NaN without a lesion."""
+    hits, misses, lesions = _accumulate(of, weights)
+    if not lesions:
+        return math.nan
+    precision = np.maximum.accumulate(safe_divide(hits, hits + misses)[::-1])[::-1]
+    place = np.searchsorted(hits / lesions, _RECALLS - 1e-12)
+    return float(np.append(precision, 0.0)[place].mean())
+
+
+def sensitivities(of: Matched, weights: np.ndarray) -> np.ndarray:
+    """Return the sensitivity [7] at each of `FALSE_POSITIVES` per image; NaN without a lesion."""
+    hits, misses, lesions = _accumulate(of, weights)
+    if not lesions:
+        return np.full(len(FALSE_POSITIVES), np.nan)
+    place = np.searchsorted(misses / weights.sum(), np.array(FALSE_POSITIVES) + 1e-12, "right")
+    return np.append(0.0, hits / lesions)[place]
+
+
+def _accumulate(of: Matched, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return the numbers of hits and of misses down to each distinct score, and the number of lesions."""
+    counted = weights[of.images]
+    order = np.argsort(-of.scores, kind="stable")
+    order = order[counted[order] > 0]
+    scores, hits, counted = of.scores[order], of.hits[order], counted[order]
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(order) else np.empty(0, int)
+    return (hits * counted).cumsum()[ends], (~hits * counted).cumsum()[ends], float(weights @ of.lesions)
+
+
+def evaluate(
+    predicted: Sequence[Lesions], truth: Sequence[Lesions], classes: int, groups: Sequence | np.ndarray
+) -> dict[str, Any]:
+    """Score predicted lesions of N images, with 95 % intervals over groups by the jackknife.
+
+    Args:
+      predicted: of each image.
+      truth: likewise.
+      classes: number of classes, the background included.
+      groups: [N] str, the patient, lesion or series of each image.
+
+    Returns:
+      images: N.
+      metrics: {name: {"value", "low", "high"}}, the mean over classes that have lesions, with "without", the reason,
+        where an interval lacks: "froc", "sensitivity_<r>", "average_precision_<t>".
+      class_metrics: [C], `metrics` of each class without the background.
+      lesions_by_class: [C], number of true lesions.
+      predicted_by_class: [C], number of predicted ones.
+    """
+    labels, groups = range(1, classes), np.asarray(groups)
+    statistics = [_statistics(predicted, truth, label) for label in labels]
+
+    def average(name: str) -> Callable[[np.ndarray], float]:
+        def mean(weights: np.ndarray) -> float:
+            values = np.array([of[name](weights) for of in statistics])
+            return math.nan if np.isnan(values).all() else float(np.nanmean(values))
+
+        return mean
+
+    names = [*statistics[0]]
+    return {
+        "images": len(groups),
+        "metrics": {name: _estimate(average(name), groups) for name in names},
+        "class_metrics": [{name: _estimate(of[name], groups) for name in names} for of in statistics],
+        "lesions_by_class": [sum(int((of.labels == label).sum()) for of in truth) for label in labels],
+        "predicted_by_class": [sum(int((of.labels == label).sum()) for of in predicted) for label in labels],
+    }
+
+
+def _statistics(
+    predicted: Sequence[Lesions], truth: Sequence[Lesions], label: int
+) -> dict[str, Callable[[np.ndarray], float]]:
+    """Return the scores of one class as functions of the weights [N] of the images."""
+    rough = match(predicted, truth, label, FROC_IOU)
+    found: dict[str, Callable[[np.ndarray], float]] = {"froc": lambda w: float(sensitivities(rough, w).mean())}
+    for i, rate in enumerate(FALSE_POSITIVES):
+        found[f"sensitivity_{rate:g}"] = lambda w, i=i: float(sensitivities(rough, w)[i])
+    for iou in IOUS:
+        matched = match(predicted, truth, label, iou)
+        found[f"average_precision_{iou:g}"] = lambda w, matched=matched: average_precision(matched, w)
+    return found
+
+
+def _estimate(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> dict[str, Any]:
+    value = statistic(np.ones(len(groups)))
+    influence = means.jackknife_influence(statistic, groups)
+    if np.isnan(influence).any() and not math.isnan(value):
+        without = "without one of the groups there is no lesion"
+        return {"value": value, "low": None, "high": None, "without": without}
+    return means.to_interval(value, influence, groups)
