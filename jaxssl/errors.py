@@ -1,6 +1,7 @@
 """Exceptions that end a command early, each with its exit code."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 from typing import Literal, get_args
@@ -21,6 +22,15 @@ ErrorCode = Literal[
     "unsupported",  # The input is valid, but jaxssl does not handle it.
 ]
 CODES: tuple[str, ...] = get_args(ErrorCode)
+
+
+# Control characters but tabs, marks of the direction of text, and what cannot be encoded.
+_CONTROLS = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape_controls(text: str) -> str:
+    """Return text in one line that cannot steer a terminal: escape becomes "\\x1b", a new line "\\n"."""
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 class UserError(Exception):
@@ -63,7 +73,7 @@ def print_error(error: UserError | TrainingFailedError | PreemptedError, debug: 
     """Prints the error as one line on stderr and returns its exit code; with `debug`, raises it for the traceback."""
     if debug:
         raise error
-    print(f"jaxssl: {error}", file=sys.stderr)
+    print(f"jaxssl: {escape_controls(str(error))}", file=sys.stderr)
     return error.exit_code
 
 

@@ -27,6 +27,7 @@ FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Errors of a folder where a file should be, and of a file where a folder should be.
 WRONG_KIND = (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY)
+MAX_JSON = 2**28  # Bytes: the splits of a million images take a third.
 LOCK_TIMEOUT = 0.5  # Seconds; `is_locked` of another process holds a lock for far less.
 
 
@@ -115,7 +116,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def hash_file(file: Path) -> str:
     """Return the SHA-256 of a file."""
-    with open(file, "rb") as stream:
+    with open_regular(file) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -132,6 +133,22 @@ def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def parse_json(content: str | bytes) -> Any:
+    """Parse JSON in UTF-8. ValueError if it is none, is larger than `MAX_JSON` or nested too deep."""
+    if len(content) > MAX_JSON:
+        raise ValueError(f"larger than the limit of {MAX_JSON // 2**20} MiB")
+    try:
+        return json.loads(content if isinstance(content, str) else content.decode())
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
+def load_json(file: Path) -> Any:
+    """Read a JSON file. OSError or ValueError where it cannot be read; see `read_json` for the error of a user."""
+    with open_regular(file) as opened:
+        return parse_json(opened.read(MAX_JSON + 1))
+
+
 def read_json(file: Path, remedy: str) -> Any:
     """Read a JSON file.
 
@@ -143,7 +160,7 @@ def read_json(file: Path, remedy: str) -> Any:
       UserError: the file is missing, cannot be read or is not JSON.
     """
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return load_json(file)
     except OSError as error:
         code = "missing" if isinstance(error, FileNotFoundError) else "unreadable"
         raise UserError(f"{file} cannot be read ({error.strerror}): {remedy}", code=code, field=str(file)) from error

@@ -22,7 +22,7 @@ from jaxssl.config import fields
 from jaxssl.config.parse import parse_value
 from jaxssl.data.audit import items
 from jaxssl.data.audit.report import audit_files, audit_source
-from jaxssl.errors import UserError, did_you_mean
+from jaxssl.errors import UserError, did_you_mean, escape_controls
 from jaxssl.results import schema
 
 GROUP = "datasets"
@@ -134,7 +134,7 @@ def show_audit(console: Console, options: argparse.Namespace) -> None:
         files.write_json(options.to, schema.with_version("audit.json", report))
     for part in audit_tables(report):
         console.print(part)
-    console.print(f"The whole report is in {clean(str(options.to))}.")
+    console.print(f"The whole report is in {escape_controls(str(options.to))}.")
 
 
 def find_images(options: argparse.Namespace) -> items.Items:
@@ -220,9 +220,9 @@ def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
     found = Table("", "findings, the most serious first" if report["findings"] else "no findings", box=box.SIMPLE_HEAD)
     found.columns[1].overflow = "fold"
     for number, line in enumerate(report["findings"], 1):
-        found.add_row(str(number), clean(line))
+        found.add_row(str(number), escape_controls(line))
     parts = [
-        f"{clean(report['name'])}: {size}, in {clean(report['place'])}",
+        f"{escape_controls(report['name'])}: {size}, in {escape_controls(report['place'])}",
         found,
         class_table(report),
         fact_table(report),
@@ -241,7 +241,7 @@ def class_table(report: Mapping[str, Any]) -> Table:
         column.justify = "right"
     names = sorted({name for of in by_split.values() for name in of})
     for name in names:
-        table.add_row(clean(name), *(f"{of.get(name, 0):,}" for of in by_split.values()))
+        table.add_row(escape_controls(name), *(f"{of.get(name, 0):,}" for of in by_split.values()))
     if len(names) > 1:
         table.add_section()
         table.add_row("together", *(f"{sum(of.values()):,}" for of in by_split.values()))
@@ -271,7 +271,7 @@ def fact_table(report: Mapping[str, Any]) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     for name, value in rows.items():
         if value:
-            table.add_row(name, clean(value))
+            table.add_row(name, escape_controls(value))
     return table
 
 
@@ -286,19 +286,14 @@ def duplicate_table(duplicates: Mapping[str, Any], title: str) -> Table:
     table.columns[0].max_width = 25
     table.columns[-1].overflow = "fold"
     for cluster in clusters[:_ROWS]:
-        where = "\n".join(filter(None, (", ".join(cluster["splits"]), ", ".join(cluster["classes"]))))
+        where = "\n".join(escape_controls(", ".join(of)) for of in (cluster["splits"], cluster["classes"]) if of)
         paths = [file["path"] for file in cluster["files"]]
-        some = "\n".join(map(clean, paths[:3])) + (f"\nand {len(paths) - 3} more" if len(paths) > 3 else "")
+        some = "\n".join(map(escape_controls, paths[:3])) + (f"\nand {len(paths) - 3} more" if len(paths) > 3 else "")
         how = (str(cluster["distance"]), f"{cluster['similarity']:.3f}") if near else ()
-        table.add_row(clean(where), *how, some)
+        table.add_row(where, *how, some)
     return table
 
 
 def list_counts(of: Mapping[str, int]) -> str:
     """ "JPEG" of one kind, "RGB (188), RGBA (12)" of several."""
     return next(iter(of)) if len(of) == 1 else ", ".join(f"{name} ({n:,})" for name, n in of.items())
-
-
-def clean(text: str) -> str:
-    """Replace control characters, which could steer a terminal, and what cannot be encoded, in names of files."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -5,9 +5,18 @@ import os
 import sys
 import warnings
 
+from jaxssl.errors import escape_controls
+
 NAME = "jaxssl"
 # GPUs that JAX cannot use: whoever has one wants to know.
 KEPT = "GPU may be present"
+
+
+class Formatter(logging.Formatter):
+    """Messages in one line each; names of files in them cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"jaxssl: {escape_controls(record.getMessage())}"
 
 
 class Selection(logging.Filter):
@@ -29,7 +38,7 @@ class Selection(logging.Filter):
 def configure() -> None:
     """Set up the messages of this process. Python's own warnings stay out, unless they are asked for (`python -W`)."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("jaxssl: %(message)s"))
+    handler.setFormatter(Formatter())
     handler.addFilter(Selection())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     if not sys.warnoptions:

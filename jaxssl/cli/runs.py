@@ -4,12 +4,12 @@
     jaxssl runs runs/ham --watch
 
 A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The
-score is the macro AUC of the protocol in which the pretrained encoder does best, with its 95 % interval, next to that
-of random weights in the same protocol. If the output is not a terminal: tab-separated values, a line a run.
+score is the macro AUC (of values the mean absolute error) of the protocol in which the pretrained encoder does best,
+with its 95 % interval, next to that of random weights in the same protocol. If the output is not a terminal:
+tab-separated values, a line a run.
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxssl import files
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, escape_controls
 from jaxssl.results import words
 from jaxssl.results.schema import Results
 
@@ -103,11 +103,11 @@ def read_run(folder: Path, name: str) -> Run:
     """Return the row of a run; a run that cannot be read is "broken"."""
     # One run must not hide the others: anything may be wrong with its files.
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = files.load_json(folder / "config.json")
         dataset, pretraining = find_subject(config["config"])
         run = Run(name, "done", "", "", find_age(folder), str(config["command"]), dataset, pretraining)
         if (folder / "results.json").exists():
-            return run._replace(score=describe_score(json.loads((folder / "results.json").read_text())))
+            return run._replace(score=describe_score(files.load_json(folder / "results.json")))
         state = "running" if files.is_locked(folder) else "stopped"
         return run._replace(state=state, at=describe_progress(folder, config["config"]))
     except OSError as error:
@@ -149,7 +149,7 @@ def last_row(file: Path) -> dict[str, Any] | None:
         lines = opened.read().splitlines()
     for line in reversed(lines):
         try:
-            return json.loads(line)
+            return files.parse_json(line)
         except ValueError:
             continue  # Truncated by a crash.
     return None
@@ -161,7 +161,8 @@ def describe_score(results: Results) -> str:
     compared = [e for e in scored if words.find_random_partner(results, e)] or scored
     if not compared:
         return ""
-    best = max(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
+    better = min if words.primary_metric(compared[0]) in words.LOWER_IS_BETTER else max
+    best = better(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
     partner = words.find_random_partner(results, best)
     text = f"{best['protocol']} {words.format_estimate(words.get_score(best))}"
     return f"{text}, random {words.format_estimate(words.get_score(partner))}" if partner else text
@@ -184,7 +185,7 @@ def show(runs: Sequence[Run], console: Console) -> None:
 
 def make_table(runs: Sequence[Run]) -> Table:
     """Return the table for a terminal."""
-    head = ("run", "state", "pretraining", "macro AUC, or progress", "age")
+    head = ("run", "state", "pretraining", "score, or progress", "age")
     table = Table(*head, box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[:4]:
         column.overflow = "fold"
@@ -199,7 +200,7 @@ def make_table(runs: Sequence[Run]) -> Table:
 
 def clean_cell(value: object) -> str:
     """Return text in one line, without what could steer a terminal."""
-    return words.clean_text(" ".join(str(value).split()))
+    return escape_controls(" ".join(str(value).split()))
 
 
 def format_age(seconds: float | None) -> str:

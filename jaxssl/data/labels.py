@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
-from jaxssl.errors import UserError, did_you_mean
+from jaxssl.errors import UserError, did_you_mean, escape_controls
 
 SPLITS = {
     "train": "train",
@@ -119,6 +119,8 @@ def parse_values(values: Sequence[str]) -> list[str]:
 def _parse_value(value: str) -> str:
     if is_missing(value):
         return ""
+    if escape_controls(value) != value:
+        raise UserError(f"the name {value!a} has control characters: rename it", code="unsupported", field=value)
     return str(int(float(value))) if _WHOLE_FLOAT.fullmatch(value) else value
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, escape_controls
 from jaxssl.inference.network import Network, predict_iter, read_image
 
 
@@ -67,7 +67,7 @@ def _open_array(path: Path) -> np.ndarray | None:
     if path.suffix.lower() != ".npy":
         return None
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.is_file() else np.empty(0)
     except (OSError, ValueError, EOFError):
         return None
     return array if array.ndim == 4 else None
@@ -86,7 +86,7 @@ def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iter
     for i, (output, reason) in enumerate(outputs):
         if output is None:
             skipped += 1
-            print(f"jaxssl: skipped {inputs.ids[i]}: {reason}", file=sys.stderr)
+            print(escape_controls(f"jaxssl: skipped {inputs.ids[i]}: {reason}"), file=sys.stderr)
         else:
             yield i, output
     if skipped == len(inputs.ids):

@@ -1,12 +1,12 @@
 """Reads gallery.npz, the images that a run keeps for its page."""
 
-import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.errors import UserError
 
 Gallery = dict[str, np.ndarray]
@@ -18,7 +18,7 @@ def read_gallery(workdir: Path) -> Gallery:
     if not file.exists():
         return {}
     try:
-        with open(file, "rb") as stream:
+        with files.open_regular(file) as stream:
             return dict(np.load(stream, allow_pickle=False))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
@@ -30,4 +30,4 @@ def read_gallery(workdir: Path) -> Gallery:
 
 def get_about(gallery: Gallery) -> dict[str, Any]:
     """Return the objective, the initialization, the number of channels and the kind of heat map of a gallery."""
-    return json.loads(str(gallery["about"]))
+    return files.parse_json(str(gallery["about"]))

@@ -117,7 +117,7 @@ def list_steps(folder: Path) -> list[int]:
 def is_intact(path: Path) -> bool:
     """Return whether the files of a checkpoint match its checksums."""
     try:
-        return json.loads(checksum_file(path).read_text(encoding="utf-8")) == hash_files(path)
+        return files.load_json(checksum_file(path)) == hash_files(path)
     except (OSError, ValueError):
         return False
 

@@ -23,7 +23,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 from jaxssl.errors import TrainingFailedError
-from jaxssl.files import flatten, nan_to_null, write_text
+from jaxssl.files import flatten, nan_to_null, parse_json, write_text
 from jaxssl.training import distributed, trackers
 
 console = Console()
@@ -48,7 +48,7 @@ def read(workdir: Path, phase: str | None = None) -> list[dict[str, Any]]:
 def parse_row(line: str) -> dict[str, Any] | None:
     """Return the row of a line of metrics.jsonl; None if it is damaged."""
     try:
-        row = json.loads(line)
+        row = parse_json(line)
     except ValueError:
         return None
     known = isinstance(row, dict) and isinstance(row.get("phase"), str)

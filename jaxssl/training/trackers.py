@@ -6,7 +6,6 @@ packages expect it, by WANDB_* and MLFLOW_* in the environment.
 
 import importlib
 import itertools
-import json
 import logging
 import math
 import secrets
@@ -101,7 +100,7 @@ def _start(logger: str, module: ModuleType, workdir: Path, settings: Mapping[str
 def read_ids(file: Path) -> dict[str, str]:
     """Return {logger: id of its run} of tracker.json; {} if it is missing or damaged: then a new run begins there."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = files.load_json(file)
     except (OSError, ValueError):
         return {}
     return {key: value for key, value in content.items() if isinstance(value, str)} if isinstance(content, dict) else {}

@@ -10,6 +10,7 @@ exceptions:
 - Each layout says what else it adapts, see `jaxssl.weights.layouts`.
 """
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jaxssl.errors import UserError
+from jaxssl.files import open_regular
 from jaxssl.models.shapes import shapes_of
 from jaxssl.weights import hub, imagenet, layouts, pth
 from jaxssl.weights.layouts import naming
@@ -113,7 +115,7 @@ def read(file: str | Path) -> Tensors:
             field="init.weights",
         )
     try:
-        return safetensors.numpy.load_file(file) if file.suffix == ".safetensors" else pth.load(file)
+        return _load_safetensors(file) if file.suffix == ".safetensors" else pth.load(file)
     except OSError as error:
         raise UserError(
             f"{file} cannot be read ({error.strerror or error}): check init.weights",
@@ -127,6 +129,13 @@ def read(file: str | Path) -> Tensors:
             code="unreadable",
             field="init.weights",
         ) from error
+
+
+def _load_safetensors(file: Path) -> Tensors:
+    with open_regular(file) as opened:
+        if opened.seek(0, os.SEEK_END) > pth.MAX_BYTES:
+            raise ValueError(f"larger than the limit of {pth.MAX_BYTES} bytes")
+    return safetensors.numpy.load_file(file)
 
 
 def from_torch(

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import safe_pickle
+from jaxssl import files, safe_pickle
 
 MAX_BYTES = 2**32
 MAX_OPCODES = 200_000
@@ -56,7 +56,7 @@ def load(file: str | Path) -> dict[str, np.ndarray]:
       ValueError: in one line, for a file that is broken, in an older format, or holds or asks for anything else.
       OSError: the file cannot be opened.
     """
-    with open(file, "rb") as opened:
+    with files.open_regular(file) as opened:
         size = os.fstat(opened.fileno()).st_size
         content = opened.read(size) if size <= MAX_BYTES else b""
     with safe_pickle.single_error("a state dict"):

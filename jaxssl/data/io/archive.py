@@ -12,6 +12,8 @@ from jaxssl.data.io import npy
 from jaxssl.errors import UserError
 
 _SUFFIX = ".npy"
+MAX_INFLATION = 200  # Of arrays above MIN_INFLATED bytes: images compress to a half or a tenth, zeros to a thousandth.
+MIN_INFLATED = 2**26
 
 
 class Header(NamedTuple):
@@ -81,7 +83,13 @@ def _read_header(archive: zipfile.ZipFile, name: str) -> Header:
     if dtype.hasobject:
         raise ValueError("Object arrays")
     # The directory of the archive states the size, whatever the header of the array says.
-    held = archive.getinfo(name).file_size
+    info = archive.getinfo(name)
+    held = info.file_size
+    if held > max(MIN_INFLATED, MAX_INFLATION * info.compress_size):
+        raise ValueError(
+            f"'{name}' inflates {held // max(1, info.compress_size):,}-fold, to {held / 1e6:,.0f} MB; if that is "
+            "meant, save it with np.savez, uncompressed"
+        )
     if int(np.prod(shape, dtype=object)) * dtype.itemsize > held:
         raise ValueError(f"the array '{name}' states shape {shape}, more than it holds")
     return Header(tuple(shape), dtype, held)

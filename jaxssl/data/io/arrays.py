@@ -4,6 +4,8 @@ import numpy as np
 
 MAX_PIXELS = 100_000_000
 MAX_CHANNELS = 16  # An axis up to this length can be the channels.
+MAX_BYTES = 8 * MAX_PIXELS  # Of one image, in its file and as decoded: RGBA of 16 bits.
+MAX_VOLUME = 2**29  # Values: a CT of 2,000 slices.
 
 
 def as_image(array: np.ndarray) -> np.ndarray:
@@ -39,6 +41,18 @@ def check_pixels(width: int, height: int) -> None:
         raise ValueError(f"{width} x {height} pixels, above the limit of {MAX_PIXELS // 10**6} million")
 
 
+def check_bytes(count: float) -> None:
+    """Raise ValueError if an image, or its file, has more than `MAX_BYTES`; to be called before these are read."""
+    if count > MAX_BYTES:
+        raise ValueError(f"{count / 1e6:,.0f} MB, above the limit of {MAX_BYTES / 1e6:,.0f} MB an image")
+
+
+def check_volume(count: int) -> None:
+    """Raise ValueError if a volume has more than `MAX_VOLUME` values; to be called before they are read."""
+    if count > MAX_VOLUME:
+        raise ValueError(f"{count:,} values, above the limit of {MAX_VOLUME:,} a volume")
+
+
 def remove_alpha(image: np.ndarray) -> np.ndarray:
     """Drop an alpha channel that is opaque everywhere; otherwise composite on black.
 
@@ -54,5 +68,8 @@ def remove_alpha(image: np.ndarray) -> np.ndarray:
     opaque = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1.0
     if (alpha == opaque).all():
         return values
-    blended = values * (alpha / opaque)
-    return (np.rint(blended) if image.dtype.kind == "u" else blended).astype(image.dtype)
+    found = np.empty_like(values)
+    for i in range(0, len(image), 64):  # Blocks of rows, as products are float64.
+        blended = values[i : i + 64] * (alpha[i : i + 64] / opaque)
+        found[i : i + 64] = np.rint(blended) if image.dtype.kind == "u" else blended
+    return found

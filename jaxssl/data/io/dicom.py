@@ -63,7 +63,7 @@ def read_frames(path: Path, pydicom: Any) -> np.ndarray:
     """Return the frames [N, H, W] or [N, H, W, C] of a file of several."""
     with open_regular(path) as opened:
         data = _read_dataset(pydicom, opened)
-        arrays.check_pixels(data.Columns, data.Rows)
+        arrays.check_volume(data.Columns * data.Rows * int(data.get("NumberOfFrames") or 1))
         return _decode(data, importlib.import_module("pydicom.pixels"))
 
 

@@ -32,7 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl.data.io import dicom, fits, nifti, npy, pillow, tiff
+from jaxssl.data.io import arrays, dicom, fits, nifti, npy, pillow, tiff
 from jaxssl.errors import UserError
 from jaxssl.files import open_regular
 
@@ -104,6 +104,8 @@ def read(file: Path | bytes, size: int | None = None, fits_extension: str = "") 
       Exception: of many types, as the decoders raise them, for a file that is broken or not one image.
     """
     with io.BytesIO(file) if isinstance(file, bytes) else open_regular(file) as opened:
+        arrays.check_bytes(opened.seek(0, os.SEEK_END))
+        opened.seek(0)
         head = opened.read(1024)
         opened.seek(0)
         module = next((module for module in FORMATS if module.matches(head)), pillow)

@@ -39,9 +39,7 @@ def shape(path: Path) -> tuple[int, ...]:
     found = tuple(int(n) for n in image.shape)
     if len(found) not in (3, 4) or (len(found) == 4 and found[3] > arrays.MAX_CHANNELS):
         raise ValueError(f"a NIfTI file of shape {found} is not a volume")
-    limit = arrays.MAX_CHANNELS * arrays.MAX_PIXELS
-    if math.prod(found) > limit:
-        raise ValueError(f"{math.prod(found)} values, above the limit of {limit // 10**6} million")
+    arrays.check_volume(math.prod(found))
     return found
 
 

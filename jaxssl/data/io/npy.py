@@ -25,11 +25,10 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
         shape, fortran, dtype = read_header(opened)
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded without running code: save plain numbers")
-    count, limit = math.prod(shape), arrays.MAX_CHANNELS * arrays.MAX_PIXELS
-    if count > limit:
-        raise ValueError(f"the header states shape {shape}, above the limit of {limit // 10**6} million values")
-    content = opened.read(count * dtype.itemsize)
-    if len(content) < count * dtype.itemsize:
+    size = math.prod(shape) * dtype.itemsize
+    arrays.check_bytes(size)
+    content = opened.read(size)
+    if len(content) < size:
         raise ValueError(f"the header states shape {shape} of {dtype}, more than the file holds: it is truncated")
     array = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
     image = arrays.as_image(array)

@@ -12,6 +12,7 @@ from absl import logging
 from jaxssl.errors import UserError
 from jaxssl.files import open_regular
 
+MAX_BYTES = 2**28  # Millions of rows; some times as much is needed to read them.
 _SEPARATORS = "\t,;|"
 _SEPARATOR = re.compile(r'\s*"?sep=([\t,;|])"?\s*$', re.IGNORECASE)
 
@@ -57,9 +58,12 @@ def _read_text(path: Path, remedy: str) -> tuple[int, str, str]:
     """Return the number of lines before the head, the separator, and the text from the head on."""
     try:
         with open_regular(path) as opened:
-            content = opened.read()
+            content = opened.read(MAX_BYTES + 1)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}", code="unreadable", field=str(path)) from error
+    if len(content) > MAX_BYTES:
+        message = f"{path} is larger than the limit of {MAX_BYTES // 2**20} MiB for a table: {remedy}"
+        raise UserError(message, code="unsupported", field=str(path))
     if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{path} is a workbook: save it as CSV", code="unsupported", field=str(path))
     try:

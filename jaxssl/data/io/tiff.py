@@ -28,6 +28,7 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
         page: Any = tiff.pages[0]
         series = tiff.series[0]
         arrays.check_pixels(page.imagewidth, page.imagelength)
+        arrays.check_bytes(series.nbytes)
         alpha = tuple(map(int, page.extrasamples)) in ((1,), (2,))
         inverted = page.photometric.name == "MINISWHITE" and page.dtype.kind == "u"
         # Values are inverted within their bits; with 32 bits, a float32 would have nothing left of small ones.

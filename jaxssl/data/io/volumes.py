@@ -31,6 +31,8 @@ def name_slices(root: Path, path: str, axis: int, extent: tuple[float, float]) -
     Raises:
       UserError: the axis or the extent is out of its range.
     """
+    if not (root / path).is_file():  # A FIFO would block.
+        return [path]
     first, last = extent
     if axis not in (0, 1, 2) or not 0 <= first < last <= 1:
         field = "data.options.slice_axis" if axis not in (0, 1, 2) else "data.options.slice_range"
@@ -102,5 +104,7 @@ def _load(path: Path, axis: int) -> np.ndarray:
     if name.endswith(npy.EXTENSIONS):
         return np.moveaxis(np.load(path, mmap_mode="r", allow_pickle=False), axis, 0)
     if name.endswith(tiff.EXTENSIONS):
-        return tifffile.imread(path)
+        with tifffile.TiffFile(path) as opened:
+            arrays.check_volume(opened.series[0].size)
+            return opened.series[0].asarray()
     return dicom.read_frames(path, importlib.import_module("pydicom"))
