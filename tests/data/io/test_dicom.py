@@ -304,9 +304,9 @@ def test_lossless_jpeg_is_named(tmp_path):
         read(head + new + whole[at + len(old) :])
 
 
-@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+@pytest.mark.parametrize("name", ["JPEGLSNearLossless_08.dcm", "MR_small_jpeg_ls_lossless.dcm", "SC_rgb_jpeg_gdcm.dcm"])
 def test_encodings_of_the_extra(name):
-    pytest.importorskip("libjpeg", reason="the extra [dicom] is not installed")
+    pytest.importorskip("gdcm", reason="the extra [dicom] is not installed")
     path = get_testdata_file(name, download=False)
     got, data = read(path), pydicom.dcmread(path)
     assert got.shape == (data.Rows, data.Columns, data.SamplesPerPixel) and got.min() < got.max()
