@@ -156,6 +156,31 @@ FIELDS: tuple[Field, ...] = (
     ),
     Field("transfer.freeze_epochs", 0, "Epochs that train the head alone, at the start.", range="[0, inf)"),
     Field(
+        "transfer.patience",
+        0,
+        "Epochs without a better validation score after which fine-tuning ends; 0: it never ends early.",
+        range="[0, inf)",
+    ),
+    Field(
+        "transfer.ema",
+        0.0,
+        "Decay of a moving average of the weights, which is evaluated instead of the last ones; 0: off.",
+        range="[0, 1)",
+    ),
+    Field(
+        "transfer.drop_path",
+        0.0,
+        "Rate of stochastic depth in fine-tuning, at the last block; for ViT and ConvNeXt.",
+        range="[0, 1)",
+    ),
+    Field(
+        "transfer.head",
+        (),
+        "Widths of the hidden layers of the head in fine-tuning; (): linear.",
+        range="[1, inf)",
+        item=int,
+    ),
+    Field(
         "transfer.batch_norm",
         "train",
         "Batch statistics in fine-tuning; 'frozen' keeps those of the encoder.",

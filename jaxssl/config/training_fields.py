@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxssl.augment import views
 from jaxssl.config.field import Field, Phase
-from jaxssl.training import optimizers
+from jaxssl.training import lora, optimizers
 
 
 def _meanings(make: Callable[..., Any]) -> dict[str, str]:
@@ -79,6 +79,24 @@ def training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field, 
             1.0,
             "Factor of the learning rate from each layer of the encoder to the one before it; 1: one rate.",
             range="(0, 1]",
+        ),
+        Field(
+            "lora.rank",
+            0,
+            "Rank of LoRA: the encoder is frozen but for low-rank updates of its dense layers; 0: all is trained.",
+            "method",
+            range="[0, inf)",
+        ),
+        Field("lora.alpha", 16.0, "Factor of these updates, times the rank.", "method", range="(0, inf)"),
+        Field(
+            "lora.on",
+            ("q", "v"),
+            "Dense layers that get an update: of the attention, and 'fc1' and 'fc2' of the MLP.",
+            "method",
+            lora.PRODUCTS,
+            item=str,
+            lengths=(1, math.inf),
+            distinct=True,
         ),
     )
     return tuple(field._replace(path=f"{phase}.{field.path}") for field in (*fields, *augment_fields()))

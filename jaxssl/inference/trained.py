@@ -23,7 +23,7 @@ class Trained(NamedTuple):
     Attributes:
       encoder: maps images [B, H, W, `channels`] to "pooled" [B, D].
       variables: its "params" and, if it has any, "batch_stats".
-      head: parameters of a `heads.Linear` on "pooled" with one output per class; None for an encoder alone.
+      head: parameters of a `heads.Classifier` on "pooled" with one output per class; None for an encoder alone.
       classes: classes of the training images, in the order of the head; empty if they had none.
       channels: of the images.
       supervised: whether labels were used.

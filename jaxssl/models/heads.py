@@ -1,11 +1,16 @@
-"""Heads on an encoder: a linear classifier, and the MLP of projectors and predictors."""
+"""Heads on an encoder: classifiers, and the MLP of projectors and predictors."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
+from jaxssl.models.linear import Dense
 from jaxssl.models.norm import BatchNorm
+from jaxssl.models.vit import EPSILON, attention
 
 
 class Linear(nn.Module):
@@ -16,6 +21,55 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         return nn.Dense(self.width, kernel_init=nn.initializers.zeros, name="linear")(x)
+
+
+class Classifier(nn.Module):
+    """Linear layer on "pooled" of an encoder, zero at first, or an MLP that ends with one: -> [B, classes].
+
+    Attributes:
+      classes: outputs.
+      hidden: widths of the hidden layers, each with a ReLU.
+    """
+
+    classes: int
+    hidden: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, out: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
+        x = out["pooled"]
+        for i, width in enumerate(self.hidden):
+            x = nn.relu(nn.Dense(width, name=f"hidden{i}")(x))
+        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="linear")(x)
+
+
+class AttentiveClassifier(nn.Module):
+    """Linear layer on what one learnt query reads from tokens or a map by cross-attention: -> [B, classes].
+
+    The attentive probe of AIM (El-Nouby et al., 2024, arXiv:2401.08541) and V-JEPA (Bardes et al., 2024,
+    arXiv:2404.08471), without the latter's MLP. Heads are 64 wide where that divides the width; otherwise there is one.
+    """
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, out: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
+        x = out["tokens"] if "tokens" in out else out["map"]
+        batch, width = len(x), x.shape[-1]
+        heads = width // 64 if width % 64 == 0 else 1
+        x = nn.LayerNorm(epsilon=EPSILON, name="norm")(x.reshape(batch, -1, width))
+        query = self.param("query", nn.initializers.normal(0.02), (1, 1, width))
+        query = jnp.broadcast_to(query, (batch, 1, width))
+        key, value = Dense(width, name="key")(x), Dense(width, name="value")(x)
+        q, k, v = (y.reshape(batch, -1, heads, width // heads) for y in (query, key, value))
+        read = attention(q, k, v).reshape(batch, width)
+        return nn.Dense(self.classes, kernel_init=nn.initializers.zeros, name="linear")(read)
+
+
+def classifier_of(classes: int, params: Mapping[str, Any]) -> nn.Module:
+    """Return the classifier that has these parameters."""
+    if "query" in params:
+        return AttentiveClassifier(classes)
+    return Classifier(classes, tuple(params[f"hidden{i}"]["kernel"].shape[1] for i in range(len(params) - 1)))
 
 
 class MLP(nn.Module):

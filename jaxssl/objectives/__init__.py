@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from flax import linen as nn
 
 from jaxssl import option_calls
@@ -131,26 +132,40 @@ def make(name: str, encoder: nn.Module, context: Mapping[str, Any], options: Map
     )
 
 
-def init_network(module: nn.Module, key: jax.Array, x: jax.Array) -> tuple[Tree, Tree]:
+def init_network(module: nn.Module, key: jax.Array, x: jax.Array | dict[str, jax.Array]) -> tuple[Tree, Tree]:
     """Return parameters and state (batch statistics, or {}) of a linen module that takes `x` and `train`."""
     variables = module.init(key, x, train=False)
     return variables["params"], {k: v for k, v in variables.items() if k != "params"}
 
 
-def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
-    """Return zeros of the shape of the encoder's pooled features, to initialize the heads on it."""
+def output_like(encoder: nn.Module, image: jax.Array) -> dict[str, jax.Array]:
+    """Return zeros of the shapes of the encoder's output, to initialize the heads on it."""
     shapes = jax.eval_shape(lambda key: encoder.init_with_output(key, image, train=False)[0], jax.random.key(0))
-    return jnp.zeros(shapes["pooled"].shape)
+    return {name: jnp.zeros(shapes[name].shape) for name in ("pooled", "tokens", "map") if name in shapes}
+
+
+def pooled_like(encoder: nn.Module, image: jax.Array) -> jax.Array:
+    """Return zeros of the shape of the encoder's pooled features."""
+    return output_like(encoder, image)["pooled"]
 
 
 @partial(jax.jit, static_argnums=0, static_argnames=("train", "views"))
 def apply_network(
-    module: nn.Module, params: Tree, state: Tree, x: jax.Array, *, train: bool, views: int = 1
+    module: nn.Module,
+    params: Tree,
+    state: Tree,
+    x: jax.Array | dict[str, jax.Array],
+    *,
+    train: bool,
+    views: int = 1,
+    drop_path_key: jax.Array | None = None,
 ) -> tuple[Any, Tree]:
     """Return output and state of a linen module; the state changes only in training."""
     if not train:
         return module.apply({"params": params, **state}, x, train=False), state
     kw: dict[str, Any] = {"views": views} if views > 1 else {}
+    if drop_path_key is not None:
+        kw["rngs"] = {"drop_path": drop_path_key}
     return module.apply({"params": params, **state}, x, train=True, mutable=list(state), **kw)
 
 
@@ -184,6 +199,23 @@ def project(
     pooled = out["pooled"]
     z, of_projector = apply_network(projector, params["projector"], state["projector"], pooled, train=True, views=views)
     return pooled, z, state | {"encoder": of_encoder, "projector": of_projector}
+
+
+def with_average(objective: Objective, decay: float) -> Objective:
+    """Keep an exponential moving average of all parameters as the target (Polyak and Juditsky, 1992), to be evaluated.
+
+    After step t it keeps min(decay, (1 + t) / (10 + t)) of itself, as TensorFlow's `ExponentialMovingAverage`, so that
+    it does not stay at the initial weights in a short training. The objective must not use its target.
+    """
+
+    def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
+        params, model_state, _ = objective.init(key, batch)
+        return params, model_state, jax.tree.map(jnp.copy, params)
+
+    def advance(target: Tree, params: Tree, step: jax.Array) -> Tree:
+        return optax.incremental_update(params, target, 1 - jnp.minimum(decay, (1 + step) / (10 + step)))
+
+    return objective._replace(init=init, advance=advance)
 
 
 def with_online_probe(objective: Objective, classes: int) -> Objective:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl.errors import UserError
-from jaxssl.models.heads import Linear
+from jaxssl.models.heads import Linear, classifier_of
 from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
 
 
@@ -24,7 +24,7 @@ class Teacher(NamedTuple):
       apply: (variables, image [B, H, W, C] float32) -> pooled features [B, D], in evaluation mode.
       variables: of `apply`.
       channels: C.
-      head: parameters of a `heads.Linear` on the features; None for an encoder alone.
+      head: parameters of a `heads.Classifier` on the features; None for an encoder alone.
       classes: of the head, in its order.
       supervised: whether it was trained with labels.
     """
@@ -98,7 +98,8 @@ def make(
 
     def logits_loss(params: Tree, target: Tree, pooled: jax.Array, expected: jax.Array, label: jax.Array):
         logits, _ = apply_network(head, params["head"], {}, pooled, train=True)
-        soft, _ = apply_network(head, target["teacher_head"], {}, expected, train=False)
+        of_teacher = classifier_of(classes, target["teacher_head"])
+        soft, _ = apply_network(of_teacher, target["teacher_head"], {}, {"pooled": expected}, train=False)
         value = (1 - label_weight) * losses.kl_divergence(soft, logits, temperature)
         value += label_weight * losses.cross_entropy(logits, label)
         return value, {"accuracy": losses.accuracy(logits, label)}

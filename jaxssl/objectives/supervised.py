@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxssl.models.heads import Linear
-from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
+from jaxssl.models.heads import AttentiveClassifier, Classifier, classifier_of
+from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, output_like
 
 
 class Readout(NamedTuple):
@@ -67,8 +67,11 @@ def make(
     class_weights: tuple = (),
     task: str = "single",
     scale: tuple[float, float] = (0.0, 1.0),
+    hidden: tuple[int, ...] = (),
+    attentive: bool = False,
+    drop_path: float = 0.0,
 ) -> Objective:
-    """Loss of a linear head on the pooled features: cross-entropy, or that of `READOUTS[task]`.
+    """Loss of a head on the features: cross-entropy, or that of `READOUTS[task]`.
 
     With MixUp or CutMix each image is mixed with another of the batch, and its loss is the average over both labels,
     weighted by the shares of the images; an unknown label has loss 0. Accuracy refers to the label of the larger share.
@@ -87,17 +90,22 @@ def make(
         () for none. With weights that average 1 over the training images, the loss keeps its scale.
       task: one of `READOUTS`, which says what labels are.
       scale: mean and standard deviation of the values of the training images, of the task "value".
+      hidden: widths of the hidden layers of the head; () for a linear one.
+      attentive: whether the head is an `AttentiveClassifier`, without hidden layers.
+      drop_path: rate of stochastic depth, for an encoder that has it and no batch statistics.
     """
     weights = jnp.array(class_weights, jnp.float32) if len(class_weights) else None
-    head, readout = Linear(classes), READOUTS[task]
-    encoder_trains = not frozen and batch_norm == "train"
+    head, readout = AttentiveClassifier(classes) if attentive else Classifier(classes, tuple(hidden)), READOUTS[task]
+    encoder_trains = not frozen and (batch_norm == "train" or drop_path > 0)
+    if drop_path:
+        encoder = encoder.clone(drop_path=drop_path)  # pyright: ignore[reportCallIssue]
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys = jax.random.split(key)
         (image,) = batch["views"]
         params, state = {}, {}
         params["encoder"], state["encoder"] = init_network(encoder, keys[0], image)
-        params["head"], _ = init_network(head, keys[1], pooled_like(encoder, image))
+        params["head"], _ = init_network(head, keys[1], output_like(encoder, image))
         if task == "value":  # The head predicts standardized values; what undoes that is part of the network.
             state["scale"] = jnp.array(scale, jnp.float32)
         return params, state, {}
@@ -110,8 +118,11 @@ def make(
             label = (label - model_state["scale"][0]) / model_state["scale"][1]
         if mixup or cutmix:
             image, partner, share = mix(key, image, mixup, cutmix)
-        out, state = apply_network(encoder, of_encoder, model_state["encoder"], image, train=encoder_trains)
-        logits, _ = apply_network(head, params["head"], {}, out["pooled"], train=True)
+        drop_path_key = jax.random.fold_in(key, 1) if drop_path else None
+        out, state = apply_network(
+            encoder, of_encoder, model_state["encoder"], image, train=encoder_trains, drop_path_key=drop_path_key
+        )
+        logits, _ = apply_network(head, params["head"], {}, out, train=True)
         nats = readout.loss(logits, label, label_smoothing, weights)
         if mixup or cutmix:
             others = readout.loss(logits, label[partner], label_smoothing, weights)
@@ -167,7 +178,7 @@ def predict(
 ) -> jax.Array:
     """Return the predictions [B, classes] of a trained network for [B, H, W, C] float32: probabilities, or values."""
     out, _ = apply_network(encoder, params["encoder"], model_state["encoder"], image, train=False)
-    outputs, _ = apply_network(Linear(classes), params["head"], {}, out["pooled"], train=False)
+    outputs, _ = apply_network(classifier_of(classes, params["head"]), params["head"], {}, out, train=False)
     if "scale" in model_state:
         outputs = outputs * model_state["scale"][1] + model_state["scale"][0]
     return READOUTS[task].activate(outputs)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxssl.config import schedule
 from jaxssl.objectives import Objective
 from jaxssl.run.phase import Phase, train_phase
 from jaxssl.run.setup import Setup
@@ -78,8 +77,8 @@ def train(setup: Setup, name: str, task: Task, variables: Tree) -> Trained:
     assert best is not None  # There is one learning rate at least.
     (score, _), network, chosen = best
     seconds = sum(seconds_of(setup.workdir, phase) for phase in phases)
-    steps = c.epochs * schedule.steps_per_epoch(len(task.rows), c, "transfer")
-    return Trained(network, score, seconds, len(rates) * steps * c.batch_size, chosen | {"tried": trials})
+    steps = sum(steps_of(setup.workdir, phase) for phase in phases)
+    return Trained(network, score, seconds, steps * c.batch_size, chosen | {"tried": trials})
 
 
 def train_once(setup: Setup, name: str, learning_rate: float, task: Task, variables: Tree) -> dict[str, Tree]:
@@ -97,7 +96,10 @@ def train_once(setup: Setup, name: str, learning_rate: float, task: Task, variab
             checkpoint.save(best_folder, epoch, network, keep=1)
         return measured | {"validation_seconds": round(time.perf_counter() - start, 4)}
 
-    phase = Phase(name, c, task.rows, task.objective_at, measure, task.freeze_epochs, task.masks)
+    def stop(epoch: int) -> bool:
+        return c.patience > 0 and has_stalled(setup.workdir, name, epoch, c.patience, task.freeze_epochs)
+
+    phase = Phase(name, c, task.rows, task.objective_at, measure, task.freeze_epochs, task.masks, stop)
     state = train_phase(setup, phase, variables)
     network = {"params": state.params, "model_state": state.model_state}
     # If validation could not tell one epoch from another, the last one is used.
@@ -109,7 +111,25 @@ def train_once(setup: Setup, name: str, learning_rate: float, task: Task, variab
                 shutil.rmtree(folder, ignore_errors=True)
             return train_once(setup, name, learning_rate, task, variables)
         network = restored[1]
+    elif c.ema or c.lora.rank:  # The checkpoint of the phase holds what it goes on from, not what is used.
+        checkpoint.save(best_folder, c.epochs, network, keep=1)
     return network
+
+
+def has_stalled(workdir: Path, phase: str, epoch: int, patience: int, freeze_epochs: int = 0) -> bool:
+    """Return whether the score on validation has not risen in the last `patience` epochs up to this one.
+
+    Epochs with a frozen encoder do not count; of equal scores the smaller loss is better. False where the score is
+    undefined in every epoch.
+    """
+
+    def stalled() -> bool:
+        rows = [row for row in metrics.read(workdir, phase) if row.get("validation") is not None]
+        scored = {r["epoch"]: (r["validation"], -r["validation_loss"]) for r in rows if 1 <= r["epoch"] <= epoch}
+        best = max(scored, key=lambda e: (scored[e], -e), default=epoch)
+        return epoch - max(best, freeze_epochs) >= patience
+
+    return distributed.from_main(stalled)
 
 
 def best_validation(workdir: Path, phase: str) -> tuple[float, float]:
@@ -121,6 +141,11 @@ def best_validation(workdir: Path, phase: str) -> tuple[float, float]:
         return max(scored, default=(-math.inf, -math.inf))
 
     return distributed.from_main(best)
+
+
+def steps_of(workdir: Path, phase: str) -> int:
+    """Return the number of training steps of a phase in metrics.jsonl."""
+    return distributed.from_main(lambda: max(row["step"] for row in metrics.read(workdir, phase)))
 
 
 def seconds_of(workdir: Path, phase: str) -> float:

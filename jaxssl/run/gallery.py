@@ -44,7 +44,7 @@ from jaxssl.results.predictions import read_predictions
 from jaxssl.results.workdir import read_results
 from jaxssl.run.heatmaps import compute_heat_maps
 from jaxssl.run.setup import Setup, every_nth
-from jaxssl.training import checkpoint, metrics
+from jaxssl.training import checkpoint, lora, metrics
 
 Tree = Any
 Arrays = dict[str, np.ndarray]
@@ -105,6 +105,8 @@ def load_networks(setup: Setup) -> Networks:
     pretext = None
     if c.epochs and has_pictures(c.objective):
         pretext = checkpoint.load_numpy(setup.workdir / "checkpoints" / "pretrain")
+        if pretext is not None:
+            pretext["params"] = lora.merge(pretext["params"], c.lora.alpha)
     encoder = trained.load(setup.workdir).variables if c.epochs else jax.device_get(setup.weights)
     return Networks(init, encoder, pretext, finetuned, evaluation)
 

@@ -17,12 +17,12 @@ from jaxssl.augment import views
 from jaxssl.config import schedule
 from jaxssl.data import pipeline
 from jaxssl.errors import UserError
-from jaxssl.objectives import Objective
+from jaxssl.objectives import Objective, with_average
 from jaxssl.run.encoders import named_key, with_encoder
 from jaxssl.run.plan import number_of
 from jaxssl.run.setup import Setup
 from jaxssl.run.workdir import config_to_json
-from jaxssl.training import checkpoint, distributed, loop, memory, metrics, optimizers, sharding
+from jaxssl.training import checkpoint, distributed, loop, lora, memory, metrics, optimizers, sharding
 from jaxssl.training.step import Augment, Step, Storage, TrainState, init_state, jit_step
 
 Tree = Any
@@ -41,6 +41,7 @@ class Phase(NamedTuple):
       measure: (epochs done, state) -> what metrics.jsonl gets before the first epoch and after each.
       freeze_epochs: number of epochs in which the encoder does not change.
       masks: whether batches hold masks.
+      stop: epochs done, from 1 -> whether training ends there, before the last epoch; it follows from metrics.jsonl.
     """
 
     name: str
@@ -50,29 +51,57 @@ class Phase(NamedTuple):
     measure: Measure
     freeze_epochs: int = 0
     masks: bool = False
+    stop: Callable[[int], bool] = lambda epoch: False
+
+
+def adapted_objective(phase: Phase, epoch: int) -> Objective:
+    """Return the objective of an epoch with what the config of the phase adds: the average of the weights, LoRA."""
+    c, objective = phase.config, phase.objective_at(epoch)
+    if c.get("ema"):
+        objective = with_average(objective, c.ema)
+    return lora.adapt(objective, lora_rank(phase), c.lora.alpha, tuple(c.lora.on))
+
+
+def lora_rank(phase: Phase) -> int:
+    """Return the rank of LoRA; 0 if the encoder is frozen in all epochs."""
+    return phase.config.lora.rank if phase.freeze_epochs < phase.config.epochs else 0
+
+
+def evaluated_state(phase: Phase, state: TrainState) -> TrainState:
+    """Return a state with the weights that are evaluated and kept: averaged over the steps, with LoRA merged."""
+    if phase.config.get("ema"):
+        return state._replace(params=state.target)
+    return state._replace(params=lora.merge(state.params, phase.config.lora.alpha))
 
 
 def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
-    """Train a phase and return its last state.
+    """Train a phase and return its last state, see `evaluated_state`.
 
     It resumes from its last checkpoint, or else begins with these variables of the encoder.
     """
-    c, objective = phase.config, phase.objective_at(0)
+    c, objective = phase.config, adapted_objective(phase, 0)
     steps = schedule.steps_per_epoch(len(phase.rows), c, phase.name)
     tx = optimizers.make(
         **schedule.optimizer_options(c.optimizer, c.epochs, steps, c.batch_size),
         frozen_steps=phase.freeze_epochs * steps,
+        lora=lora_rank(phase) > 0,
     )
     view = views.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
     folder = setup.workdir / "checkpoints" / phase.name
     distributed.from_main(lambda: remove_without_rows(setup, phase, steps))
     c_storage = setup.config.checkpoints
     storage = Storage(c_storage.keep, not objective.constant_target, c_storage.optimizer_state)
-    start, state, shapes = load_state(setup, phase, objective, view, tx, variables, folder, steps * c.epochs, storage)
+
+    def finished(step: int) -> bool:
+        return step == steps * c.epochs or (step % steps == 0 and phase.stop(step // steps))
+
+    start, state, shapes = load_state(setup, phase, objective, view, tx, variables, folder, finished, storage)
+    if "lora" in shapes.params and distributed.is_main():
+        metrics.console.print(f"{phase.name}: {lora.describe(shapes.params)}")
 
     @functools.cache
     def jitted_step(frozen: bool) -> Step:
-        objective = phase.objective_at(0 if frozen else phase.freeze_epochs)
+        objective = adapted_objective(phase, 0 if frozen else phase.freeze_epochs)
         return jit_step(setup.mesh, shapes, objective, view, tx, c.gradient_accumulation)
 
     writer = metrics.Writer(
@@ -89,21 +118,21 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
     )
     with memory_errors(setup, phase, lambda: jitted_step(False), shapes), writer:
         if start == 0:
-            writer.row(0, 0, phase.measure(0, state))
+            writer.row(0, 0, phase.measure(0, evaluated_state(phase, state)))
         for epoch, trained in loop.train_epochs(
             state,
             lambda epoch: jitted_step(epoch < phase.freeze_epochs),
             lambda epoch, skip: read_batches(setup, phase, steps, epoch, skip),
-            epochs=c.epochs,
+            finished=finished,
             steps_per_epoch=steps,
             writer=writer,
             checkpoints=folder,
             save_every=c.save_every,
             storage=storage,
         ):
-            writer.row(epoch * steps, epoch, phase.measure(epoch, trained))
+            writer.row(epoch * steps, epoch, phase.measure(epoch, evaluated_state(phase, trained)))
             state = trained
-    return state
+    return evaluated_state(phase, state)
 
 
 def load_state(
@@ -114,7 +143,7 @@ def load_state(
     tx: optax.GradientTransformation,
     variables: Tree,
     folder: Path,
-    last_step: int,
+    finished: Callable[[int], bool],
     storage: Storage,
 ) -> tuple[int, TrainState, TrainState]:
     """Return the step at which to begin, the state there, restored or new, and its shapes.
@@ -130,8 +159,8 @@ def load_state(
     shapes = jax.eval_shape(init, key, sample, variables)
     shardings = sharding.state_shardings(setup.mesh, shapes)
     like = jax.tree.map(lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes, shardings)
-    restored = checkpoint.restore(folder, lambda step: storage.select(like, step == last_step))
-    if restored and storage.select(like, restored[0] == last_step) is like:
+    restored = checkpoint.restore(folder, lambda step: storage.select(like, finished(step)))
+    if restored and storage.select(like, finished(restored[0])) is like:
         return *restored, shapes
     new = jax.jit(init, out_shardings=shardings)(key, sample, variables)
     if restored is None:
@@ -139,7 +168,7 @@ def load_state(
     start, state = restored
     if not storage.target:
         state = state._replace(target=new.target)
-    if start == last_step and not storage.optimizer:
+    if finished(start) and not storage.optimizer:
         state = state._replace(opt_state=new.opt_state)
     return start, state, shapes
 

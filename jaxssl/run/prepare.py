@@ -20,7 +20,7 @@ from jaxssl.errors import UserError, did_you_mean
 from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
 from jaxssl.objectives.distill import Teacher
-from jaxssl.run import leakage
+from jaxssl.run import adaptation, leakage
 from jaxssl.run.initial import load_initial
 from jaxssl.run.plan import fit_batches
 from jaxssl.run.setup import Setup, every_nth, init_names, transfer_rows
@@ -52,6 +52,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     for phase in schedule.trained_phases(config):
         sharding.check_batch_size(f"{phase}.batch_size", config[phase].batch_size, mesh)
     encoder = make_encoder(config)
+    adaptation.check(config, encoder)
     # What the objective refuses of encoder and options is reported before an image is read.
     reads_labels = bool(config.pretrain.epochs) and make_objective(config, encoder, classes=0, steps=1).supervised
     check_inits(config, reads_labels)
@@ -150,6 +151,8 @@ def make_classifier(
         classes=classes,
         frozen=frozen,
         batch_norm=c.batch_norm,
+        hidden=tuple(c.head),
+        drop_path=c.drop_path,
         label_smoothing=c.label_smoothing,
         mixup=c.mixup,
         cutmix=c.cutmix,

@@ -26,7 +26,7 @@ def train_epochs(
     step_of: Callable[[int], Step],
     batches: Callable[[int, int], Iterator[dict]],
     *,
-    epochs: int,
+    finished: Callable[[int], bool],
     steps_per_epoch: int,
     writer: Writer,
     checkpoints: Path,
@@ -42,7 +42,7 @@ def train_epochs(
       state: fresh or restored, also from the middle of an epoch.
       step_of: epoch -> its jitted step.
       batches: (epoch, batches to skip) -> the remaining batches of this epoch on the devices; deterministic.
-      epochs: total number of epochs.
+      finished: step -> whether training ends there, at the end of an epoch.
       steps_per_epoch: batches per epoch.
       writer: takes the metrics; raises `TrainingFailedError` if they are not finite.
       checkpoints: folder of the checkpoints.
@@ -54,13 +54,13 @@ def train_epochs(
     """
 
     def save() -> None:
-        finished = step == epochs * steps_per_epoch
-        checkpoint.save(checkpoints, step, storage.select(state, finished), storage.count(finished))
+        ended = finished(step)
+        checkpoint.save(checkpoints, step, storage.select(state, ended), storage.count(ended))
 
     step, compiled = int(state.step), None
     writer.resume()
     with Preemption() as preemption:
-        while step < epochs * steps_per_epoch:
+        while not finished(step):
             epoch = step // steps_per_epoch
             train = step_of(epoch)
             for batch in batches(epoch, step % steps_per_epoch):

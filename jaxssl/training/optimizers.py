@@ -95,6 +95,7 @@ def make(
     clip_norm: float = 0.0,
     layer_decay: float = 1.0,
     frozen_steps: int = 0,
+    lora: bool = False,
 ) -> optax.GradientTransformation:
     """Return an optimizer.
 
@@ -111,18 +112,19 @@ def make(
       beta2: decay of their second moment.
       clip_norm: largest global norm of the gradient, which is scaled down to it; 0 for any.
       layer_decay: see `decay_by_layer`; 1 for one rate.
-      frozen_steps: number of steps for which `params["encoder"]` does not change; its moments begin after them. If
-        they are all steps, it has none.
+      frozen_steps: number of steps for which the encoder does not change; its moments begin after them. If they are all
+        steps, it has none.
+      lora: whether `params["lora"]` is what changes of the encoder, and `params["encoder"]` never does.
     """
     rate = schedule(learning_rate, steps, warmup_steps, decay)
     options = {"weight_decay": weight_decay, "momentum": momentum, "beta1": beta1, "beta2": beta2}
     tx = _chain(name, rate, **options)
-    if frozen_steps >= max(1, steps):
-        tx = with_own("encoder", optax.set_to_zero(), tx)
-    elif frozen_steps:
+    if 0 < frozen_steps < steps:
         # Counts of the encoder's optimizer begin with its first step, and those of the schedule go on.
         encoder = _chain(name, lambda count: rate(count + frozen_steps), **options)
-        tx = with_own("encoder", start_at(frozen_steps, encoder), tx)
+        tx = with_own("lora" if lora else "encoder", start_at(frozen_steps, encoder), tx)
+    if lora or frozen_steps >= max(1, steps):
+        tx = with_own("encoder", optax.set_to_zero(), tx)
     if clip_norm:
         tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
     return optax.chain(tx, decay_by_layer(layer_decay)) if layer_decay < 1 else tx

@@ -1,18 +1,23 @@
 """Supervised training, its frozen form, and the online probe."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from scipy.stats import beta
 
-from jaxssl.objectives import byol, supervised, with_online_probe
+from jaxssl import models
+from jaxssl.models import heads, vit
+from jaxssl.objectives import byol, supervised, with_average, with_online_probe
 from jaxssl.training import sharding
 from tests import tiny
 
 KW = {"classes": 3}
+KEYS = jax.random.split(jax.random.key(5))
 
 
 def one_view():
@@ -215,3 +220,77 @@ def test_the_online_probe_ignores_unknown_labels():
     gradient, (_, metrics) = jax.grad(probed.loss, has_aux=True)(params, state, target, batch, jax.random.key(3))
     jax.tree.map(lambda g: np.testing.assert_array_equal(g, 0), gradient["online_probe"])
     assert metrics["online_probe_accuracy"] == 0
+
+
+@pytest.mark.parametrize("options", [{"hidden": (7, 5)}, {"attentive": True}])
+def test_larger_heads_begin_uniform_and_learn(options):
+    objective = supervised.make(tiny.Encoder(), **KW, **options)
+    params, state, _ = objective.init(jax.random.key(0), one_view())
+    grad = jax.jit(jax.value_and_grad(lambda p: objective.loss(p, state, {}, one_view(), jax.random.key(1))[0]))
+    loss, _ = grad(params)
+    np.testing.assert_allclose(loss, np.log(3), rtol=1e-6)
+    for _ in range(20):
+        loss, grads = grad(params)
+        params = jax.tree.map(lambda p, g: p - 0.3 * g, params, grads)
+    assert loss < 0.9 * np.log(3)
+    assert max(np.abs(g).max() for g in jax.tree.leaves(grads["head"])) > 0
+    assert heads.classifier_of(3, params["head"]) == (
+        heads.AttentiveClassifier(3) if "attentive" in options else heads.Classifier(3, (7, 5))
+    )
+
+
+def test_attention_reads_tokens_in_any_order():
+    """And not the mean of them: tokens of equal mean are told apart."""
+    head, rng = heads.AttentiveClassifier(2), np.random.default_rng(0)
+    tokens = rng.normal(size=(1, 6, 8)).astype(np.float32)
+    params = head.init(jax.random.key(0), {"tokens": tokens}, train=False)["params"]
+    params = jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), params)
+    read = [
+        head.apply({"params": params}, {"tokens": x}, train=False)
+        for x in (tokens, tokens[:, ::-1], tokens.mean(1, keepdims=True).repeat(6, 1))
+    ]
+    np.testing.assert_allclose(read[0], read[1], rtol=1e-4)
+    assert np.abs(read[0] - read[2]).max() > 0.1
+
+
+def test_drop_path_drops_branches_of_images_in_training_alone():
+    encoder = models.make("vit_tiny", {}, {"width": 12, "depth": 2, "heads": 3, "patch": 2})
+    batch = {
+        "views": (np.random.default_rng(0).normal(size=(8, 4, 4, 1)).astype(np.float32),),
+        "label": np.arange(8) % 3,
+    }
+
+    @functools.partial(jax.jit, static_argnums=(0, 1))
+    def features(rate, frozen, key):
+        objective = supervised.make(encoder, **KW, drop_path=rate, frozen=frozen)
+        params, state, _ = objective.init(jax.random.key(0), batch)
+        return objective.loss(params, state, {}, batch, key)[1][1]["features"]
+
+    off, a, b, frozen = (
+        features(*arguments)
+        for arguments in ((0.0, False, KEYS[0]), (0.5, False, KEYS[0]), (0.5, False, KEYS[1]), (0.5, True, KEYS[0]))
+    )
+    np.testing.assert_array_equal(frozen, off)
+    assert (np.abs(a - b).max(1) > 1e-3).any() and (np.abs(a - off).max(1) > 1e-3).any()
+    # The last block has rate 1/2 for each of two branches: a quarter of the images lose both.
+    x = np.ones((1000, 2, 3), np.float32)
+
+    class Drop(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return vit.drop_path(x, 0.25, True)
+
+    kept = Drop().apply({}, x, rngs={"drop_path": KEYS[0]}).reshape(1000, -1)
+    assert set(np.unique(kept)) == {0, np.float32(1 / 0.75)} and (kept.min(1) == kept.max(1)).all()
+    assert abs((kept[:, 0] > 0).mean() - 0.75) < 0.05
+
+
+def test_the_average_of_the_weights_by_hand():
+    objective = with_average(supervised.make(tiny.Encoder(), **KW), 0.5)
+    params, _, target = objective.init(jax.random.key(0), one_view())
+    expected = np.asarray(params["head"]["linear"]["kernel"])
+    for step, decay in enumerate((0.1, 2 / 11, 0.25, 4 / 13, 5 / 14, 0.4, 7 / 16, 8 / 17, 0.5, 0.5)):
+        params = jax.tree.map(lambda p: p + 1, params)
+        expected = decay * expected + (1 - decay) * np.asarray(params["head"]["linear"]["kernel"])
+        target = objective.advance(target, params, step)
+    np.testing.assert_allclose(target["head"]["linear"]["kernel"], expected, rtol=1e-5)

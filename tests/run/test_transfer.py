@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from jaxssl.evaluation import calibration, scores
-from jaxssl.run.finetuning import best_validation
+from jaxssl.run.finetuning import best_validation, has_stalled
 
 
 def write(folder, rows):
@@ -41,3 +41,17 @@ def test_of_a_tiny_validation_split_log_loss_chooses_better_epochs(each):
         least.append(max(range(20), key=rows.__getitem__))
     truth = stats.norm.cdf(gains / 2**0.5)
     assert truth[least].mean() > truth[first].mean() + 0.02
+
+
+def test_fine_tuning_stops_when_validation_has_not_risen_for_so_many_epochs(tmp_path):
+    """Of equal scores, a smaller loss is better; the epoch before training and frozen ones do not count."""
+    scores = [(0.9, 0.5), (0.6, 0.5), (0.7, 0.5), (0.7, 0.4), (0.7, 0.6), (0.6, 0.3), (0.8, 0.1)]
+    write(tmp_path, [{"validation": score, "validation_loss": loss} for score, loss in scores])
+
+    def stopped(patience, frozen=0):
+        return [e for e in range(1, 7) if has_stalled(tmp_path, "finetune_ssl", e, patience, frozen)]
+
+    assert (stopped(1), stopped(2), stopped(3)) == ([4, 5], [5], [])
+    assert (stopped(1, 4), stopped(1, 5)) == ([5], [])
+    write(tmp_path, [{"validation": None, "validation_loss": 1.0}] * 7)
+    assert stopped(1) == []

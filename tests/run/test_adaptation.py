@@ -1,0 +1,100 @@
+"""What fine-tuning adapts: what encoders lack is refused; early stopping, averages and LoRA through a whole run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jaxssl.config import fields
+from jaxssl.inference import trained
+from jaxssl.models import make
+from jaxssl.run import adaptation, experiment
+from jaxssl.run.finetuning import has_stalled
+from jaxssl.training import checkpoint, metrics
+from tests import tiny, tiny_config
+from tests.refusals import refuses
+
+VIT = {"width": 12, "depth": 2, "heads": 3, "patch": 4}
+
+
+def config(**values):
+    c = fields.base()
+    c.data.image_size = 16
+    for path, value in values.items():
+        c.update_from_flattened_dict({path.replace("__", "."): value})
+    return c
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "field"),
+    [
+        ({"transfer__optimizer__layer_decay": 0.7}, "mismatch", "transfer.optimizer.layer_decay"),
+        ({"transfer__lora__rank": 4}, "mismatch", "transfer.lora.rank"),
+        ({"transfer__drop_path": 0.1}, "mismatch", "transfer.drop_path"),
+    ],
+)
+def test_what_an_encoder_lacks_is_refused(values, code, field):
+    with refuses(code, field, str(next(iter(values.values())))):
+        adaptation.check(config(**values), type("Encoder", (tiny.Encoder,), {"smallest_image": 1})())
+
+
+def test_what_a_vit_has_is_taken_and_lora_of_random_weights_is_refused():
+    encoder = make("vit_tiny", {}, VIT)
+    adaptation.check(
+        config(transfer__optimizer__layer_decay=0.7, transfer__lora__rank=4, transfer__drop_path=0.1), encoder
+    )
+    with refuses("conflict", "pretrain.lora.rank", "init.weights"):
+        adaptation.check(config(pretrain__lora__rank=4), encoder)
+
+
+@pytest.mark.slow  # Two runs of a ViT, a minute.
+def test_adapted_runs_stop_early_resume_exactly_and_are_kept_merged(tmp_path):
+    c = tiny_config.get_config()
+    c.model.name = "vit_tiny"
+    c.model.options = dict(VIT)
+    c.pretrain.epochs = 0
+    c.transfer.protocols = ("finetune",)
+    c.transfer.epochs = 12
+    c.transfer.patience = 2
+    c.transfer.ema = 0.9
+    c.transfer.head = (8,)
+    c.transfer.drop_path = 0.2
+    c.transfer.lora.rank = 2
+    c.transfer.optimizer.layer_decay = 0.8
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    experiment.run(c, whole)
+    rows = [row for row in metrics.read(whole, "finetune_random") if "validation" in row]
+    last = rows[-1]["epoch"]
+    assert last < 12 and has_stalled(whole, "finetune_random", last, 2, 1)
+    assert not any(has_stalled(whole, "finetune_random", epoch, 2, 1) for epoch in range(1, last))
+
+    class Stop(Exception):
+        pass
+
+    save, saves = checkpoint.save, []
+
+    def failing(folder, step, tree, keep=2):
+        save(folder, step, tree, keep)
+        if folder.name == "finetune_random":
+            saves.append(step)
+            if len(saves) == last - 1:
+                raise Stop
+
+    checkpoint.save = failing
+    try:
+        with pytest.raises(Stop):
+            experiment.run(c, parts)
+    finally:
+        checkpoint.save = save
+    experiment.run(c, parts)
+    assert (whole / "predictions.csv").read_bytes() == (parts / "predictions.csv").read_bytes()
+    network = trained.load(whole, "finetune_random")
+    assert set(network.head) == {"hidden0", "linear"}
+    evaluation = json.loads((whole / "results.json").read_text())["evaluations"][0]
+    assert evaluation["compute"]["images"] == rows[-1]["step"] * 16
+    # Without a score on validation the last weights are kept, merged as well.
+    stored = checkpoint.load_numpy(whole / "checkpoints" / "finetune_random")
+    assert "lora" in stored["params"] and "lora" not in stored["target"]
+    assert np.abs(stored["target"]["encoder"]["blocks_1"]["qkv"]["kernel"]).sum() > 0
+    shutil.rmtree(parts)
