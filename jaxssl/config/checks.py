@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, schedule
 from jaxssl.config.field import PHASES, Field
 from jaxssl.errors import UserError, did_you_mean
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.training import trackers
 
 log = logging.getLogger(__name__)
@@ -256,8 +257,9 @@ def check_phases(c: ConfigDict) -> None:
             raise UserError(
                 f"{path}={c[path]} leaves the network untrained: set it above 0", code="out-of-range", field=path
             )
-    if "finetune" not in c.transfer.protocols:
+    if "transfer" not in schedule.trained_phases(c):
         return
+    check_masks(c)
     if c.transfer.epochs == 0:
         raise UserError(
             "transfer.epochs=0 leaves no fine-tuning: increase it, or remove 'finetune' from transfer.protocols",
@@ -270,4 +272,17 @@ def check_phases(c: ConfigDict) -> None:
             f"{c.transfer.epochs}: reduce it, or use transfer.protocols=probe",
             code="conflict",
             field="transfer.freeze_epochs",
+        )
+
+
+def check_masks(c: ConfigDict) -> None:
+    """Check that no augmentation moves the images without their masks."""
+    wanted = [protocol for protocol in c.transfer.protocols if protocol in SEGMENTATION_PROTOCOLS]
+    if wanted and c.transfer.augment.randaugment_operations:
+        path = "transfer.augment.randaugment_operations"
+        raise UserError(
+            f"{path}={c.transfer.augment.randaugment_operations} moves the images and not the masks of {wanted[0]!r}: "
+            "set it to 0, and rotation and crop_area instead",
+            code="conflict",
+            field=path,
         )

@@ -16,7 +16,7 @@ from jaxssl.evaluation import scores
 from jaxssl.results import words
 from jaxssl.training import trackers
 
-PROTOCOLS = tuple(words.PROTOCOL_NAMES)
+PROTOCOLS = tuple(name for name in words.PROTOCOL_NAMES if name not in words.SEGMENTATION_PROTOCOLS)
 
 
 FIELDS: tuple[Field, ...] = (
@@ -138,7 +138,15 @@ FIELDS: tuple[Field, ...] = (
     ),
     # Evaluation of the encoder.
     *training_fields("transfer", epochs=50, batch_size=128),
-    Field("transfer.protocols", PROTOCOLS, "Evaluation protocols.", "record", PROTOCOLS, item=str, distinct=True),
+    Field(
+        "transfer.protocols",
+        PROTOCOLS,
+        "Evaluation protocols; 'segment_linear' and 'segment' need images with masks.",
+        "record",
+        tuple(words.PROTOCOL_NAMES),
+        item=str,
+        distinct=True,
+    ),
     Field(
         "transfer.inits",
         (),

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.config.field import Phase
 from jaxssl.errors import UserError
+from jaxssl.results.words import TRAINED_PROTOCOLS
 
 
 def trained_phases(c: ConfigDict) -> list[Phase]:
@@ -13,7 +14,7 @@ def trained_phases(c: ConfigDict) -> list[Phase]:
     phases: list[Phase] = []
     if c.pretrain.epochs:
         phases.append("pretrain")
-    if "finetune" in c.transfer.protocols:
+    if not {*TRAINED_PROTOCOLS}.isdisjoint(c.transfer.protocols):
         phases.append("transfer")
     return phases
 

@@ -32,8 +32,8 @@ class Source(NamedTuple):
       unread: what the input holds that was not used, a line each: columns, files, formats, folders.
       task: "single": one class an image; "multi": any number of them; "ordinal": one class, in an order; "value": a
         number.
-      masks: [N, H, W] uint8, the class of each pixel, an index into `mask_classes`, or `UNKNOWN`; as lazy as the images.
-        None where no masks were asked for.
+      masks: [N, H, W] uint8, the class of each pixel, an index into `mask_classes`, or `UNKNOWN`; as lazy as the
+        images. None where no masks were asked for.
       mask_classes: names of these classes, the background first; empty without masks.
       masked: [N] bool, whether an image has a mask: an empty one has only background, one that is missing only
         `UNKNOWN`. None without masks.

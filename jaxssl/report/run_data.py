@@ -8,6 +8,7 @@ from jaxssl.results.audit_schema import Audit
 from jaxssl.results.gallery import Gallery, read_gallery
 from jaxssl.results.predictions import Differences, Predictions, compute_differences, read_predictions
 from jaxssl.results.schema import MetricsRow, Results, RunConfig, Splits
+from jaxssl.results.segmentations import read_segmentations
 from jaxssl.results.verdict import count_steps
 from jaxssl.training import metrics
 
@@ -44,7 +45,7 @@ def read(workdir: Path, differences: Differences | None = None) -> RunData:
     config, splits = workdirs.read_config(workdir), workdirs.read_splits(workdir)
     predictions = read_predictions(workdir, results)
     if differences is None:
-        differences = compute_differences(results, predictions)
+        differences = compute_differences(results, predictions, read_segmentations(workdir, results))
     audit = workdirs.read_audit(workdir) if (workdir / "audit.json").exists() else None
     rows = cast(list[MetricsRow], metrics.read(workdir))
     return RunData(results, config, splits, rows, predictions, differences, read_gallery(workdir), audit)

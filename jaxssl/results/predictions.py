@@ -11,7 +11,8 @@ from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.cells import unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
-from jaxssl.results.words import find_random_partner
+from jaxssl.results.segmentations import Segmentations, compare_masks
+from jaxssl.results.words import find_random_partner, is_segmentation
 
 COMPARED_METRICS = ("auc_macro", "accuracy", "balanced_accuracy")
 # {evaluation name: {metric: its difference from random weights}}
@@ -28,17 +29,18 @@ class Predictions(NamedTuple):
 
 
 def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
-    """Return the predictions of each evaluation of `results` that has test images, by name.
+    """Return the predictions of each evaluation of `results` that has test images, by name; not those of masks.
 
     Raises:
       UserError: predictions.csv is missing, does not agree with `results`, or holds images outside the test split.
     """
     workdir = Path(workdir)
     file = workdir / "predictions.csv"
-    if not results["evaluations"]:
+    evaluations = [e for e in results["evaluations"] if not is_segmentation(e)]
+    if not evaluations:
         return {}
     found = _parse(file, results["dataset"]["classes"])
-    for e in results["evaluations"]:
+    for e in evaluations:
         count = len(found[e["name"]].ids) if e["name"] in found else 0
         if count != e["images"]:
             raise UserError(
@@ -55,7 +57,7 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
                 raise _outside_test(
                     file, f"{name} has {len(other)} images outside the test split of splits.json, such as {min(other)}"
                 )
-    return {e["name"]: found[e["name"]] for e in results["evaluations"] if e["images"]}
+    return {e["name"]: found[e["name"]] for e in evaluations if e["images"]}
 
 
 def _parse(file: Path, classes: list[str]) -> dict[str, Predictions]:
@@ -94,7 +96,9 @@ def _outside_test(file: Path, fault: str) -> UserError:
     return UserError(f"{file}: {fault}: only test images may be scored", code="leakage", field=str(file))
 
 
-def compute_differences(results: Results, predictions: dict[str, Predictions]) -> Differences:
+def compute_differences(
+    results: Results, predictions: dict[str, Predictions], masks: dict[str, Segmentations] | None = None
+) -> Differences:
     """Compute each evaluation's scores minus those of random weights with the same protocol.
 
     Both are compared on the same groups of test images. Evaluations without a counterpart of random
@@ -103,7 +107,7 @@ def compute_differences(results: Results, predictions: dict[str, Predictions]) -
     Returns:
       {evaluation name: {metric: its difference}}, of `COMPARED_METRICS`.
     """
-    found: Differences = {}
+    found = compare_masks(results, masks or {})
     for e in results["evaluations"]:
         partner = find_random_partner(results, e)
         if partner is None or not {e["name"], partner["name"]} <= predictions.keys():

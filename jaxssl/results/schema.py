@@ -63,6 +63,7 @@ class Dataset(TypedDict):
 
     name: Annotated[str, "`data.name`"]
     classes: Annotated[list[str], "class names; empty without labels"]
+    mask_classes: NotRequired[Annotated[list[str], "names of the classes of masks, the background first"]]
     splits: dict[Split, SplitSize]
     groups_known: Annotated[bool, "false: each image counts as a group of its own, and leakage cannot be excluded"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
@@ -145,13 +146,13 @@ class Evaluation(TypedDict):
     """Test scores of one protocol and one initialization; also the content of evaluations/<name>.json."""
 
     name: Annotated[str, "<protocol>_<init>"]
-    protocol: Annotated[str, '"probe", "knn" or "finetune"']
+    protocol: Annotated[str, '"probe", "knn", "finetune", "segment_linear" or "segment"']
     init: Annotated[str, '"random", "ssl", "supervised", the name of given weights, or "<weights>+ssl"']
     label_fraction: Annotated[float, "share of the training labels that transfer used"]
     fold: Annotated[int | None, "fold of the cross-validation; null without"]
     seed: Annotated[int, "`seed`"]
     split: Annotated[str, '"test"']
-    phase: NotRequired[Annotated[str, "fine-tuning: phase of metrics.jsonl and folder below checkpoints/"]]
+    phase: NotRequired[Annotated[str, "fine-tuning and masks: phase of metrics.jsonl and folder below checkpoints/"]]
     learning_rate: NotRequired[Annotated[float, "fine-tuning: the one chosen on validation"]]
     tried: NotRequired[Annotated[list[Trial], "fine-tuning: all learning rates"]]
     C: NotRequired[Annotated[float, "probe: inverse strength of its penalty, the one chosen on validation"]]
@@ -169,7 +170,18 @@ class Evaluation(TypedDict):
     without_temperature: Annotated[str, "why there is none; empty where there is one"]
     reliability: list[Bin]
     operating_point: Annotated[list[OperatingPoint], "of each class; of two classes, of the second"]
-    overfitting: Annotated[Overfitting | None, "at the chosen epoch; null for nearest neighbors"]
+    overfitting: Annotated[Overfitting | None, "at the chosen epoch; null for nearest neighbors and masks"]
+    over_groups: NotRequired[Annotated[dict[Metric, Estimate], "masks: scores as means over groups, not images"]]
+    class_metrics: NotRequired[
+        Annotated[list[dict[Metric, Estimate]], "masks: scores of each class without the background"]
+    ]
+    all_background: NotRequired[Annotated[dict[Metric, float | None], "masks: scores of predicting only background"]]
+    undefined_distances: NotRequired[
+        Annotated[int, "masks: Hausdorff distances that are undefined, for which the diagonal of the image stands"]
+    ]
+    empty_predictor: NotRequired[Annotated[bool, "masks: whether only background is predicted in every image"]]
+    images_by_class: NotRequired[Annotated[list[int], "masks: test images that have the class"]]
+    mask_side: NotRequired[Annotated[int, "masks: their side in pixels"]]
 
 
 class Weights(TypedDict):
@@ -282,7 +294,8 @@ class MetricsRow(TypedDict, total=False):
     seconds: Annotated[float, "time in training steps since the last row"]
     feature_std: Annotated[float | None, "after an epoch: as in results.json"]
     effective_rank: Annotated[float | None, "after an epoch: as in results.json"]
-    validation: Annotated[float | None, "after an epoch: score on validation"]
+    validation: Annotated[float | None, "after an epoch: score on validation; of masks the mean Dice"]
+    dice: Annotated[float | None, "masks: Dice of the probabilities of the training batch"]
     validation_loss: Annotated[float | None, "after an epoch of fine-tuning: log loss on validation"]
     train_loss: Annotated[float | None, "after an epoch of fine-tuning: the same on training images, not augmented"]
     validation_seconds: Annotated[float, "time of the validation"]
@@ -299,4 +312,20 @@ PredictionRow = TypedDict(
         "p_<class>": Annotated[float, "probability, one column per class"],
     },
 )
+SegmentationRow = TypedDict(
+    "SegmentationRow",
+    {
+        "evaluation": Annotated[str, "name of the evaluation in results.json"],
+        "image_id": Annotated[str, "id of a test image"],
+        "group": Annotated[str, "its group"],
+        "class": Annotated[str, "class of the masks, without the background"],
+        "true_pixels": Annotated[int, "pixels of the class in the mask; pixels of unknown class never count"],
+        "predicted_pixels": Annotated[int, "pixels predicted as the class"],
+        "common_pixels": Annotated[int, "pixels that are both; Dice is 2 common / (true + predicted), 1 if all are 0"],
+        "dice": Annotated[float, "Dice"],
+        "iou": Annotated[float, "intersection over union"],
+        "hausdorff95": Annotated[float | None, "95 % Hausdorff distance in pixels; empty where one mask is empty"],
+    },
+)
+SegmentationRow.__doc__ = "One row of segmentations.csv: the scores of one evaluation for one test image and class."
 PredictionRow.__doc__ = "One row of predictions.csv: the prediction of one evaluation for one test image."

@@ -11,10 +11,23 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "f1_macro": "macro F1",
+    "dice": "Dice",
+    "iou": "IoU",
+    "dice_present": "Dice where present",
+    "pixel_average_precision": "average precision of pixels",
+    "hausdorff95": "95 % Hausdorff distance",
 }
-PROTOCOL_NAMES = {"probe": "linear probing", "knn": "nearest neighbors", "finetune": "fine-tuning"}
+PROTOCOL_NAMES = {
+    "probe": "linear probing",
+    "knn": "nearest neighbors",
+    "finetune": "fine-tuning",
+    "segment_linear": "linear segmentation",
+    "segment": "segmentation",
+}
+SEGMENTATION_PROTOCOLS = ("segment_linear", "segment")
+TRAINED_PROTOCOLS = ("finetune", *SEGMENTATION_PROTOCOLS)
 # As the object of "byol helps ...".
-PROTOCOL_OBJECTS = {"probe": "a linear probe", "knn": "nearest neighbors", "finetune": "fine-tuning"}
+PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe"}
 UNDEFINED = "undefined"
 WIDE = 0.1  # Of scores with a wider interval, two decimals are shown.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.
@@ -27,6 +40,11 @@ def protocol_name(protocol: str) -> str:
     return PROTOCOL_NAMES.get(protocol, protocol)
 
 
+def is_segmentation(e: Evaluation) -> bool:
+    """Return whether an evaluation is of masks."""
+    return e["protocol"] in SEGMENTATION_PROTOCOLS
+
+
 def evaluation_name(e: Evaluation, results: Results) -> str:
     """Return the name of an evaluation, such as "fine-tuning, pretrained by byol" for "finetune_ssl"."""
     return f"{protocol_name(e['protocol'])}, {init_name(e['init'], results)}"
@@ -36,7 +54,7 @@ def phase_name(phase: str, results: Results) -> str:
     """Return the name of a training phase, such as "fine-tuning, random" for "finetune_random"."""
     names = {"pretrain": "pretraining"}
     for e in results["evaluations"]:
-        if e["protocol"] != "finetune":
+        if e["protocol"] not in TRAINED_PROTOCOLS:
             continue
         names[e.get("phase", e["name"])] = evaluation_name(e, results)
         tried = e.get("tried", [])

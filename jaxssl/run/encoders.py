@@ -61,8 +61,14 @@ def compute_features(setup: Setup, variables: Tree, rows: np.ndarray) -> np.ndar
     return map_batches(setup, rows, lambda batch: setup.encode(variables, batch))
 
 
-def map_batches(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array]) -> np.ndarray:
-    """Apply a jitted function of a batch to all of these images and return its results [N, ...] in their order."""
+def map_batches(
+    setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.Array], masks: bool = False
+) -> np.ndarray:
+    """Apply a jitted function of a batch, with or without masks, to all of these images.
+
+    Returns:
+      Its results [N, ...] in the order of the images.
+    """
     size = -(-EVALUATION_BATCH // setup.mesh.size) * setup.mesh.size
     batches = pipeline.evaluation(
         setup.source,
@@ -70,6 +76,7 @@ def map_batches(setup: Setup, rows: np.ndarray, function: Callable[[dict], jax.A
         batch_size=size,
         sharding=sharding.batch_sharding(setup.mesh),
         workers=setup.config.data.workers,
+        masks=masks,
     )
     # The last batch is padded.
     return np.concatenate([distributed.gather(function(batch)) for batch in batches])[: len(rows)]

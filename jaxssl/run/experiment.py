@@ -16,14 +16,16 @@ from jaxssl.errors import UserError
 from jaxssl.report import page, table
 from jaxssl.results.predictions import compute_differences, read_predictions
 from jaxssl.results.schema import Evaluation, Results
-from jaxssl.run import disk, gallery, plan, reuse, scoring
+from jaxssl.results.segmentations import read_segmentations
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS
+from jaxssl.run import disk, gallery, plan, reuse, scoring, segmentation
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
 from jaxssl.run.finetuning import remove_rejected
 from jaxssl.run.prepare import prepare
 from jaxssl.run.pretraining import pretrain
 from jaxssl.run.setup import Setup, init_names
-from jaxssl.run.transfer import make_arm, transfer
+from jaxssl.run.transfer import Arm, make_arm, transfer
 from jaxssl.training import distributed, memory, metrics, trackers
 
 Tree = Any
@@ -76,7 +78,7 @@ def _run(setup: Setup, donor: Path | None) -> Results:
             distributed.from_main(lambda: reuse.reuse_pretraining(setup, donor))
         encoders = make_encoders(setup)
         evaluations = evaluate(setup, encoders)
-        results = distributed.from_main(lambda: scoring.write_results(setup, evaluations))
+        results = distributed.from_main(lambda: write_results(setup, evaluations))
         # The gallery computes on the devices of one process.
         if jax.process_count() == 1:
             gallery.collect(setup)
@@ -106,25 +108,39 @@ def make_encoders(setup: Setup) -> dict[str, Tree]:
 def evaluate(setup: Setup, encoders: dict[str, Tree]) -> list[Evaluation]:
     """Return the evaluations of each encoder by each protocol; those in evaluations/ are not computed again."""
     evaluations = []
-    if not setup.source.classes:
-        return evaluations
     for init, variables in encoders.items():
         if init not in (setup.config.transfer.inits or encoders):
             continue
         arm = make_arm(setup, init, variables)
-        for protocol in setup.config.transfer.protocols:
+        for protocol in plan.list_protocols(setup):
             name = f"{protocol}_{init}"
             if distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)) is None:
-                result = transfer(setup, protocol, arm)
-                distributed.from_main(lambda: scoring.write_evaluation(setup, protocol, init, result))
-                distributed.from_main(lambda: remove_rejected(setup.workdir, result.chosen))
+                evaluate_arm(setup, protocol, arm)
             evaluations.append(distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)))
     return evaluations
 
 
+def evaluate_arm(setup: Setup, protocol: str, arm: Arm) -> None:
+    """Apply a protocol to an encoder and write its evaluation."""
+    if protocol in SEGMENTATION_PROTOCOLS:
+        result = segmentation.segment(setup, protocol, arm)
+        distributed.from_main(lambda: segmentation.write_evaluation(setup, protocol, arm.init, result))
+    else:
+        result = transfer(setup, protocol, arm)
+        distributed.from_main(lambda: scoring.write_evaluation(setup, protocol, arm.init, result))
+    distributed.from_main(lambda: remove_rejected(setup.workdir, result.chosen))
+
+
+def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
+    """Write segmentations.csv, predictions.csv and, last of all, results.json, whose content is returned."""
+    segmentation.write_segmentations(setup, evaluations)
+    return scoring.write_results(setup, evaluations)
+
+
 def report(setup: Setup, results: Results) -> None:
     """Write report.html, log the scores, and print the summary."""
-    differences = compute_differences(results, read_predictions(setup.workdir, results))
+    predictions, masks = read_predictions(setup.workdir, results), read_segmentations(setup.workdir, results)
+    differences = compute_differences(results, predictions, masks)
     page.write(setup.workdir, differences)
     metrics.conclude(setup.workdir, workdirs.config_to_json(setup.config), results)
     metrics.console.print(table.summarize(results, setup.workdir, differences))

@@ -3,9 +3,12 @@
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import schedule
+from jaxssl.data.source import Source
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
 from jaxssl.run.setup import Setup, init_names
 
 log = logging.getLogger(__name__)
@@ -46,12 +49,17 @@ def list_trainings(setup: Setup) -> list[str]:
     """Return the names of all training phases of a run, in their order."""
     c, names = setup.config, init_names(setup.config, bool(setup.objective and setup.objective.supervised))
     phases = ["pretrain"] if c.pretrain.epochs else []
-    if setup.source.classes and "finetune" in c.transfer.protocols:
-        inits = [init for init in names if init in (c.transfer.inits or names)]
-        rates = len(c.transfer.learning_rates)
-        endings = [f"_{i}" for i in range(1, rates + 1)] if rates > 1 else [""]
-        phases += [f"finetune_{init}{ending}" for init in inits for ending in endings]
-    return phases
+    trained = [protocol for protocol in list_protocols(setup) if protocol in TRAINED_PROTOCOLS]
+    inits = [init for init in names if init in (c.transfer.inits or names)]
+    rates = len(c.transfer.learning_rates)
+    endings = [f"_{i}" for i in range(1, rates + 1)] if rates > 1 else [""]
+    return phases + [f"{protocol}_{init}{end}" for init in inits for protocol in trained for end in endings]
+
+
+def list_protocols(setup: Setup) -> list[str]:
+    """Return the protocols of a run: those of segmentation, and where images have labels the others."""
+    protocols = setup.config.transfer.protocols
+    return [name for name in protocols if name in SEGMENTATION_PROTOCOLS or setup.source.classes]
 
 
 def number_of(setup: Setup, phase: str) -> str:
@@ -60,15 +68,27 @@ def number_of(setup: Setup, phase: str) -> str:
     return f"{phase} ({phases.index(phase) + 1} of {len(phases)})" if phase in phases else phase
 
 
+def count_transferred(source: Source, labelled: np.ndarray, config: ConfigDict) -> int:
+    """Return the smallest number of images that a protocol trains on; 0 where none can."""
+    asked, counts = {*config.transfer.protocols}, []
+    if source.classes and "finetune" in asked:
+        counts.append(len(labelled))
+    if source.masked is not None and not asked.isdisjoint(SEGMENTATION_PROTOCOLS):
+        counts.append(int(source.masked[labelled].sum()))
+    return min(counts, default=0)
+
+
 def describe(setup: Setup) -> str:
     """Return what the run is going to do, in a few lines."""
     c, splits, source = setup.config, setup.splits, setup.source
     sizes = ", ".join(f"{len(rows):,} {name}" for name, rows in splits.items())
     classes = f"{len(source.classes)} classes" if source.classes else "no labels"
+    if source.masked is not None:
+        classes += f", {source.masked.sum():,} with masks of {len(source.mask_classes) - 1} classes"
     side, channels = c.data.image_size, source.channels
     kind = "1 channel" if channels == 1 else f"{channels} channels"
     lines = [f"images: {sizes}; {classes}; {side} x {side} pixels, {kind}"]
-    if len(setup.labelled) < len(splits["train"]) and source.classes:
+    if len(setup.labelled) < len(splits["train"]) and list_protocols(setup):
         lines.append(f"labels: those of {len(setup.labelled):,} training images")
     if c.pretrain.epochs:
         amount = _amount(c.pretrain, len(setup.pretraining_rows), "pretrain")
@@ -76,7 +96,7 @@ def describe(setup: Setup) -> str:
     trainings = list_trainings(setup)
     finetunings = [name for name in trainings if name != "pretrain"]
     if finetunings:
-        amount = _amount(c.transfer, len(setup.labelled), "transfer")
+        amount = _amount(c.transfer, count_transferred(source, setup.labelled, c), "transfer")
         lines.append(f"fine-tuning: {len(finetunings)} networks, {amount} each")
     return "\n".join([*lines, f"trainings: {len(trainings)}"])
 

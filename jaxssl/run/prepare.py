@@ -20,10 +20,11 @@ from jaxssl.errors import UserError, did_you_mean
 from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
 from jaxssl.objectives.distill import Teacher
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.run import adaptation, leakage
 from jaxssl.run.initial import load_initial
-from jaxssl.run.plan import fit_batches
-from jaxssl.run.setup import Setup, every_nth, init_names, transfer_rows
+from jaxssl.run.plan import count_transferred, fit_batches, list_protocols
+from jaxssl.run.setup import Setup, every_nth, init_names, mask_rows, transfer_rows
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
 from jaxssl.training import distributed, sharding
@@ -57,8 +58,9 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     reads_labels = bool(config.pretrain.epochs) and make_objective(config, encoder, classes=0, steps=1).supervised
     check_inits(config, reads_labels)
     source = load_source(config)
-    rows = split(source, config)
-    labelled = choose_labelled(source, rows["train"], config)
+    divided = labels_or_masks(source, config)
+    rows = split(divided, config)
+    labelled = choose_labelled(divided, rows["train"], config)
     pixels = measure_pixels(source, rows["train"], config.data.percentiles, config.data.asinh)
     pixels = pixels_of_weights(config, pixels, source.channels)
     initial = load_initial(config, encoder, source.channels)
@@ -72,7 +74,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     objective, seen = None, labelled
     if config.pretrain.epochs:
         seen = choose_pretraining_rows(source, rows["train"], labelled, config, reads_labels)
-    counts = {"pretrain": len(seen), "transfer": len(labelled) if source.classes else 0}
+    counts = {"pretrain": len(seen), "transfer": count_transferred(source, labelled, config)}
     config, requested = fit_batches(config, {p: counts[p] for p in schedule.trained_phases(config)}, mesh.size)
     if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
@@ -211,6 +213,19 @@ def split(source: Source, config: ConfigDict) -> dict[str, np.ndarray]:
     return splits.split(source, seed=config.seed, validation=d.validation, test=d.test, official=d.use_official_split)
 
 
+def labels_or_masks(source: Source, config: ConfigDict) -> Source:
+    """Return the source by which images are divided: where masks alone are asked for, an image with one is labelled.
+
+    Splits are stratified by the labels as far as there are any.
+    """
+    asked = {*config.transfer.protocols}
+    if source.masked is None or (source.classes and not asked <= {*SEGMENTATION_PROTOCOLS}):
+        return source
+    known = source.labels if source.task in ("single", "ordinal") else np.full(len(source.ids), UNLABELLED)
+    labels = np.where(source.masked, np.maximum(known, 0), UNLABELLED).astype(np.int32)
+    return source._replace(labels=labels, classes=source.classes or ("image",), task="single")
+
+
 def choose_labelled(source: Source, train: np.ndarray, config: ConfigDict) -> np.ndarray:
     """Return the rows of the training split whose labels may be used."""
     d = config.data
@@ -275,7 +290,8 @@ def pixels_of_weights(config: ConfigDict, pixels: views.Pixels, channels: int) -
 def check_against_data(setup: Setup) -> None:
     """Raise UserError if the config asks for more than the images have, or a network has seen test images."""
     c, source = setup.config, setup.source
-    if not c.pretrain.epochs and not source.classes:
+    check_masks(setup)
+    if not c.pretrain.epochs and not list_protocols(setup):
         raise UserError(
             "pretrain.epochs=0 and the images have no labels: there is nothing to do",
             code="conflict",
@@ -283,7 +299,7 @@ def check_against_data(setup: Setup) -> None:
         )
     if c.pretrain.epochs and len(setup.splits["train"]) < 2:
         raise UserError("there is one training image: pretraining needs at least two", code="too-few", field="data.dir")
-    if source.classes and c.transfer.protocols:
+    if not {*list_protocols(setup)} <= {*SEGMENTATION_PROTOCOLS}:
         for name, rows in transfer_rows(setup).items():
             if not len(rows):
                 raise UserError(
@@ -293,12 +309,34 @@ def check_against_data(setup: Setup) -> None:
                     field="data.use_official_split",
                 )
         check_classes(setup)
-    if source.classes and "transfer" in schedule.trained_phases(c):
-        schedule.steps_per_epoch(len(setup.labelled), c.transfer, "transfer")
+    if count := count_transferred(source, setup.labelled, c):
+        schedule.steps_per_epoch(count, c.transfer, "transfer")
     if c.init.weights and c.init.weights != PACKAGED:
         leakage.check_weights(setup, Path(c.init.weights).expanduser(), "init.weights")
     if c.pretrain.epochs and "teacher" in c.pretrain.options:
         leakage.check_teacher(setup, Path(c.pretrain.options.teacher).expanduser())
+
+
+def check_masks(setup: Setup) -> None:
+    """Raise UserError if a protocol needs masks and a split has none."""
+    asked = [name for name in setup.config.transfer.protocols if name in SEGMENTATION_PROTOCOLS]
+    if not asked:
+        return
+    if setup.source.masks is None:
+        raise UserError(
+            f"transfer.protocols has {asked[0]!r}, and the images come without masks: set data.options.masks, see "
+            "docs/segmentation.md, or remove it",
+            code="missing",
+            field="transfer.protocols",
+        )
+    for name, rows in mask_rows(setup).items():
+        if not len(rows):
+            raise UserError(
+                f"no image of the {name} split has a mask: set data.use_official_split=False to split those that have "
+                f"one, or remove {asked[0]!r} from transfer.protocols",
+                code="missing",
+                field="data.use_official_split",
+            )
 
 
 def check_classes(setup: Setup) -> None:

@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 
 from jaxssl import files
-from jaxssl.data.source import UNLABELLED
 from jaxssl.evaluation import calibration
 from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.evaluation.intervals import difference_of_means
 from jaxssl.results import schema
 from jaxssl.results.cells import escape_row
 from jaxssl.results.schema import Evaluation, Results
+from jaxssl.results.words import is_segmentation
 from jaxssl.run import pretraining
 from jaxssl.run.setup import Setup
 from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows
@@ -26,29 +26,45 @@ log = logging.getLogger(__name__)
 
 
 def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferResult) -> None:
-    """Score the test predictions of one protocol and encoder; write evaluations/<name>.csv and .json.
-
-    Their checksums are written last: an evaluation without them is unfinished.
-    """
-    name, folder = f"{protocol}_{init}", setup.workdir / "evaluations"
+    """Score the test predictions of one protocol and encoder; write evaluations/<name>.csv and .json."""
     validation, test = (result.probabilities[split].astype(np.float64) for split in SCORED)
     evaluation = {
-        "name": name,
+        **describe_evaluation(setup, protocol, init, result.chosen, result.seconds, result.images),
+        **score(setup, validation, test),
+        "overfitting": measure_overfitting(setup, result),
+    }
+    write_files(setup.workdir, evaluation, {".csv": format_predictions(setup, evaluation["name"], test).encode()})
+
+
+def describe_evaluation(
+    setup: Setup, protocol: str, init: str, chosen: dict[str, Any], seconds: float, images: int
+) -> dict[str, Any]:
+    """Return the fields of an evaluation that tell what was evaluated, and at what cost."""
+    return {
+        "name": f"{protocol}_{init}",
         "protocol": protocol,
         "init": init,
         "label_fraction": label_fraction(setup),
         "fold": setup.config.data.fold if setup.config.data.folds else None,
         "seed": setup.config.seed,
         "split": "test",
-        **result.chosen,
-        "compute": {"seconds": round(result.seconds, 2), "images": result.images},
-        **score(setup, validation, test),
-        "overfitting": measure_overfitting(setup, result),
+        **chosen,
+        "compute": {"seconds": round(seconds, 2), "images": images},
     }
-    files.write_text(folder / f"{name}.csv", format_predictions(setup, name, test))
-    files.write_json(folder / f"{name}.json", evaluation)
-    hashes = {path.name: files.hash_file(path) for path in (folder / f"{name}.csv", folder / f"{name}.json")}
-    files.write_json(folder / f"{name}.sha256.json", hashes)
+
+
+def write_files(workdir: Path, evaluation: dict[str, Any], contents: dict[str, bytes]) -> None:
+    """Write the files of an evaluation, {ending: content} and the JSON of its fields.
+
+    Their checksums are written last: an evaluation without them is unfinished.
+    """
+    start = workdir / "evaluations" / evaluation["name"]
+    written = [start.with_name(f"{start.name}{ending}") for ending in (*contents, ".json")]
+    for path, content in zip(written, contents.values(), strict=False):
+        files.write_bytes(path, content)
+    files.write_json(written[-1], evaluation)
+    hashes = {path.name: files.hash_file(path) for path in written}
+    files.write_json(start.with_name(f"{start.name}.sha256.json"), hashes)
 
 
 def load_evaluation(workdir: Path, name: str) -> Evaluation | None:
@@ -59,9 +75,10 @@ def load_evaluation(workdir: Path, name: str) -> Evaluation | None:
         return None
     try:
         hashes = json.loads(checksums.read_text(encoding="utf-8"))
-        if hashes == {f"{name}{end}": files.hash_file(folder / f"{name}{end}") for end in (".csv", ".json")}:
+        listed = {f"{name}.csv", f"{name}.json"} <= hashes.keys()
+        if listed and all(files.hash_file(folder / file) == expected for file, expected in hashes.items()):
             return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         pass
     log.warning("%s is damaged: it is computed again", folder / name)
     return None
@@ -122,7 +139,9 @@ def label_fraction(setup: Setup) -> float:
     """Return the share of the labels that transfer may use; of the images, if `data.labels_per_class` is set."""
     if not setup.config.data.labels_per_class:
         return setup.config.data.label_fraction
-    return len(setup.labelled) / int((setup.source.labels[setup.splits["train"]] != UNLABELLED).sum())
+    source = setup.source
+    usable = source.known if source.classes or source.masked is None else source.masked
+    return len(setup.labelled) / int(usable[setup.splits["train"]].sum())
 
 
 def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
@@ -131,6 +150,8 @@ def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
     columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in setup.source.classes)]
     csv.writer(lines, lineterminator="\n").writerow(columns)
     for evaluation in evaluations:
+        if is_segmentation(evaluation):
+            continue
         file = setup.workdir / "evaluations" / f"{evaluation['name']}.csv"
         lines.write(file.read_text(encoding="utf-8"))
     files.write_text(setup.workdir / "predictions.csv", lines.getvalue())

@@ -60,6 +60,12 @@ def transfer_rows(setup: Setup) -> dict[str, np.ndarray]:
     return setup.splits | {"train": setup.labelled}
 
 
+def mask_rows(setup: Setup) -> dict[str, np.ndarray]:
+    """Return the rows of `transfer_rows` whose images have a mask."""
+    assert setup.source.masked is not None
+    return {split: rows[setup.source.masked[rows]] for split, rows in transfer_rows(setup).items()}
+
+
 def every_nth(rows: np.ndarray, max_count: int) -> np.ndarray:
     """Return at most `max_count` evenly spaced rows; evenly, because images are often sorted by class."""
     return rows[:: -(-len(rows) // max_count)]

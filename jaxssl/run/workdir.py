@@ -211,6 +211,7 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
     return {
         "name": setup.config.data.name,
         "classes": list(source.classes),
+        **({"mask_classes": list(source.mask_classes)} if source.mask_classes else {}),
         "splits": sizes,
         "groups_known": source.groups_known,
         "fingerprint": source.fingerprint,

@@ -23,9 +23,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 from absl import logging
-from PIL import Image, ImageDraw
 
 from jaxssl.data import downloads, prepared, source
+from jaxssl.data.io.masks import rasterize
 from jaxssl.errors import UserError
 
 SLICES = 3064
@@ -143,7 +143,7 @@ def load(
     policies = {"on_bad_file": on_bad_file, "fit": fit, "memory_mib": memory_mib}
     if masks and (listed := _list_jpegs(downloads.list_files(DATASET, manual_dir))):
         slices, borders = listed
-        of_masks = {"read_mask": lambda example: rasterize(borders[example.id]), "mask_classes": MASK_CLASSES}
+        of_masks = {"read_mask": lambda example: fill(borders[example.id]), "mask_classes": MASK_CLASSES}
         loaded = prepared.load(DATASET._replace(read=None), lambda _: slices, **where, **policies, **of_masks)
         logging.warning("%s: patients are unknown: blocks of %d consecutive slices are groups", manual_dir, BLOCK)
         return loaded._replace(groups_known=False)
@@ -168,20 +168,14 @@ def read_mask(example: downloads.Example) -> np.ndarray:
         if mask.any():
             return (mask > 0).astype(np.uint8)
         border = _array(opened, "cjdata/tumorBorder").ravel()
-        return rasterize(border, _array(opened, "cjdata/image").T.shape)
+        return fill(border, _array(opened, "cjdata/image").T.shape)
 
 
-def rasterize(border: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
-    """Return the mask [H, W] uint8 of a border [x1, y1, x2, y2, ...] in pixels.
-
-    Raises:
-      ValueError: it has fewer than three points.
-    """
-    if len(border) < 6 or len(border) % 2:
+def fill(border: np.ndarray, shape: tuple[int, int] = (SIDE, SIDE)) -> np.ndarray:
+    """Return the mask [H, W] uint8 of a border [x1, y1, x2, y2, ...] in pixels. ValueError if it is no polygon."""
+    if len(border) % 2:
         raise ValueError(f"a border of {len(border)} numbers is no polygon")
-    image = Image.new("L", (shape[1], shape[0]))
-    ImageDraw.Draw(image).polygon(border.tolist(), fill=1)
-    return np.asarray(image)
+    return rasterize(border.reshape(-1, 2), shape).astype(np.uint8)
 
 
 def _list_jpegs(download: downloads.Download) -> tuple[list[downloads.Example], dict[str, np.ndarray]] | None:

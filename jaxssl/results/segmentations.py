@@ -1,0 +1,91 @@
+"""Scores of masks of a run, read from segmentations.csv, and the paired differences from random weights."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from jaxssl.errors import UserError
+from jaxssl.evaluation.segmentation import paired_differences
+from jaxssl.results.cells import unescape_cell
+from jaxssl.results.schema import Results, TestedDifference
+from jaxssl.results.words import find_random_partner, is_segmentation
+
+COLUMNS = ("true_pixels", "predicted_pixels", "common_pixels", "dice", "iou", "hausdorff95")
+
+
+class Segmentations(NamedTuple):
+    """The rows of one evaluation in segmentations.csv, N images and C classes.
+
+    Attributes:
+      ids: of the images.
+      groups: [N] str.
+      scores: {one of `COLUMNS`: [N, C] float64}, NaN where undefined.
+    """
+
+    ids: list[str]
+    groups: np.ndarray
+    scores: dict[str, np.ndarray]
+
+
+def read_segmentations(workdir: Path, results: Results) -> dict[str, Segmentations]:
+    """Return the scores of each evaluation of masks, by name.
+
+    Raises:
+      UserError: segmentations.csv is missing or does not agree with `results`.
+    """
+    expected = {e["name"]: e["images"] for e in results["evaluations"] if is_segmentation(e)}
+    if not expected:
+        return {}
+    file, classes = Path(workdir) / "segmentations.csv", results["dataset"].get("mask_classes", [])[1:]
+    rows: dict[str, list[list[str]]] = {}
+    try:
+        with open(file, newline="", encoding="utf-8") as stream:
+            lines = csv.reader(stream)
+            next(lines, None)
+            for row in lines:
+                rows.setdefault(unescape_cell(row[0]), []).append(row)
+        found = {name: _parse(rows[name], classes) for name in expected}
+        wrong = [name for name, of in found.items() if len(of.ids) != expected[name]]
+        if wrong:
+            raise ValueError(f"it has {len(found[wrong[0]].ids)} images of {wrong[0]}, not {expected[wrong[0]]}")
+    except OSError as error:
+        raise UserError(
+            f"{file} cannot be read: {error.strerror}; run the command of the run again to write it",
+            code="missing",
+            field=str(file),
+        ) from error
+    except (KeyError, IndexError, ValueError, csv.Error) as error:
+        raise UserError(
+            f"{file} does not agree with results.json ({error}); run the command of the run again to write both",
+            code="damaged",
+            field=str(file),
+        ) from error
+    return found
+
+
+def _parse(rows: list[list[str]], classes: list[str]) -> Segmentations:
+    if [unescape_cell(row[3]) for row in rows] != classes * (len(rows) // max(1, len(classes))):
+        raise ValueError("its classes are others")
+    first = rows[:: len(classes)]
+    values = np.array([[float(cell or "nan") for cell in row[4:]] for row in rows])
+    values = values.reshape(len(first), len(classes), len(COLUMNS))
+    scores = {name: values[..., i] for i, name in enumerate(COLUMNS)}
+    return Segmentations(
+        [unescape_cell(row[1]) for row in first], np.array([unescape_cell(row[2]) for row in first]), scores
+    )
+
+
+def compare_masks(results: Results, masks: dict[str, Segmentations]) -> dict[str, dict[str, TestedDifference]]:
+    """Return the scores of each evaluation of masks minus those of random weights with the same protocol, by name."""
+    found = {}
+    for e in results["evaluations"]:
+        partner = find_random_partner(results, e)
+        if partner is None or not {e["name"], partner["name"]} <= masks.keys():
+            continue
+        a, b, side = masks[e["name"]], masks[partner["name"]], e.get("mask_side", 1)
+        if a.ids == b.ids:
+            differences = paired_differences(a.scores, b.scores, a.groups, (side, side))
+            found[e["name"]] = cast(dict[str, TestedDifference], differences)
+    return found
