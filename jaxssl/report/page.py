@@ -22,6 +22,8 @@ from jaxssl.report.sections import (
     feature_map,
     images,
     learning,
+    overlays,
+    predicted_values,
     provenance,
     scores,
     thresholds,
@@ -35,6 +37,8 @@ MAX_SENTENCES = 5  # Cautions; more can be opened.
 SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     scores.section,
     differences.section,
+    overlays.section,
+    predicted_values.section,
     learning.section,
     class_curves.roc_section,
     class_curves.precision_section,

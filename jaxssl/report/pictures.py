@@ -6,8 +6,20 @@ import io
 import matplotlib as mpl
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from jaxssl.report.blocks import Picture
+
+# Of the classes of masks, told apart also by color-blind readers (Okabe and Ito 2008), with their names.
+MASK_COLORS = {
+    "sky blue": (86, 180, 233),
+    "orange": (230, 159, 0),
+    "green": (0, 158, 115),
+    "pink": (204, 121, 167),
+    "yellow": (240, 228, 66),
+    "vermilion": (213, 94, 0),
+}
+MASK_SIDE = 160  # Pixels of a picture with masks, at least: outlines are one pixel wide.
 
 
 def encode_jpeg(image: np.ndarray) -> str:
@@ -35,3 +47,28 @@ def overlay_heatmap(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
     color = 255 * mpl.colormaps["inferno"](high[..., 0])[..., :3]
     return np.rint(grey * (1 - 0.65 * high) + color * 0.65 * high).astype(np.uint8)
+
+
+def overlay_masks(image: np.ndarray, filled: np.ndarray, outlined: np.ndarray) -> np.ndarray:
+    """Return an image in grey with one mask filled in the colors of its classes and another outlined in white.
+
+    Args:
+      image: [H, W, C] uint8.
+      filled: [H, W] uint8, classes from 1; 0 and 255 are not drawn.
+      outlined: [H, W] uint8, likewise.
+
+    Returns:
+      [k H, k W, 3] uint8, k a whole number.
+    """
+    times = -(-MASK_SIDE // image.shape[1])
+    image, filled, outlined = (of.repeat(times, 0).repeat(times, 1) for of in (image, filled, outlined))
+    drawn = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1)
+    colors = np.array([*MASK_COLORS.values()], float)
+    marked = (filled > 0) & (filled < 255)
+    drawn[marked] = 0.45 * drawn[marked] + 0.55 * colors[(filled[marked] - 1) % len(colors)]
+    for label in np.setdiff1d(outlined, (0, 255)):
+        inside = outlined == label
+        # White on dark, so that it is seen on any image.
+        drawn[ndimage.binary_dilation(inside) & np.logical_not(inside)] = 0
+        drawn[inside & np.logical_not(ndimage.binary_erosion(inside))] = 255
+    return np.rint(drawn).astype(np.uint8)
