@@ -42,7 +42,8 @@ def run(classes, names, gallery):
         {"name": name, "protocol": name.rpartition("_")[0], "init": name.rpartition("_")[2]} for name in names
     ]
     dataset = {"mask_classes": ["background", *classes]}
-    results: Any = {"dataset": dataset, "evaluations": evaluations, "pretrain": {"objective": "mae", "supervised": False}}
+    pretrain = {"objective": "mae", "supervised": False}
+    results: Any = {"dataset": dataset, "evaluations": evaluations, "pretrain": pretrain}
     return RunData(results, *[None] * 5, gallery, None)  # pyright: ignore
 
 
