@@ -14,6 +14,8 @@ by image id. What a run has nothing for is left out:
   near_ids, near_labels [Q, 1 + K], near_cosine [Q, K], near_images: a test image and its nearest training images
   wrong_ids [K], wrong_images, wrong_evaluation: the wrong predictions of highest probability, of that evaluation
   heat_ids [K], heat_images, heat [K, h, w] uint8: attention, or activation of the predicted class
+  mask_ids, mask_cases [K], mask_images, mask_true [K, s, s] uint8, mask_evaluations [A], mask_predicted [A, K, s, s]
+    uint8, mask_dice [A, K]: see `overlays`
 """
 
 import contextlib
@@ -43,6 +45,7 @@ from jaxssl.results.gallery import read_gallery
 from jaxssl.results.predictions import read_predictions
 from jaxssl.results.workdir import read_results
 from jaxssl.run.heatmaps import compute_heat_maps
+from jaxssl.run.overlays import make_overlays
 from jaxssl.run.setup import Setup, every_nth
 from jaxssl.training import checkpoint, lora, metrics
 
@@ -55,6 +58,7 @@ EXAMPLES = 6  # Images of most kinds of pictures.
 NEIGHBORS = 5
 MANY_EXAMPLES = 8  # Wrong predictions and rotated images.
 SIDE, SMALL_SIDE = 96, 40  # Pixels of a picture, and of one on the map.
+MASK_SIDE = 192  # Of a picture with masks, at most.
 BATCH = 64
 
 
@@ -142,6 +146,9 @@ def make_pictures(setup: Setup, networks: Networks) -> tuple[Arrays, np.ndarray]
             gallery |= find_neighbors(setup, encode, networks.encoder, shown)
         if networks.evaluation:
             gallery |= find_mistakes(setup, networks.evaluation)
+        if setup.source.masks is not None:
+            draw = lambda rows: to_picture(setup, load_standardized(setup, rows), MASK_SIDE)  # noqa: E731
+            gallery |= make_overlays(setup, read_results(setup.workdir), draw)
         image = load_standardized(setup, shown)
         if heat := compute_heat_maps(setup.encoder, networks.encoder, networks.finetuned, image):
             about["heat"] = heat[0]
