@@ -20,7 +20,7 @@ from jaxssl.config.parse import parse_value
 from jaxssl.data import options as data_options
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.inference import score
-from jaxssl.results.words import METRIC_NAMES, format_ends, format_number
+from jaxssl.results.words import METRIC_NAMES, PREDICTED, format_ends, format_number
 from jaxssl.training import runtime
 
 GROUP = "trained networks"
@@ -72,6 +72,8 @@ def make_table(content: dict[str, Any]) -> Table:
     for column in (content["evaluation"], here, f"test split, {content['test_split']['images']:,} images"):
         table.add_column(column, justify="left" if column == content["evaluation"] else "right")
     for name, words in METRIC_NAMES.items():
+        if name not in content["metrics"]:
+            continue
         pair = content["metrics"][name], content["test_split"]["metrics"][name]
         table.add_row(words, *(f"{format_number(e['value'])} {format_ends(e)}".strip() for e in pair))
     return table
@@ -79,7 +81,10 @@ def make_table(content: dict[str, Any]) -> Table:
 
 def remarks(content: dict[str, Any]) -> list[str]:
     """Return what one must know to read the scores."""
-    lines = [f"Always predicting the most frequent class has accuracy {format_number(content['majority_accuracy'])}."]
+    lines = []
+    if content["majority_accuracy"] is not None:
+        accuracy = format_number(content["majority_accuracy"])
+        lines.append(f"Always predicting the most frequent class has accuracy {accuracy}.")
     if content["seen"]:
         lines.append(
             f"{content['seen']:,} of these images have the name of a training or validation image of the run: if they "
@@ -88,5 +93,5 @@ def remarks(content: dict[str, Any]) -> list[str]:
     if not content["groups_known"]:
         lines.append("Groups are unknown: intervals are too narrow if a patient has several images.")
     if content["constant_predictor"]:
-        lines.append("The same class is predicted for every image.")
+        lines.append(f"The same {PREDICTED[content['task']]} is predicted for every image.")
     return lines

@@ -12,7 +12,8 @@ from jaxssl import data, models, objectives
 from jaxssl.config.field import Field, Role
 from jaxssl.config.training_fields import training_fields
 from jaxssl.data.io import loading, resize
-from jaxssl.evaluation import scores
+from jaxssl.data.source import TASKS
+from jaxssl.evaluation import tasks
 from jaxssl.results import words
 from jaxssl.training import trackers
 
@@ -97,6 +98,14 @@ FIELDS: tuple[Field, ...] = (
         choices=resize.FITS,
     ),
     Field("data.group_copies", True, "Whether images that are exact copies count as one group of the split."),
+    Field(
+        "data.task",
+        "auto",
+        "What labels are: one class an image ('single'), any number of labels ('multi'), one of ordered classes "
+        "('ordinal'), or a number ('value'); 'auto': 'multi' where several label columns or a separator are given, or "
+        "an archive has several labels an image, else 'single'.",
+        choices=("auto", *TASKS),
+    ),
     Field("data.options", ConfigDict(), "Options of the dataset."),
     # Encoder.
     Field("model.name", "resnet18", "Encoder.", choices=tuple(models.available())),
@@ -201,14 +210,23 @@ FIELDS: tuple[Field, ...] = (
         "method",
         ("none", "balanced"),
     ),
+    Field(
+        "transfer.sampling",
+        "uniform",
+        "How fine-tuning draws images; 'balanced': all classes equally often, of several labels by the rarest that an "
+        "image has.",
+        "method",
+        ("uniform", "balanced"),
+    ),
     Field("transfer.label_smoothing", 0.0, "Share of the target spread over all classes.", range="[0, 1)"),
     Field("transfer.mixup", 0.0, "Alpha of MixUp's Beta distribution; 0: off.", range="[0, inf)"),
     Field("transfer.cutmix", 0.0, "Alpha of CutMix's Beta distribution; 0: off.", range="[0, inf)"),
     Field(
         "transfer.select",
-        "auc_macro",
-        "Validation score that selects the epoch and the probe's C.",
-        choices=tuple(scores.SELECTABLE),
+        "auto",
+        "Validation score that selects the epoch and the probe's C; 'auto': that of the task, which is 'auc_macro', or "
+        "'r2' for values.",
+        choices=("auto", *tasks.SELECTABLE),
     ),
     Field(
         "transfer.specificity",

@@ -14,7 +14,7 @@ from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
 # Arguments that any dataset may take. All others of its `load` are options.
-_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib")
+_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib", "task")
 
 
 def names() -> list[str]:
@@ -63,6 +63,7 @@ def load(
     options: Mapping[str, Any],
     fit: str = "pad",
     memory_mib: float = math.inf,
+    task: str = "auto",
 ) -> Source:
     """Load a dataset. Its `load` receives only the arguments that its signature names.
 
@@ -78,6 +79,8 @@ def load(
       options: options of this dataset, see `options`.
       fit: "pad", "crop" or "squash" for images that are not square, see `io.resize.fit`.
       memory_mib: images up to this size (MiB) are held in memory; larger sets are read from `cache_dir` on demand.
+      task: one of `source.TASKS`, or "auto". A dataset whose `load` does not name it has one class an image, which may
+        be called "ordinal".
 
     Returns:
       The dataset. `images` is [N, size, size, C], an array or `records.Images`.
@@ -96,6 +99,7 @@ def load(
         "nan": nan,
         "fit": fit,
         "memory_mib": memory_mib,
+        "task": task,
     }
     parameters = inspect.signature(module.load).parameters
     valid = [key for key in parameters if key not in _GENERAL]
@@ -107,4 +111,14 @@ def load(
                 code="unknown-name",
                 field=f"data.options.{key}",
             )
-    return module.load(**{key: value for key, value in general.items() if key in parameters}, **options)
+    source = module.load(**{key: value for key, value in general.items() if key in parameters}, **options)
+    if "task" in parameters or task in ("auto", source.task):
+        return source
+    if task != "ordinal" or not source.classes:
+        raise UserError(
+            f"data.task={task!r}: the labels of {name!r} are one class an image: set it to 'auto', or to 'ordinal' if "
+            "the classes are in an order",
+            code="conflict",
+            field="data.task",
+        )
+    return source._replace(task=task)

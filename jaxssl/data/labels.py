@@ -131,6 +131,34 @@ def parse_classes(values: Sequence[str]) -> list[str]:
     return ["" if value == "-1" and len(others) > 1 and all(map(str.isdecimal, others)) else value for value in found]
 
 
+def check_label_names(names: Sequence[str], field: str) -> None:
+    """Raise UserError if a name of several labels cannot be told in predictions.csv, where "|" joins them."""
+    for name in names:
+        if not name or "|" in name or name.startswith("?"):
+            raise UserError(
+                f"{field}: the label {name!r} is empty, has '|' or begins with '?': rename it",
+                code="unsupported",
+                field=field,
+            )
+
+
+def sort_grades(classes: Sequence[str]) -> list[str]:
+    """Sort ordered classes by the number at the beginning of their names. UserError if one has none, or two the same.
+
+    >>> sort_grades(["10", "2 mild", "0"])
+    ['0', '2 mild', '10']
+    """
+    numbers = {name: match.group() for name in classes if (match := re.match(r"-?\d+(\.\d+)?", name))}
+    if len(set(map(float, numbers.values()))) < len(classes):
+        raise UserError(
+            f"data.task='ordinal': the classes {', '.join(classes)} have no order: let each name begin with a number "
+            "of its own, such as '0 none' and '1 mild'",
+            code="unsupported",
+            field="data.task",
+        )
+    return sorted(classes, key=lambda name: float(numbers[name]))
+
+
 def match_classes(classes: Sequence[str], official: Sequence[str] | None, where: str) -> list[str]:
     """Spell classes of validation and test as train does, where they differ in case, separators or Unicode form only.
 

@@ -15,12 +15,19 @@ from jaxssl.data.source import Source
 MIN_BATCHES_FOR_PROCESSES = 64  # With fewer, threads are done before processes have started.
 
 
-def order(indices: np.ndarray, seed: int, epoch: int, count: int = 0) -> np.ndarray:
+def order(indices: np.ndarray, seed: int, epoch: int, count: int = 0, kinds: np.ndarray | None = None) -> np.ndarray:
     """Return the images of one epoch in random order, a pure function of (seed, epoch).
 
-    If there are fewer than `count`, further permutations of them follow until there are at least `count`.
+    If there are fewer than `count`, further permutations of them follow until there are at least `count`. With the
+    class of each image, `kinds`, all classes are equally frequent: images of rare ones repeat, others are left out.
     """
     rng = np.random.default_rng((seed, epoch))
+    if kinds is not None:
+        count = max(count, len(indices))
+        classes = [indices[kinds == kind] for kind in np.unique(kinds)]
+        share = -(-count // len(classes))
+        drawn = [np.concatenate([rng.permutation(of) for _ in range(-(-share // len(of)))])[:share] for of in classes]
+        return rng.permutation(np.concatenate(drawn))[:count]
     return np.concatenate([rng.permutation(indices) for _ in range(max(1, -(-count // len(indices))))])
 
 
@@ -48,6 +55,7 @@ def training(
     sharding: Sharding,
     workers: int = 0,
     masks: bool = False,
+    balanced: bool = False,
 ) -> Iterator[dict[str, jax.Array]]:
     """Yield the batches {"image", "label"} of one epoch. All have the same size, so that nothing recompiles.
 
@@ -62,8 +70,10 @@ def training(
       sharding: sharding of the batch axis.
       workers: number of processes that read records; 0: threads of this process.
       masks: whether batches hold "mask", too.
+      balanced: whether all classes are equally frequent, see `Source.kinds`.
     """
-    rows = order(indices, seed, epoch, steps * batch_size)[skip * batch_size : steps * batch_size]
+    kinds = source.kinds[indices] if balanced else None
+    rows = order(indices, seed, epoch, steps * batch_size, kinds)[skip * batch_size : steps * batch_size]
     batches = _batches(rows, batch_size)
     labels = ({"label": source.labels[of]} for of in batches)
     # `zip` stops at the end of `labels` and does not ask for images again.

@@ -83,6 +83,13 @@ class Source(NamedTuple):
             return fifth[:, None] == np.arange(STRATA)
         return self.labels[:, None] == np.arange(len(self.classes))
 
+    @property
+    def kinds(self) -> np.ndarray:
+        """Return [N] int: one of the strata of each image, the rarest that it is in, -1 for none."""
+        strata = self.strata
+        rarest = np.where(strata, strata.sum(axis=0), len(strata) + 1)
+        return np.where(strata.any(axis=1), rarest.argmin(axis=1) if strata.shape[1] else 0, -1)
+
 
 def make(
     images: np.ndarray | records.Images,

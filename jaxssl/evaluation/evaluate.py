@@ -53,7 +53,7 @@ def evaluate(
             value = scores.ece(of, labels)
             metrics[name] = {"value": value, "low": None, "high": None, "without": BIASED}
     groups_by_class = images.groups_by_class(rows)
-    confusion = _count_confusion(labels, predicted, probabilities.shape[1]) if of_task.has_classes else None
+    confusion = count_confusion(labels, predicted, probabilities.shape[1]) if of_task.has_classes else None
     majority = None if confusion is None or not len(labels) else float(confusion.sum(axis=1).max() / len(labels))
     return {
         "images": len(labels),
@@ -74,7 +74,8 @@ def _measure(task: kinds.Task, images: TestImages, probabilities: np.ndarray) ->
     return {name: to_estimate(images.measure(name, runs)) for name in task.metrics}
 
 
-def _count_confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+def count_confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return the images by true class (row) and predicted class (column)."""
     confusion = np.zeros((classes, classes), int)
     np.add.at(confusion, (labels, predicted), 1)
     return confusion

@@ -188,11 +188,12 @@ class TestImages:
                 "" if groups >= MIN_GROUPS else f"{_count(groups)} of test images, and an interval needs {MIN_GROUPS}"
             )
         if self.labels.ndim == 2:
-            fewest = min(self._groups_by_side(rows), default=0)
-            if fewest >= MIN_GROUPS:
+            # A rare label among many has little weight in the mean.
+            sides = self._groups_by_side(rows)
+            if min(sides, default=0) > 1 and _mean_df(sides) >= MIN_GROUPS - 1:
                 return ""
             return (
-                f"a label is present or absent in {_count(fewest)} of test images, and an interval needs {MIN_GROUPS}"
+                f"labels are present or absent in too few groups of test images, the fewest in {min(sides, default=0)}"
             )
         fewest = min(self.groups_by_class(rows).values(), default=0)
         if fewest >= MIN_GROUPS:
@@ -214,9 +215,7 @@ class TestImages:
         variance = cluster_variance(values[rows], self.groups[rows], labels if stratified else np.zeros(len(rows), int))
         if labels.ndim == 1:
             return variance
-        # By Satterthwaite (1946), the variance of each label being inverse to the groups on its smaller side.
-        parts = 1 / np.array(self._groups_by_side(rows))
-        return variance._replace(df=min(variance.df, parts.sum() ** 2 / (parts**2 / (1 / parts - 1)).sum()))
+        return variance._replace(df=min(variance.df, _mean_df(self._groups_by_side(rows))))
 
     def _interval(self, metric: str, value: float, values: np.ndarray, rows: np.ndarray, classes: int) -> Ends:
         variance, labels = self._variance(metric, values, rows), self.labels[rows]
@@ -303,6 +302,15 @@ def detectable_difference(spread: Variance, power: float = POWER) -> float | Non
     if not spread.value > 0:
         return None
     return (t_quantile(spread.df) + float(stats.t.ppf(power, spread.df))) * math.sqrt(spread.value)
+
+
+def _mean_df(groups: Sequence[int]) -> float:
+    """Return the degrees of freedom of a mean over labels with so many groups, 2 or more, on their smaller sides.
+
+    By Satterthwaite (1946), for variances that are inverse to these numbers.
+    """
+    parts = 1 / np.array(groups, float)
+    return float(parts.sum() ** 2 / (parts**2 / (1 / parts - 1)).sum())
 
 
 def _union(runs: Sequence[RunPredictions]) -> np.ndarray:

@@ -118,7 +118,7 @@ class Network:
         return apply_in_batches(self, functools.partial(program, scaled=True), scaled)
 
     def predict(self, images: Images, *, calibrated: bool = False) -> np.ndarray:
-        """Compute class probabilities, equal to those in predictions.csv.
+        """Compute class probabilities, or values, equal to those in predictions.csv.
 
         Args:
           images: see `Network`.
@@ -126,7 +126,8 @@ class Network:
             2017, arXiv:1706.04599, section 4.2).
 
         Returns:
-          [N, classes] float32 in [0, 1]; rows sum to 1.
+          [N, classes] float32 in [0, 1]; rows sum to 1, unless an image may have several labels. Of a run on values
+          [N, 1] float32.
 
         Raises:
           UserError: the run has no trained head, or no temperature for `calibrated`; there is no image, or one cannot
@@ -185,7 +186,7 @@ class Network:
         def apply(network: Tree, image: jax.Array) -> jax.Array:
             scaled = views.eval_transform(image, self.pixels, self.image_size)
             params, model_state = network
-            return supervised.predict(module, classes, params, model_state, scaled)
+            return supervised.predict(module, classes, params, model_state, scaled, self.encoder.task)
 
         return functools.partial(apply, network)
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from jaxssl import files
+from jaxssl.data.label_text import format_label
 from jaxssl.evaluation import calibration
+from jaxssl.evaluation.tasks import TASKS
 from jaxssl.inference import network as networks
 from jaxssl.inference.inputs import apply_to_images, check_suffix, find_images, format_count
 from jaxssl.results.cells import escape_row
@@ -17,8 +19,8 @@ from jaxssl.results.workdir import read_splits
 def write_predictions(workdir: str | Path, images: Sequence[str], to: str | Path, evaluation: str = "") -> str:
     """Write the probabilities of images to the file `to`.
 
-    Its columns are image_id, predicted and p_<class>..., as in the run's predictions.csv, and calibrated_<class>... if
-    the run has a temperature.
+    Its columns are image_id, predicted and p_<class>... (none for values), as in the run's predictions.csv, and
+    calibrated_<class>... if the run has a temperature.
 
     Args:
       workdir: of a finished run.
@@ -46,7 +48,8 @@ def write_predictions(workdir: str | Path, images: Sequence[str], to: str | Path
         table = csv.writer(stream, lineterminator="\n")
         table.writerow(_header(network))
         for i, p in apply_to_images(network, program, inputs):
-            texts = escape_row((inputs.ids[i], network.classes[p.argmax()]))
+            guess = TASKS[network.encoder.task].predicted(p[None])[0]
+            texts = escape_row((inputs.ids[i], format_label(guess, network.classes, network.encoder.task)))
             table.writerow([*texts, *map(repr, _numbers(network, p))])
             done.append((inputs.ids[i], inputs.sources[i]))
     line = f"{to}: {format_count(len(done), len(inputs.ids))}, by {network.evaluation}"
@@ -77,12 +80,16 @@ def _possible_ids(name: str, source: Path | np.ndarray) -> Iterator[str]:
 
 
 def _header(network: networks.Network) -> list[str]:
+    if network.encoder.task == "value":
+        return ["image_id", "predicted"]
     kinds = ("p", "calibrated") if network.temperature else ("p",)
     return ["image_id", "predicted", *(f"{kind}_{name}" for kind in kinds for name in network.classes)]
 
 
 def _numbers(network: networks.Network, p: np.ndarray) -> list[float]:
     """Return the probabilities [classes] of one image, followed by the calibrated ones if there are any."""
+    if network.encoder.task == "value":
+        return []
     numbers = [float(value) for value in p]
     if network.temperature:
         calibrated = calibration.apply_temperature(p[None], network.temperature)[0].astype(np.float32)

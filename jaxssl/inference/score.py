@@ -38,11 +38,12 @@ def score_images(
     network, folder = networks.load(workdir, evaluation), Path(images).expanduser()
     source = load_images(network, folder, options or {})
     labels = match_labels(source, network.classes)
-    rows = np.flatnonzero(labels != UNLABELLED)
+    rows, task = np.flatnonzero(source.known), network.encoder.task
     probabilities = network.predict(source.images[rows]).astype(np.float64)
     results = read_results(network.workdir)
     own = next(e for e in results["evaluations"] if e["name"] == network.evaluation)
-    content = evaluate(probabilities, labels[rows], source.groups[rows]) | {
+    content = evaluate(probabilities, labels[rows], source.groups[rows], task=task) | {
+        "task": task,
         "workdir": str(network.workdir),
         "data": str(folder),
         "fingerprint": source.fingerprint,
@@ -69,12 +70,13 @@ def load_images(network: networks.Network, folder: Path, options: Mapping[str, A
         nan=network.nan,
         fit=network.fit,
         options=options,
+        task=network.encoder.task,
     )
     return group_copies(source)
 
 
 def match_labels(source: Source, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the labels [N] of images as indices into the classes of a run, which may have more classes.
+    """Return the labels of images by the classes of a run, which may have more classes.
 
     Raises:
       UserError: no image has a label, or one has a class that is not among `classes`.
@@ -93,4 +95,10 @@ def match_labels(source: Source, classes: tuple[str, ...]) -> np.ndarray:
                 field="IMAGES",
             )
     index = np.array([classes.index(name) for name in source.classes])
+    if source.task == "value":
+        return source.labels
+    if source.task == "multi":
+        labels = np.full((len(source.labels), len(classes)), UNLABELLED)
+        labels[:, index] = source.labels
+        return labels
     return np.where(source.labels == UNLABELLED, UNLABELLED, index[source.labels])

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxssl import models
@@ -27,6 +28,7 @@ class Trained(NamedTuple):
       classes: classes of the training images, in the order of the head; empty if they had none.
       channels: of the images.
       supervised: whether labels were used.
+      task: what the head predicts, see `jaxssl.data.source.Source`.
     """
 
     encoder: nn.Module
@@ -35,6 +37,7 @@ class Trained(NamedTuple):
     classes: tuple[str, ...]
     channels: int
     supervised: bool
+    task: str = "single"
 
 
 def load(workdir: str | Path, evaluation: str = "") -> Trained:
@@ -79,12 +82,20 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
         raise UserError(message, code="damaged", field=str(folder))
     if evaluation:
         variables = {"params": stored["params"]["encoder"], **stored["model_state"]["encoder"]}
-        head, supervised = stored["params"]["head"], True
+        head, supervised = _unstandardize(stored["params"]["head"], stored["model_state"].get("scale")), True
     else:
         variables, head, supervised = stored, None, bool(pretrained and pretrained.get("supervised"))
     channels = count_channels(encoder, size, variables["params"])
     variables = merge(shapes_of(encoder, size, channels), variables, str(folder))
-    return Trained(encoder, variables, head, classes, channels, supervised)
+    return Trained(encoder, variables, head, classes, channels, supervised, results["dataset"].get("task", "single"))
+
+
+def _unstandardize(head: Tree, scale: np.ndarray | None) -> Tree:
+    """Return a head that predicts values where it predicted standardized ones with this mean and deviation."""
+    if scale is None:
+        return head
+    linear = head["linear"]
+    return {**head, "linear": {"kernel": linear["kernel"] * scale[1], "bias": linear["bias"] * scale[1] + scale[0]}}
 
 
 def unreadable(workdir: Path, error: Exception) -> UserError:

@@ -143,7 +143,7 @@ def _plot_forest(forest: Forest) -> Figure:
     names = [f"{d.name}, {d.note}" if d.note else d.name for d in (mark.difference for mark in marks)]
     axes.set_yticks(range(len(marks)), list(map(_as_text, names)))
     axes.set_ylim(len(marks) - 0.5, -0.5)
-    axes.set_xlabel("difference in macro AUC", color=figures.MUTED)
+    axes.set_xlabel(forest.caption.partition(" from ")[0].partition(" between ")[0], color=figures.MUTED)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure

@@ -44,6 +44,7 @@ STYLES = {
     "imagenet+supervised": (BOTH, (0, (6, 2, 1, 2))),
 }
 MAX_POINTS = 200
+MAX_DOTS = 500
 RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "jaxssl",
@@ -147,6 +148,25 @@ def _draw_bands(axes: Axes, lines: Sequence[Line]) -> None:
             axes.fill_between(*line.band, color=color, alpha=0.14, linewidth=0)
         at = np.unique(np.linspace(0, len(line.x) - 1, MAX_POINTS).round().astype(int))
         axes.plot(line.x[at], line.y[at], color=color, linestyle=stroke, linewidth=1.6, label=line.init)
+
+
+@mpl.rc_context(RC)
+def draw_predicted(name: str, label: str, line: Line) -> Markup:
+    """Draw predicted against true values as points, and the diagonal on which both are equal."""
+    figure, axes = _panel(220, 220)
+    low, high = float(min(line.x.min(), line.y.min())), float(max(line.x.max(), line.y.max()))
+    room = 0.04 * (high - low or 1.0)
+    axes.plot([low, high], [low, high], color=MUTED, linewidth=0.8)
+    at = np.unique(np.linspace(0, len(line.x) - 1, MAX_DOTS).round().astype(int))
+    axes.scatter(line.x[at], line.y[at], s=12, color=_style(line.init)[0], linewidths=0, alpha=0.6, label=line.init)
+    axes.set(xlim=(low - room, high + room), ylim=(low - room, high + room))
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel("true", loc="right", color=MUTED, labelpad=2)
+    axes.annotate(
+        "predicted", (0, 1), xytext=(-24, 6), xycoords="axes fraction", textcoords="offset points", color=MUTED
+    )
+    return svg(figure, name, label, [line])
 
 
 @mpl.rc_context(RC)

@@ -54,10 +54,10 @@ def make_score_table(results: Results) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.add_column("initialization")
     table.add_column("protocol")
-    table.add_column("macro AUC", justify="right", no_wrap=True)
-    table.add_column("accuracy", justify="right", no_wrap=True)
     evaluations = results["evaluations"]
-    shown = ("auc_macro", "accuracy")
+    shown = words.headline_metrics(evaluations)
+    for metric in shown:
+        table.add_column(words.METRIC_NAMES[metric], justify="right", no_wrap=True)
     digits = {m: words.count_common_digits(words.get_score(e, m) for e in evaluations) for m in shown}
     for protocol, of in words.group_by_protocol(evaluations).items():
         for e in of:
@@ -65,8 +65,12 @@ def make_score_table(results: Results) -> Table:
             cells = [words.format_estimate(words.get_score(e, metric), digits[metric]) for metric in shown]
             name = words.clean_text(words.init_name(e["init"], results))
             table.add_row(Text(name + mark), Text(protocol), *cells, end_section=e is of[-1])
-    majority = words.format_number(evaluations[0]["majority_accuracy"])
-    table.add_row(Text("majority class"), "", "", majority)
+    first = evaluations[0]
+    if first.get("majority_accuracy") is not None and "accuracy" in shown:
+        table.add_row(Text("majority class"), "", "", words.format_number(first["majority_accuracy"]))
+    if "constant_mae" in first:
+        table.add_row(Text("always the median"), "", words.format_number(first["constant_mae"]), "")
     if any(e["constant_predictor"] for e in evaluations):
-        table.caption = Text("* predicts one class for every image", style="bold yellow")
+        one = words.predicted_noun(results)
+        table.caption = Text(f"* predicts one {one} for every image", style="bold yellow")
     return table

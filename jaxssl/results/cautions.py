@@ -4,17 +4,20 @@ from collections.abc import Mapping, Sequence
 
 from jaxssl.results.schema import Results
 from jaxssl.results.words import (
+    CHANCE,
+    METRIC_NAMES,
+    chance_metric,
     evaluation_name,
     format_estimate,
     get_score,
     join_words,
+    primary_metric,
     shorten_list,
 )
 
 # Far from what any published recipe takes: a difference then says nothing about the method.
 FEW_STEPS = 200
 CEILING = 0.995  # Of two macro AUCs above this, none can be shown to be better.
-CHANCE = 0.5
 
 
 def training_cautions(results: Results) -> list[str]:
@@ -34,15 +37,19 @@ def score_cautions(results: Results) -> list[str]:
     evaluations, sentences = results["evaluations"], []
     worse = []
     for e in evaluations:
-        high = get_score(e)["high"]
-        if high is not None and high < CHANCE:
-            worse.append(f"{evaluation_name(e, results)} ({format_estimate(get_score(e))})")
+        metric = chance_metric(e)
+        high = get_score(e, metric)["high"]
+        if high is not None and high < CHANCE[metric]:
+            worse.append(f"{evaluation_name(e, results)} ({format_estimate(get_score(e, metric))})")
     if worse:
-        sentences.append(
-            f"Worse than chance: macro AUC by {'; by '.join(worse)}. Labels or splits may be mixed up, or a rare class "
-            "may be ranked the wrong way."
+        why = (
+            "Labels or splits may be mixed up, or a rare class may be ranked the wrong way"
+            if "auc_macro" in evaluations[0]["metrics"]
+            else "Always predicting the mean would be better"
         )
-    values = [get_score(e)["value"] for e in evaluations]
+        name = METRIC_NAMES[chance_metric(evaluations[0])]
+        sentences.append(f"Worse than chance: {name} by {'; by '.join(worse)}. {why}.")
+    values = [get_score(e, "auc_macro")["value"] for e in evaluations]
     if len(values) > 1 and all(value is not None and value >= CEILING for value in values):
         sentences.append(
             "Every arm is at the ceiling (macro AUC .995 or more): these images cannot show which one is better."
@@ -63,7 +70,8 @@ def _class_cautions(results: Results) -> list[str]:
     if uncalibrated:
         sentences.append(f"Probabilities are not calibrated: {'; '.join(sorted(uncalibrated))}.")
     reasons = {get_score(e).get("without", "") for e in results["evaluations"]} - {""}
-    return sentences + [f"The macro AUC has no interval: {reason}." for reason in sorted(reasons)]
+    name = METRIC_NAMES[primary_metric(results["evaluations"][0])] if reasons else ""
+    return sentences + [f"The {name} has no interval: {reason}." for reason in sorted(reasons)]
 
 
 def describe_missing_classes(missing: Mapping[str, Sequence[str]]) -> list[str]:

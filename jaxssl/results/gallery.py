@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxssl import files
+from jaxssl.data.io import archive
 from jaxssl.errors import UserError
+from jaxssl.results.schema import Results
 
 Gallery = dict[str, np.ndarray]
 
@@ -18,9 +20,10 @@ def read_gallery(workdir: Path) -> Gallery:
     if not file.exists():
         return {}
     try:
+        archive.read_headers(file)  # Refuses what inflates a thousandfold.
         with files.open_regular(file) as stream:
             return dict(np.load(stream, allow_pickle=False))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (UserError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{file} cannot be read ({error}): delete it, and run the command of the run again to make it",
             code="damaged",
@@ -31,3 +34,9 @@ def read_gallery(workdir: Path) -> Gallery:
 def get_about(gallery: Gallery) -> dict[str, Any]:
     """Return the objective, the initialization, the number of channels and the kind of heat map of a gallery."""
     return files.parse_json(str(gallery["about"]))
+
+
+def get_kinds(gallery: Gallery, results: Results) -> list[str]:
+    """Return the names of the labels in a gallery: the classes, unless images do not have one class each."""
+    kinds = get_about(gallery).get("kinds") if gallery else None
+    return kinds or results["dataset"]["classes"]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.schema import Results, RunConfig
+from jaxssl.results.words import predicted_noun
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
@@ -83,10 +84,10 @@ def _mend_pretraining(
 def _mend_transfer(results: Results, command: str, settings: Mapping[str, Any]) -> NextStep | None:
     constant = [e for e in results["evaluations"] if e["constant_predictor"] and e["protocol"] == "finetune"]
     epochs = (settings.get("transfer") or {}).get("epochs")
-    if not constant or len(results["dataset"]["classes"]) < 2:
+    if not constant or not results["dataset"]["classes"]:
         return None
     return NextStep(
-        "Fine-tune longer: the network still names one class for every image.",
+        f"Fine-tune longer: the network still names one {predicted_noun(results)} for every image.",
         change_command(command, "longer", {"transfer.epochs": 4 * epochs}) if epochs else "",
     )
 
@@ -95,6 +96,8 @@ def change_command(command: str, suffix: str, changes: Mapping[str, Any]) -> str
     """Return the command with other fields and another workdir; "" without a workdir to change."""
     if not WORKDIR.search(command):
         return ""
+    for field in changes:
+        command = re.sub(rf" --config\.{re.escape(field)}=\S+", "", command)
     fields = " ".join(f"--config.{field}={shlex.quote(str(value))}" for field, value in changes.items())
     moved = WORKDIR.sub(lambda match: f"--workdir{match[1]}{match[2]}-{suffix}", command)
     return f"{moved} {fields}".strip()

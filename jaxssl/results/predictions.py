@@ -6,7 +6,9 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from jaxssl.data.label_text import parse_labels
 from jaxssl.errors import UserError
+from jaxssl.evaluation import tasks
 from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.cells import unescape_cell
@@ -14,7 +16,6 @@ from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.segmentations import Segmentations, compare_masks
 from jaxssl.results.words import find_random_partner, is_segmentation
 
-COMPARED_METRICS = ("auc_macro", "accuracy", "balanced_accuracy")
 # {evaluation name: {metric: its difference from random weights}}
 Differences = dict[str, dict[str, TestedDifference]]
 
@@ -24,8 +25,8 @@ class Predictions(NamedTuple):
 
     ids: list[str]
     groups: np.ndarray  # [N] str
-    labels: np.ndarray  # [N] int
-    probabilities: np.ndarray  # [N, C] float64
+    labels: np.ndarray  # [N] int; [N, C] int for several labels, -1 where unknown; [N] float32 for values
+    probabilities: np.ndarray  # [N, C] float64; [N, 1] predicted values
 
 
 def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
@@ -39,7 +40,7 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
     evaluations = [e for e in results["evaluations"] if not is_segmentation(e)]
     if not evaluations:
         return {}
-    found = _parse(file, results["dataset"]["classes"])
+    found = _parse(file, results["dataset"]["classes"], task_name(results))
     for e in evaluations:
         count = len(found[e["name"]].ids) if e["name"] in found else 0
         if count != e["images"]:
@@ -60,8 +61,13 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
     return {e["name"]: found[e["name"]] for e in evaluations if e["images"]}
 
 
-def _parse(file: Path, classes: list[str]) -> dict[str, Predictions]:
-    index = {name: i for i, name in enumerate(classes)}
+def task_name(results: Results) -> str:
+    """Return the task of the labels of a run, one of `tasks.TASKS`."""
+    return results["dataset"].get("task", "single")
+
+
+def _parse(file: Path, classes: list[str], task: str) -> dict[str, Predictions]:
+    first = 4 if task == "value" else 5  # The predicted value is the prediction.
     rows: dict[str, list[list[str]]] = {}
     try:
         with open(file, newline="", encoding="utf-8") as stream:
@@ -73,8 +79,8 @@ def _parse(file: Path, classes: list[str]) -> dict[str, Predictions]:
             name: Predictions(
                 [unescape_cell(row[1]) for row in of],
                 np.array([unescape_cell(row[2]) for row in of]),
-                np.array([index[unescape_cell(row[3])] for row in of]),
-                np.array([row[5:] for row in of], np.float64).reshape(len(of), len(classes)),
+                parse_labels([unescape_cell(row[3]) for row in of], classes, task),
+                np.array([row[first:] for row in of], np.float64).reshape(len(of), len(classes)),
             )
             for name, of in rows.items()
         }
@@ -105,9 +111,10 @@ def compute_differences(
     weights on the same images are left out.
 
     Returns:
-      {evaluation name: {metric: its difference}}, of `COMPARED_METRICS`.
+      {evaluation name: {metric: its difference}}, of the metrics that the task compares.
     """
     found = compare_masks(results, masks or {})
+    compared = tasks.TASKS[task_name(results)].compared
     for e in results["evaluations"]:
         partner = find_random_partner(results, e)
         if partner is None or not {e["name"], partner["name"]} <= predictions.keys():
@@ -119,6 +126,6 @@ def compute_differences(
             metric: cast(
                 TestedDifference, paired_difference(a.probabilities, b.probabilities, a.labels, a.groups, metric)
             )
-            for metric in COMPARED_METRICS
+            for metric in compared
         }
     return found

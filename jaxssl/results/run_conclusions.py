@@ -6,8 +6,12 @@ from jaxssl.results.cautions import score_cautions, training_cautions
 from jaxssl.results.predictions import Differences
 from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results, TestedDifference
 from jaxssl.results.words import (
+    CHANCE,
     FEW_GROUPS,
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
     UNDEFINED,
+    chance_metric,
     count_common_digits,
     count_digits,
     describe_collapse,
@@ -25,17 +29,18 @@ from jaxssl.results.words import (
     init_as_subject,
     join_words,
     method_name,
+    predicted_noun,
+    primary_metric,
     protocol_name,
     shorten_list,
 )
 from jaxssl.training.metrics import is_far
 
-CHANCE_AUC = 0.5
 ONE_RUN = "One run with one seed: another seed may give another result, and the intervals do not cover that."
 
 
 def answer(results: Results, differences: Differences | None = None) -> str:
-    """Return the effect of pretraining on the macro AUC with each protocol, in one sentence, then its limits.
+    """Return the effect of pretraining on the primary score with each protocol, in one sentence, then its limits.
 
     Args:
       results: the content of results.json.
@@ -49,28 +54,32 @@ def answer(results: Results, differences: Differences | None = None) -> str:
     pairs = [(e, partner) for e in evaluations if (partner := find_random_partner(results, e))]
     if not pairs:
         scores = (f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}" for e in evaluations)
-        return (
-            f"This run has nothing to compare; macro AUC on {describe_test_images(results)}: {', '.join(scores)}. "
-            f"{ONE_RUN}"
-        )
+        found = f"{name_metric(evaluations[0])} on {describe_test_images(results)}: {', '.join(scores)}"
+        return f"This run has nothing to compare; {found}. {ONE_RUN}"
     clauses = []
     for init in dict.fromkeys(e["init"] for e, _ in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
         for e, partner in pairs:
             if e["init"] == init:
-                difference = (differences or {}).get(e["name"], {}).get("auc_macro")
+                difference = (differences or {}).get(e["name"], {}).get(primary_metric(e))
                 kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
-        subject = init_as_subject(init, results)
+        subject, metric = init_as_subject(init, results), name_metric(evaluations[0])
+        better = " (lower is better)" if primary_metric(evaluations[0]) in LOWER_IS_BETTER else ""
         starts = {
-            "raises": f"{subject} raises macro AUC with ",
-            "lowers": f"{subject} lowers macro AUC with ",
-            "none": f"no difference in macro AUC between {subject} and random weights can be concluded with ",
-            UNDEFINED: f"after {subject} macro AUC is undefined with ",
+            "raises": f"{subject} raises {metric}{better} with ",
+            "lowers": f"{subject} lowers {metric}{better} with ",
+            "none": f"no difference in {metric} between {subject} and random weights can be concluded with ",
+            UNDEFINED: f"after {subject} {metric} is undefined with ",
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
     return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}. {ONE_RUN}"
+
+
+def name_metric(e: Evaluation) -> str:
+    """Return the primary metric of an evaluation in words."""
+    return METRIC_NAMES[primary_metric(e)]
 
 
 def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None) -> tuple[str, str]:
@@ -153,7 +162,7 @@ def _score_cautions(results: Results) -> list[str]:
     constant = [evaluation_name(e, results) for e in evaluations if e["constant_predictor"]]
     if constant:
         by = "every network" if len(constant) == len(evaluations) > 1 else "; by ".join(constant)
-        sentences.append(f"The same class is predicted for every image by {by}.")
+        sentences.append(f"The same {predicted_noun(results)} is predicted for every image by {by}.")
     at_chance = [
         protocol_name(e["protocol"])
         for e in evaluations
@@ -161,14 +170,15 @@ def _score_cautions(results: Results) -> list[str]:
     ]
     if at_chance:
         sentences.append(
-            f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance (macro AUC .5)."
+            f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance "
+            f"({describe_chance(evaluations[0])})."
         )
     return sentences
 
 
 def _test_image_cautions(results: Results) -> list[str]:
     evaluations, dataset, sentences = results["evaluations"], results["dataset"], []
-    empty = np.array(evaluations[0]["confusion"]).sum(axis=1) == 0
+    empty = np.array(evaluations[0].get("confusion") or [[1]]).sum(axis=1) == 0
     if empty.any() and "missing_classes" not in dataset["splits"]["test"]:
         missing = [name for name, none in zip(dataset["classes"], empty, strict=True) if none]
         sentences.append(
@@ -182,7 +192,13 @@ def _test_image_cautions(results: Results) -> list[str]:
     return sentences
 
 
+def describe_chance(e: Evaluation) -> str:
+    """Return "macro AUC .5", or "R² 0"."""
+    metric = chance_metric(e)
+    return f"{METRIC_NAMES[metric]} {f'{CHANCE[metric]:g}'.removeprefix('0') or 0}"
+
+
 def _is_near_chance(e: Evaluation) -> bool:
-    auc = get_score(e)
-    low, high = auc["low"], auc["high"]
-    return low is not None and high is not None and low <= CHANCE_AUC <= high
+    metric = chance_metric(e)
+    low, high = (get_score(e, metric)[end] for end in ("low", "high"))
+    return low is not None and high is not None and low <= CHANCE[metric] <= high

@@ -62,7 +62,13 @@ class Dataset(TypedDict):
     """The images of a run."""
 
     name: Annotated[str, "`data.name`"]
-    classes: Annotated[list[str], "class names; empty without labels"]
+    task: NotRequired[
+        Annotated[
+            Literal["single", "multi", "ordinal", "value"],
+            "one class an image, any number of labels, one of ordered classes, or a number; single where it is missing",
+        ]
+    ]
+    classes: Annotated[list[str], "names of classes or labels, or of the value; empty without labels"]
     mask_classes: NotRequired[Annotated[list[str], "names of the classes of masks, the background first"]]
     splits: dict[Split, SplitSize]
     groups_known: Annotated[bool, "false: each image counts as a group of its own, and leakage cannot be excluded"]
@@ -134,8 +140,23 @@ class Trial(TypedDict):
     validation: Annotated[float | None, "best score on validation"]
 
 
+class LabelScores(TypedDict):
+    """Scores of one of several labels."""
+
+    images: Annotated[int, "test images in which it is known"]
+    positives: Annotated[int, "those that have it"]
+    metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
+
+
+class GroupScores(TypedDict):
+    """Scores of the mean prediction of each group, such as the slices of a volume or the images of a patient."""
+
+    groups: Annotated[int, "number of groups"]
+    metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
+
+
 class Overfitting(TypedDict):
-    """Mean log loss in nats on training images, without augmentation, and on validation images."""
+    """Mean log loss in nats, of values squared error, on training images, not augmented, and on validation images."""
 
     train_loss: Annotated[float, "on up to 1,000 training images whose labels transfer used"]
     validation_loss: Annotated[float, "on all validation images"]
@@ -162,14 +183,28 @@ class Evaluation(TypedDict):
     compute: Compute
     images: Annotated[int, "test images"]
     metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
-    groups_by_class: Annotated[list[int], "groups with a test image of the class, for each class"]
-    majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent test class"]
-    constant_predictor: Annotated[bool, "whether every image gets the same class"]
-    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]
+    groups_by_class: Annotated[list[int], "groups with a test image of the class, for each class; empty for values"]
+    majority_accuracy: Annotated[
+        float | None, "accuracy of always predicting the most frequent test class; null for several labels and values"
+    ]
+    constant_predictor: Annotated[bool, "whether the same is predicted for every image"]
+    confusion: Annotated[
+        list[list[int]] | None,
+        "images by true class (row) and predicted class (column); null for several labels and values",
+    ]
+    by_label: NotRequired[
+        Annotated[list[LabelScores], "of several labels an image: of each, in the order of the classes"]
+    ]
+    constant_mae: NotRequired[
+        Annotated[float, "of values: mean absolute error of always predicting the median of the training images"]
+    ]
+    by_group: NotRequired[
+        Annotated[GroupScores | None, "null unless groups have several test images, with one label in each group"]
+    ]
     temperature: Annotated[float | None, "temperature fitted on validation; null where there is none"]
     without_temperature: Annotated[str, "why there is none; empty where there is one"]
     reliability: list[Bin]
-    operating_point: Annotated[list[OperatingPoint], "of each class; of two classes, of the second"]
+    operating_point: Annotated[list[OperatingPoint], "of each class or label; of two classes, of the second"]
     overfitting: Annotated[Overfitting | None, "at the chosen epoch; null for nearest neighbors and masks"]
     over_groups: NotRequired[Annotated[dict[Metric, Estimate], "masks: scores as means over groups, not images"]]
     class_metrics: NotRequired[
@@ -223,6 +258,7 @@ class Score(TypedDict):
     data: Annotated[str, "the folder, table or archive of the images"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
     evaluation: Annotated[str, "name of the fine-tuning in results.json"]
+    task: Annotated[str, "as in results.json"]
     classes: Annotated[list[str], "class names of the run"]
     images: Annotated[int, "labelled images"]
     groups: Annotated[int, "number of groups, such as patients"]
@@ -232,7 +268,9 @@ class Score(TypedDict):
     metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
     majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent class"]
     constant_predictor: Annotated[bool, "whether every image gets the same class"]
-    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column)"]
+    confusion: Annotated[list[list[int]] | None, "images by true class (row) and predicted class (column)"]
+    by_label: Annotated[list[LabelScores], "as in results.json"]
+    by_group: Annotated[GroupScores | None, "as in results.json"]
     test_split: TestSplit
 
 
@@ -307,9 +345,15 @@ PredictionRow = TypedDict(
         "evaluation": Annotated[str, "name of the evaluation in results.json"],
         "image_id": Annotated[str, "id of a test image"],
         "group": Annotated[str, "its group"],
-        "label": Annotated[str, "its class"],
-        "predicted": Annotated[str, "class with the highest probability"],
-        "p_<class>": Annotated[float, "probability, one column per class"],
+        "label": Annotated[
+            str,
+            'its class; the names of its labels, joined by "|", with "?" before those that it may have or not; or its '
+            "value",
+        ],
+        "predicted": Annotated[
+            str, 'class with the highest probability; labels with a probability above 0.5, joined by "|"; or the value'
+        ],
+        "p_<class>": Annotated[float, "probability, one column per class or label; none for values"],
     },
 )
 SegmentationRow = TypedDict(

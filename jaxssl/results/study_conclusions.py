@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
-from jaxssl.results.cautions import CEILING, CHANCE, FEW_STEPS, describe_missing_classes
+from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_missing_classes
 from jaxssl.results.words import (
+    CHANCE,
     FEW_GROUPS,
+    LOWER_IS_BETTER,
     METRIC_NAMES,
     format_count,
     format_labels,
@@ -22,8 +24,20 @@ from jaxssl.results.words import (
 
 ROUGH = 0.095  # Larger differences are told with one decimal.
 TOO_FEW_SEEDS = f"fewer than {MIN_SEEDS} seeds"
-TESTED_METRICS = ("auc_macro", "accuracy")
 VERDICTS = ("higher", "lower", "these runs", "open")
+
+
+def headline_metrics(study: Mapping[str, Any]) -> list[str]:
+    """Return the two metrics that tables show; by the first, the primary one, arms are judged."""
+    names = study["arms"][0]["metrics"] if study["arms"] else ("auc_macro", "accuracy")
+    return [metric for metric in METRIC_NAMES if metric in names][:2]
+
+
+def primary_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the differences in the primary metric, the first of `METRIC_NAMES` that was compared."""
+    differences = study["differences"]
+    primary = next((metric for metric in METRIC_NAMES if any(d["metric"] == metric for d in differences)), "")
+    return [d for d in differences if d["metric"] == primary]
 
 
 def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
@@ -40,7 +54,8 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     one_sided = has_interval(groups) and (groups["low"] > 0 or groups["high"] < 0)
     numbers = f"{format_signed(mean)} ({format_evidence(d)})"
     if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
-        kind, comparison = ("higher", "better") if mean > 0 else ("lower", "worse")
+        kind = "higher" if mean > 0 else "lower"
+        comparison = "better" if is_better(d) else "worse"
         return kind, f"{d['a']} is {comparison} than {d['b']} {where}: {numbers}."
     if one_sided and groups["p_holm"] is not None and groups["p_holm"] < ALPHA:
         comparison = "higher" if groups["low"] > 0 else "lower"
@@ -59,6 +74,11 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
         f"No difference between {d['a']} and {d['b']} can be concluded {where}: {numbers}, which does not show that "
         f"they are equal: {describe_detectable(d['detectable'], groups['without'])}.",
     )
+
+
+def is_better(d: Mapping[str, Any]) -> bool:
+    """Return whether the mean of a difference speaks for `a`."""
+    return (d["mean"] > 0) != (d["metric"] in LOWER_IS_BETTER)
 
 
 def describe_detectable(detectable: float | None, without: str = "") -> str:
@@ -100,23 +120,24 @@ def format_evidence(d: Mapping[str, Any]) -> str:
 def sort_key(d: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the key that sorts differences: the surest and largest against random weights first."""
     certainty = max(1, VERDICTS.index(d["verdict"]))  # "higher" and "lower" are equally sure.
-    metric = TESTED_METRICS.index(d["metric"])
+    metric = list(METRIC_NAMES).index(d["metric"])
     return certainty, metric, d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
 
 
 def answer(study: Mapping[str, Any]) -> str:
-    """Return the surest difference in macro AUC, and how many differences have each verdict."""
-    differences = [d for d in study["differences"] if d["metric"] == TESTED_METRICS[0]]
+    """Return the surest difference in the primary metric, and how many differences have each verdict."""
+    differences = primary_differences(study)
     if not differences:
         return "No two arms can be compared, so nothing can be concluded."
+    name = METRIC_NAMES[differences[0]["metric"]]
     sure, here, undecided = (
         sum(d["verdict"] in kinds for d in differences) for kinds in (("higher", "lower"), ("these runs",), ("open",))
     )
     if undecided == len(differences):
         count = format_count(len(differences), "difference")
-        return f"None of {count} in macro AUC can be concluded: the arms may or may not be equal."
+        return f"None of {count} in {name} can be concluded: the arms may or may not be equal."
     counts = (
-        f" Of {len(differences)} differences in macro AUC, {sure} hold for other seeds and test groups, {here} for the "
+        f" Of {len(differences)} differences in {name}, {sure} hold for other seeds and test groups, {here} for the "
         f"networks trained here only, and {undecided} are open."
     )
     return min(differences, key=sort_key)["sentence"] + (counts if len(differences) > 1 else "")
@@ -197,13 +218,14 @@ def _training_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     if short:
         names = join_words(sorted({f"{shorten(arm['name'])} ({arm['pretrain_steps']:,.0f} steps)" for arm in short}))
         sentences.append(f"Pretraining was too short for a verdict on the method: {names}.")
-    aucs = [(arm, arm["metrics"]["auc_macro"]) for arm in arms]
-    worse = [
-        _arm_name(arm) for arm, auc in aucs if has_interval(auc["over_groups"]) and auc["over_groups"]["high"] < CHANCE
-    ]
-    if worse:
-        sentences.append(f"Worse than chance in macro AUC: {join_words(worse)}. Labels or splits may be mixed up.")
-    if len(arms) > 1 and all(auc["mean"] is not None and auc["mean"] >= CEILING for _, auc in aucs):
+    for metric, chance in CHANCE.items():
+        found = [(arm, arm["metrics"][metric]["over_groups"]) for arm in arms if metric in arm["metrics"]]
+        if worse := [_arm_name(arm) for arm, ends in found if has_interval(ends) and ends["high"] < chance]:
+            sentences.append(
+                f"Worse than chance in {METRIC_NAMES[metric]}: {join_words(worse)}. Labels or splits may be mixed up."
+            )
+    aucs = [(arm, arm["metrics"]["auc_macro"]) for arm in arms if "auc_macro" in arm["metrics"]]
+    if len(aucs) > 1 and all(auc["mean"] is not None and auc["mean"] >= CEILING for _, auc in aucs):
         sentences.append(
             "Every arm is at the ceiling (macro AUC .995 or more): these images cannot show which one is better."
         )
@@ -215,7 +237,11 @@ def _arm_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     if constant := [arm for arm in arms if arm["constant_runs"]]:
         names = join_words([f"{_arm_name(arm)} ({arm['constant_runs']} of {arm['runs']} runs)" for arm in constant])
         sentences.append(f"The same class is predicted for every image by {names}.")
-    above = {_arm_name(arm): arm["metrics"]["accuracy"]["mean"] - arm["majority_accuracy"] for arm in arms}
+    above = {
+        _arm_name(arm): arm["metrics"]["accuracy"]["mean"] - arm["majority_accuracy"]
+        for arm in arms
+        if arm["majority_accuracy"] is not None
+    }
     if low := [name for name, margin in above.items() if margin <= 0]:
         sentences.append(f"No more accurate than always predicting the majority class: {join_words(low)}.")
     if any(arm["label_fraction"] < 1 for arm in arms):

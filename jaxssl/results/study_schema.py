@@ -11,6 +11,7 @@ class StudyDataset(TypedDict):
     """The images of all runs of a study."""
 
     name: Annotated[str, "`data.name`"]
+    task: Annotated[str, "as in results.json"]
     classes: Annotated[list[str], "class names"]
     fingerprints: Annotated[list[str], "of all runs"]
     groups_known: Annotated[bool, "whether all runs know the groups"]
@@ -76,10 +77,14 @@ class OutOfFold(TypedDict):
     images: Annotated[int, "test images"]
     seeds: Annotated[int, "cross-validations"]
     metrics: Annotated[dict[Metric, Estimate], "means over seeds, with 95 % intervals over groups"]
-    confusion: Annotated[list[list[int]], "images by true class (row) and predicted class (column), summed over seeds"]
+    confusion: Annotated[
+        list[list[int]] | None,
+        "images by true class (row) and predicted class (column), summed over seeds; null as in results.json",
+    ]
     reliability: list[Bin]
     roc: Annotated[
-        list[list[float] | None], "by class: true positive rate at 51 equally spaced false positive rates, or null"
+        list[list[float] | None],
+        "by class or label: true positive rate at 51 equally spaced false positive rates, or null",
     ]
 
 
@@ -98,8 +103,8 @@ class Arm(TypedDict):
     folds: Annotated[list[int], "their folds"]
     images: Annotated[int, "test images of all runs together"]
     groups: Annotated[int, "groups of these"]
-    majority_accuracy: Annotated[float, "mean over runs"]
-    constant_runs: Annotated[int, "runs that predict one class for every image"]
+    majority_accuracy: Annotated[float | None, "mean over runs; null for several labels and values"]
+    constant_runs: Annotated[int, "runs that predict the same for every image"]
     pretrain_seconds: Annotated[float | None, "mean over runs; 0 without pretraining, null if unknown"]
     pretrain_steps: Annotated[float | None, "steps of the optimizer, likewise"]
     transfer_seconds: Annotated[float | None, "mean over runs, with all learning rates; null if unknown"]

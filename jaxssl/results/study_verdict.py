@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.next_step import NextStep, repeat_with_seeds
-from jaxssl.results.study_conclusions import TESTED_METRICS, sort_key
+from jaxssl.results.study_conclusions import is_better, primary_differences, sort_key
 from jaxssl.results.verdict import Verdict, describe_least
 from jaxssl.results.words import (
     PROTOCOL_OBJECTS,
@@ -36,8 +36,8 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
 
 
 def find_main_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the differences in macro AUC from random weights, or of all arms where there is no random arm."""
-    differences = [d for d in study["differences"] if d["metric"] == TESTED_METRICS[0]]
+    """Return the primary differences from random weights, or of all arms where there is no random arm."""
+    differences = primary_differences(study)
     return [d for d in differences if d["b"] == "random"] or differences
 
 
@@ -60,11 +60,11 @@ def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
     alike = [d["a"] for d in differences if all(d[field] == first[field] for field in fields)]
     plural, names = len(alike) > 1, join_words(alike)
     if first["b"] == "random":
-        verb = {"higher": "help" if plural else "helps", "lower": "harm" if plural else "harms"}[verdict]
+        verb = ("help" if is_better(first) else "harm") + ("" if plural else "s")
         words = f"{names} {verb} {task}"
         short = f"{format_count(len(alike), 'arm')} {verb} {task}"
     else:
-        than = "better" if verdict == "higher" else "worse"
+        than = "better" if is_better(first) else "worse"
         words = f"{first['a']} is {than} than {first['b']} with {task}"
         short = f"One arm is {than} than another with {task}"
     return words if len(words.split()) <= MAX_WORDS else short
@@ -83,7 +83,8 @@ def _describe_basis(study: Mapping[str, Any]) -> str:
 
 
 def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
-    return describe_least([d["detectable"] for d in differences if d["mean"] is not None])
+    known = [d for d in differences if d["mean"] is not None]
+    return describe_least([d["detectable"] for d in known], known[0]["metric"] if known else "auc_macro")
 
 
 def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> NextStep:

@@ -9,6 +9,8 @@ from jaxssl.results.predictions import Differences
 from jaxssl.results.run_conclusions import compare_scores
 from jaxssl.results.schema import Evaluation, Results, RunConfig
 from jaxssl.results.words import (
+    LOWER_IS_BETTER,
+    METRIC_NAMES,
     PROTOCOL_OBJECTS,
     UNDEFINED,
     describe_test_images,
@@ -18,6 +20,7 @@ from jaxssl.results.words import (
     given_weights,
     join_words,
     method_name,
+    primary_metric,
     shorten,
 )
 
@@ -90,7 +93,9 @@ def _ask(results: Results) -> str:
         return f"{name}: does {name_subject(init, results)} help?"
     if results["pretrain"]:
         return f"{name}: what did pretraining by {method_name(results)} learn?"
-    return f"{name}: how well is it classified?"
+    value = results["dataset"].get("task") == "value"
+    what = f"{shorten(results['dataset']['classes'][0])} predicted" if value else "it classified"
+    return f"{name}: how well is {what}?"
 
 
 def _answer(results: Results, differences: Differences, steps: int | None) -> str:
@@ -103,7 +108,8 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
         return "Nothing to compare in this run"
     pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
     if all(e["constant_predictor"] and p["constant_predictor"] for e, p in pairs):
-        return "Not learned: every network names one class only"
+        same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
+        return f"Not learned: every network {same}"
     outcomes = {outcome: [] for outcome in OUTCOMES}
     for e, partner in pairs:
         outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))
@@ -120,8 +126,16 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
 
 
 def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:
-    difference = differences.get(e["name"], {}).get("auc_macro")
-    return compare_scores(get_score(e), get_score(partner), difference)[0]
+    """Return one of `OUTCOMES`, where "raises" means better."""
+    metric = primary_metric(e)
+    outcome = compare_scores(get_score(e), get_score(partner), differences.get(e["name"], {}).get(metric))[0]
+    opposite = {"raises": "lowers", "lowers": "raises"} if metric in LOWER_IS_BETTER else {}
+    return opposite.get(outcome, outcome)
+
+
+def has_classes(e: Evaluation) -> bool:
+    """Return whether each image of an evaluation has one class."""
+    return e.get("confusion") is not None
 
 
 def _describe_basis(results: Results, steps: int | None) -> str:
@@ -134,7 +148,7 @@ def _describe_basis(results: Results, steps: int | None) -> str:
 
 
 def _describe_missing(results: Results) -> str:
-    counts = [sum(row) for row in results["evaluations"][0].get("confusion", [])]
+    counts = [sum(row) for row in results["evaluations"][0].get("confusion") or []]
     missing = counts.count(0)
     return f" (with no image of {missing} of the {len(counts)} classes)" if missing and any(counts) else ""
 
@@ -142,17 +156,19 @@ def _describe_missing(results: Results) -> str:
 def describe_unseen(results: Results, differences: Differences) -> str:
     """Return which difference from random weights would usually be missed, "" where nothing was compared."""
     init = find_subject(results)
-    found = [differences[e["name"]]["auc_macro"] for e in _compared(results, init) if e["name"] in differences]
-    return describe_least([d["detectable"] for d in found if d["value"] is not None])
+    compared = [e for e in _compared(results, init) if e["name"] in differences]
+    found = [differences[e["name"]][primary_metric(e)] for e in compared]
+    metric = primary_metric(compared[0]) if compared else "auc_macro"
+    return describe_least([d["detectable"] for d in found if d["value"] is not None], metric)
 
 
-def describe_least(detectable: Sequence[float | None]) -> str:
+def describe_least(detectable: Sequence[float | None], metric: str = "auc_macro") -> str:
     """Return which true difference would usually be missed, from those that each comparison can detect."""
     known = [value for value in detectable if value]
     if not known:
         return "These test images can show no difference, however large." if detectable else ""
     least = format_number(min(known), 2)
-    return f"A true difference in macro AUC below about {least} would usually be missed."
+    return f"A true difference in {METRIC_NAMES[metric]} below about {least} would usually be missed."
 
 
 def _compared(results: Results, init: str | None) -> list[Evaluation]:

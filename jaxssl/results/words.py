@@ -11,12 +11,21 @@ METRIC_NAMES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "f1_macro": "macro F1",
+    "average_precision": "average precision",
+    "quadratic_kappa": "quadratic kappa",
+    "mae": "mean absolute error",
+    "r2": "R²",
+    "spearman": "Spearman's ρ",
     "dice": "Dice",
     "iou": "IoU",
     "dice_present": "Dice where present",
     "pixel_average_precision": "average precision of pixels",
     "hausdorff95": "95 % Hausdorff distance",
 }
+LOWER_IS_BETTER = frozenset({"mae", "hausdorff95"})
+CHANCE = {"auc_macro": 0.5, "r2": 0.0}  # Scores of predictions that know nothing of the image.
+# What a network predicts, by task.
+PREDICTED = {"single": "class", "ordinal": "class", "multi": "set of labels", "value": "value"}
 PROTOCOL_NAMES = {
     "probe": "linear probing",
     "knn": "nearest neighbors",
@@ -142,9 +151,35 @@ def find_random_partner(results: Results, e: Evaluation) -> Evaluation | None:
     return next(matches, None)
 
 
-def get_score(e: Evaluation, metric: str = "auc_macro") -> Estimate:
-    """Return the score and its interval; all None where the evaluation does not have the metric."""
-    return e["metrics"].get(metric) or {"value": None, "low": None, "high": None}
+def primary_metric(e: Evaluation) -> str:
+    """Return the metric by which an evaluation is judged: the first of `METRIC_NAMES` that it has."""
+    return next((metric for metric in METRIC_NAMES if metric in e["metrics"]), "auc_macro")
+
+
+def chance_metric(e: Evaluation) -> str:
+    """Return the metric of an evaluation whose value for chance is known."""
+    return next((metric for metric in CHANCE if metric in e["metrics"]), "auc_macro")
+
+
+def shown_metrics(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return the metrics that any of the evaluations has, in the order of `METRIC_NAMES`."""
+    return [metric for metric in METRIC_NAMES if any(metric in e["metrics"] for e in evaluations)]
+
+
+def headline_metrics(evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return the two metrics of a short table; of ordered classes, the second is kappa."""
+    shown = shown_metrics(evaluations)
+    return [shown[0], "quadratic_kappa"] if "quadratic_kappa" in shown else shown[:2]
+
+
+def predicted_noun(results: Results) -> str:
+    """Return what a network predicts: "class", "set of labels" or "value"."""
+    return PREDICTED[results["dataset"].get("task", "single")]
+
+
+def get_score(e: Evaluation, metric: str = "") -> Estimate:
+    """Return a score, by default the primary one, and its interval; all None where the evaluation does not have it."""
+    return e["metrics"].get(metric or primary_metric(e)) or {"value": None, "low": None, "high": None}
 
 
 def has_interval(estimate: Any) -> bool:

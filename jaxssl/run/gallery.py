@@ -3,7 +3,8 @@
 gallery.npz holds them. A picture is [H, W, 1 or 3] uint8 of what the encoder sees, at most `SIDE` pixels wide; with
 another number of channels, it shows their mean in grey. The report takes labels and predictions from predictions.csv,
 by image id. What a run has nothing for is left out:
-  about: JSON of {objective, init: whose features these are, channels, heat: "attention" or "class"}
+  about: JSON of {objective, init: whose features these are, channels, heat: "attention" or "class", kinds: what the
+    labels here number, where images do not have one class each}
   map_ids, map_groups [N], map_labels [N] (-1: unknown), map_images: test images, small
   map_pca, map_umap or map_tsne [N, 2] float32
   map_share [2]: share of the variance of the features along each axis of map_pca
@@ -38,6 +39,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxssl import files, objectives
 from jaxssl.augment import views as augment
+from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
 from jaxssl.results import words
@@ -90,7 +92,8 @@ def collect(setup: Setup) -> None:
         gallery, features = make_pictures(setup, load_networks(setup))
         stream = io.BytesIO()
         np.savez_compressed(stream, **gallery)  # pyright: ignore[reportArgumentType]
-        labels = [words.clean_text(setup.source.classes[i]) if i >= 0 else "" for i in gallery.get("map_labels", ())]
+        kinds = kinds_of(setup.source)[1]
+        labels = [words.clean_text(kinds[i]) if i >= 0 else "" for i in gallery.get("map_labels", ())]
         metrics.write_pictures(setup.workdir, make_strips(gallery), features, labels, gallery.get("map_images"))
         files.write_bytes(file, stream.getvalue())
     except Exception as error:
@@ -131,6 +134,8 @@ def make_pictures(setup: Setup, networks: Networks) -> tuple[Arrays, np.ndarray]
     c, gallery = setup.config, {}
     about = {"objective": c.pretrain.objective if c.pretrain.epochs else "", "init": networks.init}
     about |= {"channels": setup.source.channels}
+    if setup.source.task in ("multi", "value"):
+        about |= {"kinds": kinds_of(setup.source)[1]}
     features = np.zeros((0, 0), np.float32)
     test = setup.splits["test"]
     if c.pretrain.epochs:
@@ -182,9 +187,23 @@ def load_standardized(setup: Setup, rows: np.ndarray) -> jax.Array:
     return augment.eval_transform(jnp.asarray(setup.source.images[rows]), setup.pixels, setup.config.data.image_size)
 
 
+def kinds_of(source: Source) -> tuple[np.ndarray, list[str]]:
+    """Return one class for each image [N] int, -1 where unknown, and the names of the classes.
+
+    Of several labels it is the rarest that the image has, of values the fifth of all values that it is in.
+    """
+    if source.task not in ("multi", "value"):
+        return source.labels, list(source.classes)
+    names = [*source.classes, "none"]
+    if source.task == "value":
+        fifths = [source.labels[of] for of in source.strata.T]
+        names = [f"{of.min():.4g} to {of.max():.4g}" if len(of) else "" for of in fifths]
+    return source.kinds, names
+
+
 def spread_over_classes(setup: Setup, rows: np.ndarray, count: int) -> np.ndarray:
     """Return `count` of these rows, from as many classes as possible."""
-    by_class = rows[np.argsort(setup.source.labels[rows], kind="stable")]
+    by_class = rows[np.argsort(kinds_of(setup.source)[0][rows], kind="stable")]
     return by_class[np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int))]
 
 
@@ -267,7 +286,7 @@ def make_map(setup: Setup, rows: np.ndarray, features: np.ndarray) -> Arrays:
     return {
         "map_ids": source.ids[rows],
         "map_groups": source.groups[rows],
-        "map_labels": source.labels[rows],
+        "map_labels": kinds_of(source)[0][rows],
         "map_images": to_picture(setup, load_standardized(setup, rows), SMALL_SIDE),
         "map_pca": projected[:, :2].astype(np.float32),
         "map_share": pca.explained_variance_ratio_[:2],
@@ -293,14 +312,16 @@ def find_neighbors(setup: Setup, encode: Callable, variables: Tree, shown: np.nd
     images = np.asarray(load_standardized(setup, table.ravel()))
     return {
         "near_ids": setup.source.ids[table],
-        "near_labels": setup.source.labels[table],
+        "near_labels": kinds_of(setup.source)[0][table],
         "near_cosine": np.take_along_axis(cosine, nearest, axis=1).astype(np.float32),
         "near_images": to_picture(setup, images.reshape(*table.shape, *images.shape[1:])),
     }
 
 
 def find_mistakes(setup: Setup, evaluation: str) -> Arrays:
-    """Find the wrong predictions of highest probability."""
+    """Find the wrong predictions of highest probability; {} where images do not have one class each."""
+    if setup.source.task in ("multi", "value"):
+        return {}
     predictions = read_predictions(setup.workdir, read_results(setup.workdir))[evaluation]
     wrong = np.flatnonzero(predictions.probabilities.argmax(1) != predictions.labels)
     worst = wrong[np.argsort(-predictions.probabilities[wrong].max(1), kind="stable")[:MANY_EXAMPLES]]

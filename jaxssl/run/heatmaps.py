@@ -68,5 +68,6 @@ def compute_class_activation(encoder: Any, variables: Tree, head: Tree, image: j
     out = encoder.apply(variables, image, train=False)
     kernel, bias = head["linear"]["kernel"], head["linear"]["bias"]
     predicted = (out["pooled"] @ kernel + bias).argmax(-1)
-    kernel = kernel - kernel.mean(1, keepdims=True)
+    if kernel.shape[1] > 1:
+        kernel = kernel - kernel.mean(1, keepdims=True)
     return jnp.einsum("bhwd,db->bhw", out["map"], kernel[:, predicted])

@@ -232,6 +232,7 @@ def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) 
         sharding=sharding.batch_sharding(setup.mesh),
         workers=setup.config.data.workers,
         masks=phase.masks,
+        balanced=phase.config.get("sampling") == "balanced",
     )
 
 

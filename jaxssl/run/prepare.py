@@ -17,6 +17,7 @@ from jaxssl.data import splits
 from jaxssl.data.copies import group_copies
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError, did_you_mean
+from jaxssl.evaluation import tasks
 from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
 from jaxssl.objectives.distill import Teacher
@@ -144,9 +145,9 @@ def make_classifier(
     encoder: nn.Module,
     classes: int,
     frozen: bool = False,
-    class_weights: tuple[float, ...] = (),
+    **options: Any,
 ) -> Objective:
-    """Return the objective of the fine-tuning; `frozen`: of its head alone."""
+    """Return the objective of the fine-tuning; `frozen`: of its head alone. `options` are of `supervised.make`."""
     c = config.transfer
     return supervised.make(
         encoder,
@@ -158,7 +159,7 @@ def make_classifier(
         label_smoothing=c.label_smoothing,
         mixup=c.mixup,
         cutmix=c.cutmix,
-        class_weights=class_weights,
+        **options,
     )
 
 
@@ -191,6 +192,7 @@ def load_source(config: ConfigDict) -> Source:
             on_bad_file=d.on_bad_file,
             nan=d.nan,
             fit=d.fit,
+            task=d.task,
             options=dict(d.options),
             memory_mib=d.memory_mib,
         )
@@ -245,8 +247,9 @@ def choose_pretraining_rows(
                 code="missing",
                 field="pretrain.objective",
             )
+        check_reads_labels(source, f"pretrain.objective={config.pretrain.objective!r}", "pretrain.objective")
         return labelled
-    known = source.labels[train] != UNLABELLED
+    known = source.known[train]
     return train[known] if config.pretrain.on == "train" and known.any() else train
 
 
@@ -308,6 +311,7 @@ def check_against_data(setup: Setup) -> None:
                     code="missing",
                     field="data.use_official_split",
                 )
+        check_task(setup)
         check_classes(setup)
     if count := count_transferred(source, setup.labelled, c):
         schedule.steps_per_epoch(count, c.transfer, "transfer")
@@ -339,9 +343,42 @@ def check_masks(setup: Setup) -> None:
             )
 
 
+def check_reads_labels(source: Source, what: str, field: str) -> None:
+    """Raise UserError if images do not have one class each, which `what` needs."""
+    if source.task in ("multi", "value"):
+        raise UserError(
+            f"{what} reads one class of each image, and the labels are of the task {source.task!r}: choose another",
+            code="conflict",
+            field=field,
+        )
+
+
+def check_task(setup: Setup) -> None:
+    """Raise UserError if the transfer asks for what the task of the labels does not have."""
+    c, source = setup.config.transfer, setup.source
+    tasks.selection_metric(tasks.TASKS[source.task], c.select)
+    if source.task != "value":
+        return
+    for name in ("class_weights", "label_smoothing"):
+        if c[name] not in ("none", 0):
+            raise UserError(
+                f"transfer.{name}={c[name]!r} is for classes, and the labels are values: leave it at its default",
+                code="conflict",
+                field=f"transfer.{name}",
+            )
+    if len(np.unique(source.labels[setup.labelled])) < 2:
+        raise UserError(
+            f"all training images have the same {source.classes[0]}: there is nothing to predict",
+            code="too-few",
+            field="data.dir",
+        )
+
+
 def check_classes(setup: Setup) -> None:
     """Raise UserError if a class has test images and no training image: no network could ever name it."""
     source, rows = setup.source, transfer_rows(setup)
+    if source.task in ("multi", "value"):  # A label that train lacks is a caution of the report.
+        return
     trained_on = set(source.labels[rows["train"]].tolist())
     tested = np.bincount(source.labels[rows["test"]], minlength=len(source.classes))
     for c in np.flatnonzero(tested):

@@ -35,7 +35,9 @@ def pretrain(setup: Setup, objective: Objective, variables: Tree) -> Tree:
     # A damaged one is saved again, from the last checkpoint of the pretraining if that is intact.
     if not distributed.from_main(lambda: checkpoint.find_newest(folder) is not None):
         images = every_nth(setup.splits["train"], MAX_DIAGNOSED_IMAGES)
-        probed = with_online_probe(objective, max(1, len(setup.source.classes)))
+        probed = objective
+        if setup.source.task in ("single", "ordinal"):  # The online probe names one class.
+            probed = with_online_probe(objective, max(1, len(setup.source.classes)))
 
         def measure(epoch: int, state: TrainState) -> dict[str, Any]:
             diagnosis = collapse.diagnose(compute_features(setup, get_encoder(state), images))

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from jaxssl import files
+from jaxssl.data.label_text import format_label
 from jaxssl.evaluation import calibration
 from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.evaluation.intervals import difference_of_means
@@ -19,7 +19,7 @@ from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.words import is_segmentation
 from jaxssl.run import pretraining
 from jaxssl.run.setup import Setup
-from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows
+from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows, task_of
 from jaxssl.run.workdir import describe_dataset
 
 log = logging.getLogger(__name__)
@@ -74,10 +74,10 @@ def load_evaluation(workdir: Path, name: str) -> Evaluation | None:
     if not checksums.exists():
         return None
     try:
-        hashes = json.loads(checksums.read_text(encoding="utf-8"))
+        hashes = files.load_json(checksums)
         listed = {f"{name}.csv", f"{name}.json"} <= hashes.keys()
         if listed and all(files.hash_file(folder / file) == expected for file, expected in hashes.items()):
-            return json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+            return files.load_json(folder / f"{name}.json")
     except (OSError, ValueError, AttributeError):
         pass
     log.warning("%s is damaged: it is computed again", folder / name)
@@ -88,45 +88,68 @@ def format_predictions(setup: Setup, name: str, probabilities: np.ndarray) -> st
     """Return the rows of predictions.csv of one evaluation."""
     source, lines = setup.source, io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
-    for row, p in zip(setup.splits["test"], probabilities, strict=True):
-        label, predicted = source.classes[source.labels[row]], source.classes[p.argmax()]
-        texts = escape_row(map(str, (name, source.ids[row], source.groups[row], label, predicted)))
-        writer.writerow([*texts, *map(repr, p.tolist())])
+    predicted, numbers = task_of(setup).predicted(probabilities), source.task != "value"
+    for row, p, guess in zip(setup.splits["test"], probabilities, predicted, strict=True):
+        texts = [format_label(of, source.classes, source.task) for of in (source.labels[row], guess)]
+        cells = escape_row(map(str, (name, source.ids[row], source.groups[row], *texts)))
+        writer.writerow([*cells, *(map(repr, p.tolist()) if numbers else ())])
     return lines.getvalue()
 
 
 def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, Any]:
-    """Return the scores of results.json for probabilities [N, classes]; temperature and thresholds from validation."""
-    source, c, rows = setup.source, setup.config, setup.splits["test"]
-    validation_labels, labels, groups = labels_of(setup, "validation"), source.labels[rows], source.groups[rows]
+    """Return the scores of results.json for predictions [N, classes]; temperature and thresholds from validation."""
+    source, rows, task = setup.source, setup.splits["test"], task_of(setup)
+    labels, groups = source.labels[rows], source.groups[rows]
+    if not task.has_classes:
+        uncalibrated = {"temperature": None, "without_temperature": "", "reliability": []}
+        points = [] if task.name == "value" else operating_points(setup, validation, test)
+        scored = evaluate(test, labels, groups, task=task.name) | uncalibrated | {"operating_point": points}
+        if task.name == "value":
+            median = np.median(labels_of(setup, "train"))
+            scored["constant_mae"] = float(np.abs(labels - median).mean())
+        return scored
+    validation_labels = labels_of(setup, "validation")
     temperature = calibration.fit_temperature(validation, validation_labels)
     calibrated = None if temperature is None else calibration.apply_temperature(test, temperature)
-    scored = evaluate(test, labels, groups, calibrated=calibrated)
+    scored = evaluate(test, labels, groups, calibrated=calibrated, task=task.name)
     scored["metrics"].setdefault("ece_calibrated", dict.fromkeys(("value", "low", "high")))
-    points = []
-    for k in [1] if len(source.classes) == 2 else range(len(source.classes)):
-        threshold = calibration.threshold_at_specificity(
-            validation[:, k], validation_labels == k, c.transfer.specificity
-        )
-        point = calibration.operating_point(threshold, test[:, k], labels == k, groups)
-        wanted = {"specificity_wanted": c.transfer.specificity, "class": source.classes[k], "threshold": threshold}
-        points.append(wanted | point)
-    reliability = calibration.reliability_bins(test, labels)
     calibration_fields = {
         "temperature": temperature,
         "without_temperature": calibration.why_not_calibrated(validation, validation_labels),
-        "reliability": reliability,
+        "reliability": calibration.reliability_bins(test, labels),
     }
-    return scored | calibration_fields | {"operating_point": points}
+    return scored | calibration_fields | {"operating_point": operating_points(setup, validation, test)}
+
+
+def operating_points(setup: Setup, validation: np.ndarray, test: np.ndarray) -> list[dict[str, Any]]:
+    """Return the operating point of each class, of two classes of the second, or of each of several labels."""
+    source, wanted = setup.source, setup.config.transfer.specificity
+    sides = {"validation": validation, "test": test}
+    points = []
+    for k in [1] if source.task != "multi" and len(source.classes) == 2 else range(len(source.classes)):
+        of: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        for split, probabilities in sides.items():
+            labels, groups = source.labels[setup.splits[split]], source.groups[setup.splits[split]]
+            known = labels[:, k] >= 0 if labels.ndim == 2 else np.ones(len(labels), bool)
+            positive = labels[:, k] == 1 if labels.ndim == 2 else labels == k
+            of[split] = probabilities[known, k], positive[known], groups[known]
+        score, positive, _ = of["validation"]
+        threshold = calibration.threshold_at_specificity(score, positive, wanted)
+        point = calibration.operating_point(threshold, *of["test"])
+        points.append({"specificity_wanted": wanted, "class": source.classes[k], "threshold": threshold} | point)
+    return points
 
 
 def measure_overfitting(setup: Setup, result: TransferResult) -> dict[str, Any] | None:
-    """Return the log loss on training and validation images, and their difference; None without the former."""
+    """Return the loss on training and validation images, and their difference; None without the former.
+
+    It is the log loss, or of values the squared error.
+    """
     if "train" not in result.probabilities:
         return None
     source, losses, groups = setup.source, {}, {}
     for split, rows in {"validation": setup.splits["validation"], "train": measured_train_rows(setup)}.items():
-        losses[split] = calibration.log_losses(result.probabilities[split], source.labels[rows])
+        losses[split] = task_of(setup).losses(result.probabilities[split], source.labels[rows])
         groups[split] = source.groups[rows]
     return {
         "train_loss": float(losses["train"].mean()),
@@ -147,7 +170,8 @@ def label_fraction(setup: Setup) -> float:
 def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
     """Write predictions.csv and, last of all, results.json, whose content is returned."""
     lines = io.StringIO()
-    columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in setup.source.classes)]
+    classes = () if setup.source.task == "value" else setup.source.classes
+    columns = ["evaluation", "image_id", "group", "label", "predicted", *(f"p_{name}" for name in classes)]
     csv.writer(lines, lineterminator="\n").writerow(columns)
     for evaluation in evaluations:
         if is_segmentation(evaluation):

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxssl.augment import views
-from jaxssl.evaluation import calibration, knn, probe, scores
+from jaxssl.evaluation import probe, scores, tasks
 from jaxssl.objectives import Objective, supervised
 from jaxssl.run.encoders import compute_features, map_batches
 from jaxssl.run.finetuning import Task, train
@@ -21,15 +21,16 @@ Tree = Any
 SCORED = ("validation", "test")
 SPLITS = ("train", *SCORED)
 MAX_TRAIN_IMAGES = 1000  # By which the loss on training images is measured.
-Predict = Callable[[dict[str, Tree], np.ndarray], np.ndarray]  # (network, rows) -> probabilities [N, classes]
+Predict = Callable[[dict[str, Tree], np.ndarray], np.ndarray]  # (network, rows) -> predictions [N, classes]
 
 
 class TransferResult(NamedTuple):
     """What one protocol made of one encoder.
 
     Attributes:
-      probabilities: [N, classes] float32 of "validation" and of "test"; of "train", for up to `MAX_TRAIN_IMAGES` images
-        without augmentation (`measured_train_rows`), unless the protocol has no loss on them.
+      probabilities: predictions [N, classes], see `evaluation.tasks`, of "validation" and of "test"; of "train", for up
+        to `MAX_TRAIN_IMAGES` images without augmentation (`measured_train_rows`), unless the protocol has no loss on
+        them.
       seconds: of training, of choosing on validation, and of predicting.
       images: number of images trained on, each as often as it was seen.
       chosen: fields of results.json that tell what was chosen on validation.
@@ -73,15 +74,25 @@ def transfer(setup: Setup, protocol: str, arm: Arm) -> TransferResult:
 
 
 def labels_of(setup: Setup, split: str) -> np.ndarray:
-    """Return the labels [N] of a split, of "train" those that transfer may use."""
+    """Return the labels of a split, of "train" those that transfer may use."""
     return setup.source.labels[transfer_rows(setup)[split]]
+
+
+def task_of(setup: Setup) -> tasks.Task:
+    """Return the task of the labels."""
+    return tasks.TASKS[setup.source.task]
+
+
+def selection_of(setup: Setup) -> str:
+    """Return the score that chooses on validation."""
+    return tasks.selection_metric(task_of(setup), setup.config.transfer.select)
 
 
 # On frozen features.
 
 
 def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
-    """Fit a logistic regression to the features."""
+    """Fit a logistic regression to the features; for values, a ridge regression."""
     features, seconds = arm.features()
     features = dict(features)
     start = time.perf_counter()
@@ -91,7 +102,7 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
         features["validation"],
         labels_of(setup, "validation"),
         classes=len(setup.source.classes),
-        metric=setup.config.transfer.select,
+        metric=selection_of(setup),
         balanced=setup.config.transfer.class_weights == "balanced",
     )
     features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
@@ -102,7 +113,7 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
 
 def name_selection(setup: Setup, score: float, otherwise: str) -> str:
     """Return what chose on validation: `transfer.select`, or `otherwise` where that is undefined there."""
-    return setup.config.transfer.select if score > -math.inf else otherwise
+    return selection_of(setup) if score > -math.inf else otherwise
 
 
 def measured_train_rows(setup: Setup) -> np.ndarray:
@@ -111,11 +122,11 @@ def measured_train_rows(setup: Setup) -> np.ndarray:
 
 
 def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
-    """Classify each image by its nearest neighbours among the training images."""
+    """Predict each image from its nearest neighbours among the training images."""
     features, seconds = arm.features()
     start = time.perf_counter()
     train, classes = (features["train"], labels_of(setup, "train")), len(setup.source.classes)
-    probabilities = {split: knn.predict_proba(*train, features[split], classes=classes) for split in SCORED}
+    probabilities = {split: task_of(setup).knn(*train, features[split], classes) for split in SCORED}
     return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), {})
 
 
@@ -125,19 +136,23 @@ def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
 def finetune(setup: Setup, arm: Arm) -> TransferResult:
     """Fine-tune the encoder with a head; see `finetuning.train`."""
     c, classes, predict = setup.config.transfer, len(setup.source.classes), make_predict(setup)
-    weights = balance_classes(labels_of(setup, "train"), classes) if c.class_weights == "balanced" else ()
+    labels, losses = labels_of(setup, "train"), task_of(setup).losses
+    options: dict[str, Any] = {"task": setup.source.task}
+    if c.class_weights == "balanced":
+        options["class_weights"] = balance_classes(labels, classes)
+    if setup.source.task == "value":
+        options["scale"] = float(labels.mean()), float(labels.std()) or 1.0
 
     def objective_at(epoch: int) -> Objective:
-        frozen = epoch < c.freeze_epochs
-        return make_classifier(setup.config, setup.encoder, classes, frozen=frozen, class_weights=weights)
+        return make_classifier(setup.config, setup.encoder, classes, frozen=epoch < c.freeze_epochs, **options)
 
     def measure(network: dict[str, Tree]) -> dict[str, float]:
         labels, train = labels_of(setup, "validation"), measured_train_rows(setup)
         probabilities = predict(network, setup.splits["validation"])
         return {
-            "validation": scores.selection_score(probabilities, labels, c.select),
-            "validation_loss": float(calibration.log_losses(probabilities, labels).mean()),
-            "train_loss": float(calibration.log_losses(predict(network, train), setup.source.labels[train]).mean()),
+            "validation": scores.selection_score(probabilities, labels, selection_of(setup)),
+            "validation_loss": float(losses(probabilities, labels).mean()),
+            "train_loss": float(losses(predict(network, train), setup.source.labels[train]).mean()),
         }
 
     task = Task(setup.labelled, objective_at, measure, c.freeze_epochs)
@@ -157,7 +172,7 @@ def make_predict(setup: Setup) -> Predict:
     @jax.jit
     def predict(params: Tree, model_state: Tree, batch: dict) -> jax.Array:
         image = views.eval_transform(batch["image"], setup.pixels, setup.config.data.image_size)
-        return supervised.predict(setup.encoder, classes, params, model_state, image)
+        return supervised.predict(setup.encoder, classes, params, model_state, image, setup.source.task)
 
     def predict_rows(network: dict[str, Tree], rows: np.ndarray) -> np.ndarray:
         return map_batches(setup, rows, lambda batch: predict(network["params"], network["model_state"], batch))
@@ -165,8 +180,15 @@ def make_predict(setup: Setup) -> Predict:
     return predict_rows
 
 
-def balance_classes(labels: np.ndarray, classes: int) -> tuple[float, ...]:
-    """Return a weight for each class, inverse to its number of training images; they average 1 over these images."""
+def balance_classes(labels: np.ndarray, classes: int) -> tuple:
+    """Return a weight for each class, inverse to its number of training images; they average 1 over these images.
+
+    Of several labels [N, C], return weights [2, C] of their absence and presence, over the images in which each is
+    known.
+    """
+    if labels.ndim == 2:
+        pairs = [balance_classes(of[of >= 0], 2) for of in labels.T]
+        return tuple(zip(*pairs, strict=True))
     counts = np.bincount(labels, minlength=classes)
     present = (counts > 0).sum()
     return tuple(float(len(labels) / (present * count)) if count else 0.0 for count in counts)

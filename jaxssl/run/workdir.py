@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import files
 from jaxssl.config.fields import with_role
 from jaxssl.data.audit.report import audit_source
+from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.results import schema
 from jaxssl.results import workdir as results
@@ -197,6 +199,14 @@ def audit_images(setup: Setup) -> Any:
     return results.read_audit(setup.workdir, "delete it, and the run makes it again")
 
 
+def missing_classes(source: Source, rows: np.ndarray) -> list[str]:
+    """Return the classes, or labels, that none of these images has."""
+    if source.task == "value":
+        return []
+    counts = source.strata[rows].sum(axis=0)
+    return sorted(name for name, count in zip(source.classes, counts, strict=False) if not count)
+
+
 def describe_dataset(setup: Setup) -> dict[str, Any]:
     """Return the "dataset" of results.json."""
     source, report = setup.source, audit_images(setup)
@@ -204,12 +214,13 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         name: {
             "images": len(rows),
             "groups": len(set(source.groups[rows].tolist())),
-            "missing_classes": sorted(set(source.classes) - {source.classes[k] for k in source.labels[rows] if k >= 0}),
+            "missing_classes": missing_classes(source, rows),
         }
         for name, rows in setup.splits.items()
     }
     return {
         "name": setup.config.data.name,
+        "task": source.task,
         "classes": list(source.classes),
         **({"mask_classes": list(source.mask_classes)} if source.mask_classes else {}),
         "splits": sizes,

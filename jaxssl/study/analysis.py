@@ -10,10 +10,12 @@ import numpy as np
 from jaxssl import files
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.evaluation import significance
+from jaxssl.evaluation.ends import TRANSFORMS
 from jaxssl.evaluation.intervals import Compared, Measured, TestImages
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.predictions import COMPARED_METRICS
-from jaxssl.results.study_conclusions import TESTED_METRICS, TOO_FEW_SEEDS, cautions, judge_difference, sort_key
+from jaxssl.evaluation.tasks import TASKS, Task
+from jaxssl.results.predictions import task_name
+from jaxssl.results.study_conclusions import TOO_FEW_SEEDS, cautions, headline_metrics, judge_difference, sort_key
 from jaxssl.results.study_schema import Study
 from jaxssl.study.arms import (
     Arm,
@@ -29,6 +31,7 @@ from jaxssl.study.folds import pool_folds
 from jaxssl.study.learning import learning_curves, mean_overfitting
 from jaxssl.study.runs import Run
 
+TESTED = 2  # Of the metrics that a task compares, the first ones are tested.
 # {(arm, metric, seeds and folds): the mean over these runs}
 Cache = dict[tuple[Arm, str, tuple[Unit, ...]], Measured]
 
@@ -54,7 +57,7 @@ def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None
         compare_arms(a, b, metric, arms, tested, cache)
         for a, b in pair_arms(arms, against)
         if arms[a].keys() & arms[b].keys()
-        for metric in TESTED_METRICS
+        for metric in TASKS[task_name(runs[0].results)].compared[:TESTED]
     ]
     tests = adjust_p_values(differences)
     for d in differences:
@@ -92,6 +95,7 @@ def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
     datasets = [run.results["dataset"] for run in runs]
     return {
         "name": datasets[0]["name"],
+        "task": task_name(runs[0].results),
         "classes": datasets[0]["classes"],
         "fingerprints": sorted({dataset["fingerprint"] for dataset in datasets}),
         "groups_known": all(dataset["groups_known"] for dataset in datasets),
@@ -133,11 +137,15 @@ def describe_arm(arm: Arm, cells: dict[Unit, Cell], images: TestImages, cache: C
     tested = np.unique(np.concatenate([cell.predictions.rows for cell in cells.values()]))
     ratio = test_to_train_ratio(list(cells.values()))
     metrics = {}
-    for metric in COMPARED_METRICS:
+    task = TASKS[task_name(next(iter(cells.values())).run.results)]
+    for metric in task.metrics:
+        if metric == "f1_macro":  # Of which there is no test.
+            continue
         summary = summarize(measure(arm, cells, metric, images, cache), list(cells), ratio)
         low, high = (summary["over_runs"][end] for end in ("low", "high"))
         del summary["detectable"]
-        clipped = [None if end is None else min(1.0, max(0.0, end)) for end in (low, high)]
+        least, most = TRANSFORMS[metric][0] if metric in TRANSFORMS else (0.0, 1.0)
+        clipped = [None if end is None else min(most, max(least, end)) for end in (low, high)]
         metrics[metric] = summary | {"over_runs": dict(zip(("low", "high"), clipped, strict=True))}
     return {
         "name": arm.name,
@@ -154,14 +162,21 @@ def describe_arm(arm: Arm, cells: dict[Unit, Cell], images: TestImages, cache: C
         "groups": len(np.unique(images.groups[tested])),
         "majority_accuracy": float(
             np.mean([_majority_share(images.labels[cell.predictions.rows]) for cell in cells.values()])
-        ),
-        "constant_runs": sum(len(set(cell.predictions.probabilities.argmax(axis=1))) == 1 for cell in cells.values()),
+        )
+        if task.has_classes
+        else None,
+        "constant_runs": sum(_is_constant(task, cell.predictions.probabilities) for cell in cells.values()),
         **mean_compute(arm, list(cells.values())),
         "metrics": metrics,
         "overfitting": mean_overfitting(cells, ratio),
         "learning": learning_curves(cells),
-        "out_of_fold": pool_folds(cells, images),
+        "out_of_fold": pool_folds(cells, images, task),
     }
+
+
+def _is_constant(task: Task, probabilities: np.ndarray) -> bool:
+    predicted = task.predicted(probabilities)
+    return bool(len(predicted) and (predicted == predicted[:1]).all())
 
 
 def _majority_share(labels: np.ndarray) -> float:
@@ -300,7 +315,7 @@ def label_efficiency(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     curves = []
     for (name, protocol), of in by_name.items():
         ordered = sorted(of, key=lambda arm: arm["label_fraction"])
-        for metric in TESTED_METRICS if len(ordered) > 1 else ():
+        for metric in headline_metrics({"arms": arms}) if len(ordered) > 1 else ():
             points = [
                 {field: arm[field] for field in ("label_fraction", "labels")}
                 | {field: arm["metrics"][metric][field] for field in ("mean", "over_runs", "over_groups")}

@@ -70,7 +70,7 @@ Arms = dict[Arm, dict[Unit, Cell]]
 class Images(NamedTuple):
     """The N test images of all runs together."""
 
-    labels: np.ndarray  # [N] int
+    labels: np.ndarray  # as in `Predictions`
     groups: np.ndarray  # [N] str
 
 
@@ -102,7 +102,7 @@ class _ImageTable:
         return np.array(rows, int)
 
     def images(self) -> Images:
-        return Images(np.array([label for label, _ in self.known], int), np.array([g for _, g in self.known], str))
+        return Images(np.array([label for label, _ in self.known]), np.array([g for _, g in self.known], str))
 
 
 def collect_arms(runs: Sequence[Run]) -> tuple[Arms, Images, int]:

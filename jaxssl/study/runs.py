@@ -152,7 +152,7 @@ def _check_evaluation(e: Evaluation) -> None:
 
 def _check_predictions(file: Path, name: str, predictions: Predictions) -> None:
     try:
-        scores.accuracy(predictions.probabilities, predictions.labels)
+        scores.check_predictions(predictions.probabilities, predictions.labels)
     except (ValueError, TrainingFailedError) as error:
         raise UserError(f"{file}: {name}: {error}", code="damaged", field=str(file)) from error
     if len(set(predictions.ids)) < len(predictions.ids):

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jaxssl.results import words
 from jaxssl.results.cells import escape_cell
-from jaxssl.results.study_conclusions import TESTED_METRICS
+from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Arm, Study
 
 COMPUTE = ("pretrain_seconds", "transfer_seconds", "trained_images")
@@ -21,31 +21,35 @@ MAX_SENTENCES = 5  # Sentences of a conclusion that are printed.
 
 def score_table(study: Study) -> Table:
     """Return the scores of the arms with their largest share of the labels, and the majority class."""
-    table = _make_table("arm", ("runs", "macro AUC", "over runs", "over groups", "accuracy"))
+    metrics = headline_metrics(study)
+    first, second = (words.METRIC_NAMES[metric] for metric in metrics)
+    table = _make_table("arm", ("runs", first, "over runs", "over groups", second))
     arms = _with_most_labels(study["arms"])
     for arm in _in_sections(table, arms):
-        auc, accuracy = (arm["metrics"][metric] for metric in TESTED_METRICS)
+        auc, accuracy = (arm["metrics"][metric] for metric in metrics)
         intervals = [words.format_ends(cast(Any, auc[kind]))[1:-1] for kind in ("over_runs", "over_groups")]
         mark = "*" if arm["constant_runs"] else ""
         numbers = [words.format_number(auc["mean"]), *intervals, words.format_number(accuracy["mean"])]
         table.add_row(Text(arm["name"] + mark), str(arm["runs"]), *numbers)
-    if arms:
+    if arms and arms[0]["majority_accuracy"] is not None:
         table.add_section()
         table.add_row("majority class", "", "", "", "", words.format_number(arms[0]["majority_accuracy"]))
-    caption = Text("Means; 95 % intervals of the macro AUC over runs, and over groups of the test images.")
+    caption = Text(f"Means; 95 % intervals of the {first} over runs, and over groups of the test images.")
     if any(arm["constant_runs"] for arm in arms):
-        caption.append("\n* predicts one class for every image, in one run or more", style="bold yellow")
+        one = words.PREDICTED[study["dataset"]["task"]]
+        caption.append(f"\n* predicts one {one} for every image, in one run or more", style="bold yellow")
     table.caption = caption
     return table
 
 
 def label_table(study: Study) -> Table | None:
-    """Return the macro AUC by share of the labels; None if each arm has one share."""
-    curves = [curve for curve in study["curves"] if curve["metric"] == TESTED_METRICS[0]]
+    """Return the primary score by share of the labels; None if each arm has one share."""
+    primary = headline_metrics(study)[0]
+    curves = [curve for curve in study["curves"] if curve["metric"] == primary]
     if not curves:
         return None
     shares = {point["label_fraction"]: point["labels"] for curve in curves for point in curve["points"]}
-    table = _make_table("macro AUC by labels", [shares[share] for share in sorted(shares)])
+    table = _make_table(f"{words.METRIC_NAMES[primary]} by labels", [shares[share] for share in sorted(shares)])
     for protocol, of in itertools.groupby(curves, lambda curve: curve["protocol"]):
         table.add_section()
         table.add_row(Text(words.protocol_name(protocol).capitalize(), style="bold"))

@@ -54,6 +54,7 @@ class Item(NamedTuple):
       group: its group, None if groups are unknown.
       used: whether a dataset has an example of it, or a table lists it.
       read: makes its array; None for files of images.
+      several: its labels, if it may have several.
     """
 
     path: str
@@ -63,6 +64,7 @@ class Item(NamedTuple):
     group: str | None = None
     used: bool = True
     read: Callable[[], np.ndarray] | None = None
+    several: tuple[str, ...] | None = None
 
 
 def inspect_image(item: Item) -> tuple[Row, np.ndarray | None]:
@@ -77,6 +79,7 @@ def inspect_image(item: Item) -> tuple[Row, np.ndarray | None]:
         "used": item.used,
         "split": item.split,
         "class": item.label,
+        **({} if item.several is None else {"classes": list(item.several)}),
         "group": item.group,
         **dict.fromkeys(("format", "mode", "orientation", "width", "height", "channels", "dtype")),
         **dict.fromkeys(("low", "high", "constant", "nan", "inf", "sha256", "pixels", "phash", "unreadable")),

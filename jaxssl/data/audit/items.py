@@ -10,13 +10,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from jaxssl.data import downloads, labels, medmnist
+import numpy as np
+
+from jaxssl.data import downloads, labels
 from jaxssl.data.audit.checks import lines
 from jaxssl.data.audit.inspect import ALL, UNUSED, Item
 from jaxssl.data.audit.summary import count_values
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images, volumes
+from jaxssl.data.label_text import format_label
 from jaxssl.data.listing import folders, tables
+from jaxssl.data.listing.labelling import Labelling, parse_row
 from jaxssl.data.listing.listed import Listing
 from jaxssl.data.listing.slices import Cut, cut_volumes, name_slices
 from jaxssl.errors import UserError, did_you_mean
@@ -47,6 +51,8 @@ def list_folder(
     label_column: str = "label",
     group_column: str = "group",
     split_column: str = "split",
+    label_columns: Sequence[str] | None = None,
+    label_separator: str = "",
 ) -> Items:
     """List the images in a folder, with splits, classes and groups as `jaxssl.data.datasets.folder` reads them.
 
@@ -65,7 +71,9 @@ def list_folder(
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
     cut = Cut(slices, slice_axis, slice_range, fits_extension)
     if table:
-        listing = cut_volumes(root, tables.list_images(root, table, columns, group_pattern), cut)
+        names = (label_columns,) if isinstance(label_columns, str) else tuple(map(str, label_columns or ()))
+        labelling = Labelling("auto", names, label_separator)
+        listing = cut_volumes(root, tables.list_images(root, table, columns, group_pattern, labelling), cut)
         return _of_table(root, found, listing, cut)
     tables.check_unused(columns)
     every = [path for path in found if images.is_image(root / path)]
@@ -112,7 +120,8 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing, cut: Cut) -> I
     items, absent = {}, []
     for path, split, label, group in zip(listing.paths, *columns, strict=True):
         if (root / volumes.split_name(path)[0]).is_file():
-            items[path] = _item(root, path, split or ALL, label or None, group or None, cut)
+            item = _item(root, path, split or ALL, label or None, group or None, cut)
+            items[path] = _with_several(item, listing) if listing.task == "multi" else item
         else:
             absent.append({"path": path})
     if not items:
@@ -132,6 +141,13 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing, cut: Cut) -> I
     others = _count_extensions(set(found) - listed_files - set(items))
     listed = [items[path] for path in sorted(items)]
     return Items(str(root), str(root), listed, others, notes, listing.unread)
+
+
+def _with_several(item: Item, listing: Listing) -> Item:
+    """Return the item with the names of its labels, of which `label` has the marks."""
+    marks = parse_row(item.label or "", len(listing.names))
+    names = tuple(name for name, mark in zip(listing.names, marks, strict=True) if mark == 1)
+    return item._replace(label=format_label(marks, listing.names, "multi") or None, several=names)
 
 
 def list_download(name: str, manual_dir: str, **options: Any) -> Items:
@@ -226,14 +242,18 @@ def list_archive(path: str) -> Items:
       UserError: there is no archive, or arrays are missing, hold objects or differ in length.
     """
     file, items = Path(path), []
-    headers, classes = archive.read_headers(file), medmnist.find_classes(file) or ()
-    for side, key in npz.image_keys(file, headers).items():
-        pixels, label_key = archive.read_array(file, key), npz.label_key(side)
-        known = side != "images" or label_key in headers
-        values = npz.read_labels(file, headers, label_key, len(pixels)) if known else [""] * len(pixels)
-        for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, values, strict=True):
-            name = classes[int(label)] if label.isdecimal() and int(label) < len(classes) else label
-            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), name or None))
+    headers, keys = archive.read_headers(file), npz.image_keys(file, archive.read_headers(file))
+    counts = {side: npz.count_images(headers[key]) for side, key in keys.items()}
+    classes, numbers, task = npz.read_all_labels(file, headers, npz.label_keys(headers, counts), counts, None, "auto")
+    labels_of = iter(numbers)
+    for side, key in keys.items():
+        pixels = archive.read_array(file, key)
+        for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, labels_of, strict=False):
+            if task == "multi":
+                text, several = format_label(label, classes, task), tuple(np.array(classes)[label == 1].tolist())
+            else:
+                text, several = classes[label] if label >= 0 else "", None
+            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), text or None, several=several))
     if not items:
         raise UserError(f"{path} holds no image: name another archive", code="missing", field=str(path))
     return Items(str(path), str(path), items, {}, [])

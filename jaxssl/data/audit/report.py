@@ -20,12 +20,14 @@ from jaxssl.data.audit import duplicates, inspect, items
 from jaxssl.data.audit.checks import CHECKS
 from jaxssl.data.audit.summary import count_values, summarize
 from jaxssl.data.io import loading
+from jaxssl.data.label_text import format_label
 from jaxssl.data.source import UNLABELLED, Source
 
 # Near duplicates of loaded images are searched from this side in pixels (see `duplicates`), and up to this number of
 # images, which takes 20 s on two cores.
 MIN_NEAR_SIDE = 48
 MAX_NEAR_IMAGES = 20_000
+NONE = "none of the labels"
 
 
 def audit_files(listed: items.Items) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _row(source: Source, i: int, image: np.ndarray, split: str) -> inspect.Row:
     return {
         "path": str(source.ids[i]),
         "split": split,
-        "class": None if source.labels[i] == UNLABELLED else source.classes[source.labels[i]],
+        **_describe_label(source, i),
         "group": str(source.groups[i]) if source.groups_known else None,
         "unreadable": None,
         "sha256": None,
@@ -117,6 +119,17 @@ def _row(source: Source, i: int, image: np.ndarray, split: str) -> inspect.Row:
         "pixels": hashlib.blake2b(flat.data, digest_size=32).hexdigest(),
         **inspect.measure_values(flat),
     }
+
+
+def _describe_label(source: Source, i: int) -> dict[str, Any]:
+    """Return the "class" of an image as text, and "classes" in which it counts, if it has not exactly one."""
+    label = source.labels[i]
+    if source.task == "value":
+        return {"class": None, "classes": ["with a value"] if np.isfinite(label) else []}
+    if source.task == "multi":
+        names = [name for name, of in zip(source.classes, label, strict=True) if of == 1]
+        return {"class": format_label(label, source.classes, "multi") or None, "classes": names or [NONE]}
+    return {"class": None if label == UNLABELLED else source.classes[label]}
 
 
 def find_problems(report: Mapping[str, Any]) -> list[str]:

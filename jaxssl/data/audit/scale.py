@@ -36,7 +36,9 @@ def find_scales(rows: list[Row]) -> list[dict[str, Any]]:
         {
             "highest": order[end - 1]["high"],
             "images": int(end - start),
-            "classes": sorted({row["class"] for row in order[start:end] if row["class"] is not None}),
+            "classes": sorted(
+                {row["class"] for row in order[start:end] if row["class"] is not None and "classes" not in row}
+            ),
             "path": order[start]["path"],
         }
         for start, end in bounds

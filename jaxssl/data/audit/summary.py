@@ -14,12 +14,12 @@ from jaxssl.data.audit.inspect import ALL, UNUSED, Row
 def summarize(rows: list[Row], groups_known: bool) -> dict[str, Any]:
     """Return the keys that the reports of files and of loaded images share, except for the findings."""
     readable = [row for row in rows if row["unreadable"] is None]
-    counts = _count_classes(rows)
+    counts, several = _count_classes(rows), any("classes" in row for row in rows)
     return {
         "images": len(rows),
-        "classes": sorted({row["class"] for row in rows if row["class"] is not None}),
+        "classes": sorted({name for row in rows for name in _classes_of(row) if name is not None}),
         "counts": counts,
-        "majority": {split: found for split in counts if (found := _majority(counts[split]))},
+        "majority": {} if several else {split: found for split in counts if (found := _majority(counts[split]))},
         "groups": _summarize_groups(rows, groups_known),
         "channels": count_values(row["channels"] for row in readable),
         "dtypes": count_values(row["dtype"] for row in readable),
@@ -48,8 +48,16 @@ def _count_classes(rows: list[Row]) -> dict[str, dict[str, int]]:
     order = {split: i for i, split in enumerate((*splits.SIDES, ALL, UNUSED))}
     names = sorted({row["split"] for row in rows}, key=lambda split: (order.get(split, len(order)), split))
     return {
-        split: count_values(row["class"] or "unlabelled" for row in rows if row["split"] == split) for split in names
+        split: count_values(
+            name or "unlabelled" for row in rows if row["split"] == split for name in _classes_of(row) or [None]
+        )
+        for split in names
     }
+
+
+def _classes_of(row: Row) -> list[str | None]:
+    """Return the classes in which an image counts: its class, or all of its labels."""
+    return row.get("classes", [row["class"]])
 
 
 def _majority(counts: Mapping[str, int]) -> dict[str, Any] | None:

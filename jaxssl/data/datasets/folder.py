@@ -12,7 +12,10 @@ from absl import logging
 from jaxssl.data import records, source
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import fits, loading, volumes
+from jaxssl.data.labels import sort_grades
 from jaxssl.data.listing import folders, tables
+from jaxssl.data.listing import masks as mask_listing
+from jaxssl.data.listing.labelling import Labelling, parse_row
 from jaxssl.data.listing.listed import Listing
 from jaxssl.data.listing.slices import Cut, cut_volumes
 from jaxssl.errors import UserError
@@ -40,6 +43,12 @@ def load(
     label_column: str = "label",
     group_column: str = "group",
     split_column: str = "split",
+    label_columns: Sequence[str] | None = None,
+    label_separator: str = "",
+    task: str = "auto",
+    masks: str = "",
+    mask_column: str = "",
+    mask_classes: Sequence[str] = (),
 ) -> source.Source:
     r"""Load the images of a folder. See `jaxssl.data.io.images` for the formats.
 
@@ -74,6 +83,17 @@ def load(
       label_column: its column of names of classes.
       group_column: its column of patients, lesions or series.
       split_column: its column of the official split.
+      label_columns: its columns of several labels an image, such as "Effusion,Mass"; 1 has the label, 0 not, and -1 or
+        empty is unknown.
+      label_separator: what divides several labels in `label_column`, such as "|" in "Effusion|Mass"; "No Finding" is
+        none of them.
+      task: what labels are, see `data.task`; of "value", `label_column` holds numbers.
+
+      masks: where the masks of images are, see `listing.masks`: "auto" for files named as masks (`x_mask.png`, or
+        `masks/x.png` for `images/x.png`), the name of a folder, or a .json file of COCO; "": none are read.
+      mask_column: column of a table with the paths of masks.
+      mask_classes: names of the classes in masks, from value 1; (): one class, where masks are black and white. COCO
+        brings its own.
 
     Returns:
       The dataset; its ids are the paths relative to `dir`, its classes in alphabetical order.
@@ -85,18 +105,26 @@ def load(
     if dir.lower().endswith(".npz"):
         _check_archive(dir, group_pattern, exclude_pattern, table)
         where = {"dir": dir, "cache_dir": cache_dir, "memory_mib": memory_mib}
-        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels)
+        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels, task=task)
     if not table and Path(dir).is_file():
         dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
+    labelling = Labelling(task, _as_names(label_columns), label_separator)
+    mask_files = mask_listing.find(root, masks)
+    wanted = mask_listing.Masks(masks, mask_files, {}, _as_names(mask_classes))
     if table:
-        listing = tables.list_images(root, table, columns, group_pattern)
+        listing = tables.list_images(root, table, columns, group_pattern, labelling if use_labels else Labelling())
     else:
+        _check_folders(labelling)
         tables.check_unused(columns)
-        listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks)
+        listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks, {*mask_files})
+        listing = mask_listing.without_image_folder(listing) if mask_files else listing
+        listing = listing._replace(task="single" if task == "auto" else task)
+    if mask_column:
+        wanted = wanted._replace(of=_read_mask_column(root, table, listing.paths, mask_column))
     if not use_labels:
-        listing = listing._replace(labels=None)
+        listing = listing._replace(labels=None, task="single", names=())
     listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
     stack = loading.stack(
         lambda i: volumes.read(root, listing.paths[i], size, slice_axis, fits_extension),
@@ -108,7 +136,39 @@ def load(
         cache=_cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension)),
     )
     unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
-    return _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
+    made = _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
+    if not (masks or mask_column):
+        return made
+    state = _state(root, [*mask_files, *wanted.of.values(), *([masks] if masks.endswith(".json") else [])])
+    cache = _cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension))
+    cache = cache and cache._replace(state=f"{cache.state} {state}")
+    return mask_listing.attach_all(root, made, wanted, fit=fit, on_bad_file=on_bad_file, cache=cache)
+
+
+def _read_mask_column(root: Path, table: str, paths: Sequence[str], column: str) -> dict[str, str]:
+    """Return the paths of masks by those of their images. UserError without a table."""
+    if not table:
+        field = "data.options.mask_column"
+        raise UserError(
+            f"{field}={column!r} is of a table: set data.options.table to its path, or data.options.masks",
+            code="conflict",
+            field=field,
+        )
+    return tables.list_masks(root, table, paths, column)
+
+
+def _as_names(columns: Sequence[str] | None) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(map(str, columns or ()))
+
+
+def _check_folders(labelling: Labelling) -> None:
+    """Raise UserError if labels are asked for that class folders do not give."""
+    if labelling.task in ("multi", "value") or labelling.columns or labelling.separator:
+        raise UserError(
+            "several labels an image, and values, are read from a table or an .npz archive: set data.options.table",
+            code="conflict",
+            field="data.task" if labelling.task in ("multi", "value") else "data.options.label_columns",
+        )
 
 
 def _check_archive(dir: str, *options: str) -> None:
@@ -139,17 +199,7 @@ def _make_source(
 ) -> source.Source:
     kept = stack.kept
     paths = np.array(listing.paths)[kept]
-    names = np.array(listing.labels or [""] * len(listing.paths))
-    classes = sorted(set(names[kept].tolist()) - {""})
-    lost = sorted(set(names.tolist()) - {"", *classes})
-    if lost:
-        raise UserError(
-            f"no image of the class '{lost[0]}' can be read: repair its files, or remove the class",
-            code="unreadable",
-            field="data.on_bad_file",
-        )
-    if len(classes) == 1:
-        raise _one_class(root, paths[0], classes[0], columns["label"] if table else "")
+    classes, numbers = _number(root, listing, kept, columns["label"] if table else "")
     groups, groups_known = None, False
     if listing.groups:
         found = np.array(listing.groups)[kept]
@@ -159,16 +209,40 @@ def _make_source(
                 "%s: %d of %d images have no '%s': each counts as a group of its own, and groups as unknown",
                 *(table, (found == "").sum(), len(paths), columns["group"]),
             )
-    number = {name: i for i, name in enumerate(classes)}
     return source.make(
         stack.images,
-        [number.get(name, source.UNLABELLED) for name in names[kept].tolist()],
+        numbers,
         paths,
-        tuple(classes),
+        classes,
         groups=groups,
         official=None if listing.official is None else np.array(listing.official)[kept],
         unread=listing.unread,
+        task=listing.task,
     )._replace(groups_known=groups_known)
+
+
+def _number(root: Path, listing: Listing, kept: np.ndarray, column: str) -> tuple[tuple[str, ...], np.ndarray]:
+    """Return the classes, and the labels of the images that were kept."""
+    names = np.array(listing.labels or [""] * len(listing.paths))
+    if listing.task == "value" and listing.names:
+        return listing.names, np.array([float(text or "nan") for text in names[kept]], np.float32)
+    if listing.task == "multi" and listing.names:
+        width = len(listing.names)
+        return listing.names, np.array([parse_row(text, width) for text in names[kept].tolist()]).reshape(-1, width)
+    classes = sorted(set(names[kept].tolist()) - {""})
+    if listing.task == "ordinal":
+        classes = sort_grades(classes)
+    lost = sorted(set(names.tolist()) - {"", *classes})
+    if lost:
+        raise UserError(
+            f"no image of the class '{lost[0]}' can be read: repair its files, or remove the class",
+            code="unreadable",
+            field="data.on_bad_file",
+        )
+    if len(classes) == 1:
+        raise _one_class(root, np.array(listing.paths)[kept][0], classes[0], column)
+    number = {name: i for i, name in enumerate(classes)}
+    return tuple(classes), np.array([number.get(name, source.UNLABELLED) for name in names[kept].tolist()])
 
 
 def _animations(paths: Sequence[str]) -> list[str]:

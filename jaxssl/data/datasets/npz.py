@@ -26,11 +26,13 @@ def load(
     memory_mib: float = math.inf,
     classes: Sequence[str] | None = None,
     use_labels: bool = True,
+    task: str = "auto",
 ) -> source.Source:
     """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`.
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`). Labels are integers from 0 or
-    names, [N] or [N, 1], or one-hot, [N, classes]; -1, "" and words such as "NA" are no label.
+    names, [N] or [N, 1], or one-hot, [N, classes]; -1, "" and words such as "NA" are no label. Where a row of
+    [N, classes] has several ones, or none, images have any number of labels, as in ChestMNIST.
 
     Args:
       dir: path of the archive.
@@ -42,13 +44,14 @@ def load(
       classes: names of the classes, in the order of the labels; by default those of MedMNIST for an archive of its
         name, and "0", "1", ... for others.
       use_labels: whether to read the labels; False for pretraining alone.
+      task: what labels are, see `data.task`; of "value", [N] or [N, 1] numbers, NaN where unknown.
 
     Returns:
       The dataset, with the archive's split as the official one; ids are such as "train/0001", counted from 0.
 
     Raises:
-      UserError: there is no archive, arrays are missing, hold objects or differ in length, or there are several labels
-        per image.
+      UserError: there is no archive, arrays are missing, hold objects or differ in length, or labels are not of the
+        task.
     """
     path = Path(dir)
     if not dir or not path.is_file():
@@ -58,7 +61,8 @@ def load(
     counts = {side: count_images(headers[key]) for side, key in keys.items()}
     if not any(counts.values()):
         raise UserError(f"{path} holds no image: set data.dir to another archive", code="too-few", field="data.dir")
-    names, label_keys = _read_names(path, headers, counts) if use_labels else ([], [])
+    of_labels = label_keys(headers, counts) if use_labels else {}
+    found, numbers, task = read_all_labels(path, headers, of_labels, counts, classes, task)
     ids = [name for side, count in counts.items() for name in make_ids(side, count)]
     cache = records.Cache(Path(cache_dir), memory_mib, _state(path)) if cache_dir else None
     with _open_arrays(path, headers, list(keys.values()), cache) as stacks:
@@ -67,14 +71,13 @@ def load(
         stack = loading.stack(
             lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
         )
-    unused = sorted(set(headers) - {*keys.values(), *label_keys})
+    unused = sorted(set(headers) - {*keys.values(), *of_labels.values()})
     unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
     official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
-    found, numbers = _number(path, names, classes) if any(names) else ((), np.full(len(ids), source.UNLABELLED))
-    if empty := [name for i, name in enumerate(found) if i not in numbers]:
+    made = source.make(stack.images, numbers, ids, found, official=official, task=task)
+    if empty := [name for name, of in zip(found, made.strata.T, strict=False) if task != "value" and not of.any()]:
         unread.append(f"classes without an image: {', '.join(empty)}")
-    unread = (*unread, *stack.unread)
-    return source.make(stack.images, numbers, ids, found, official=official, unread=unread)
+    return made._replace(unread=(*unread, *stack.unread))
 
 
 def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, str]:
@@ -108,15 +111,103 @@ def label_key(side: str) -> str:
     return "labels" if side == "images" else f"{side}_labels"
 
 
-def _read_names(
-    path: Path, headers: Mapping[str, archive.Header], counts: Mapping[str, int]
-) -> tuple[list[str], list[str]]:
-    """Return the label of each image as `read_labels`, and the names of the arrays that hold them."""
+def label_keys(headers: Mapping[str, archive.Header], counts: Mapping[str, int]) -> dict[str, str]:
+    """Return the names of the arrays of labels by side; {} for an archive without labels."""
     if "images" in counts and "labels" not in headers:
-        return [], []
-    keys = [label_key(side) for side in counts]
-    found = [read_labels(path, headers, label_key(side), count) for side, count in counts.items()]
-    return [name for names in found for name in names], keys
+        return {}
+    return {side: label_key(side) for side in counts}
+
+
+def read_all_labels(
+    path: Path,
+    headers: Mapping[str, archive.Header],
+    keys: Mapping[str, str],
+    counts: Mapping[str, int],
+    classes: Sequence[str] | None,
+    task: str,
+) -> tuple[tuple[str, ...], np.ndarray, str]:
+    """Return the names of the classes, the labels and the task."""
+    total = sum(counts.values())
+    if not keys:
+        return (), np.full(total, source.UNLABELLED), "single"
+    if task == "value":
+        values = [_read_values(path, headers, key, counts[side]) for side, key in keys.items()]
+        return tuple(classes or ("value",))[:1], np.concatenate(values), task
+    arrays_of = [archive.read_array(path, key) for key in keys.values() if key in headers]
+    columns = {array.shape[1] for array in arrays_of if array.ndim == 2}
+    several = max(columns, default=1) > 1 and not all(map(_is_one_hot, arrays_of))
+    if task == "multi" or (task == "auto" and several and len(columns) == 1):
+        labels = [_read_several(path, headers, key, counts[side]) for side, key in keys.items()]
+        return _name_labels(path, labels, classes), np.concatenate(labels), "multi"
+    names = [name for side, key in keys.items() for name in read_labels(path, headers, key, counts[side])]
+    found, numbers = _number(path, names, classes) if any(names) else ((), np.full(total, source.UNLABELLED))
+    return found, numbers, "single" if task == "auto" else task
+
+
+def _is_one_hot(values: np.ndarray) -> bool:
+    """Return whether each row of [N, classes] has a single 1 and otherwise 0."""
+    return (
+        values.ndim == 2
+        and values.dtype.kind in "biuf"
+        and bool(np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all())
+    )
+
+
+def _read_array(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> np.ndarray:
+    """Return an array of labels with `count` rows. UserError if it is missing or has another number."""
+    if key not in headers:
+        raise UserError(f"{path} has no '{key}': add it, one label an image", code="missing", field=key)
+    values = archive.read_array(path, key)
+    if values.shape[:1] != (count,):
+        rows = values.shape[0] if values.ndim else 0
+        raise UserError(f"{path}: '{key}' has {rows} rows for {count} images", code="mismatch", field=key)
+    return values
+
+
+def _read_values(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> np.ndarray:
+    values = _read_array(path, headers, key, count).reshape(count, -1)
+    if values.shape[1] != 1 or values.dtype.kind not in "biuf" or np.isinf(values.astype(float)).any():
+        raise UserError(
+            f"{path}: '{key}' must be [N] finite numbers for data.task='value'; NaN is unknown",
+            code="out-of-range",
+            field=key,
+        )
+    return values[:, 0].astype(np.float32)
+
+
+def _read_several(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> np.ndarray:
+    """Return several labels an image, [N, C] int32 of 1, 0 and -1."""
+    values = _read_array(path, headers, key, count)
+    numbers = np.where(np.isnan(values.astype(float)), -1, values) if values.dtype.kind in "biuf" else None
+    if numbers is None or values.ndim != 2 or not np.isin(numbers, (-1, 0, 1)).all():
+        raise UserError(
+            f"{path}: '{key}' must be [N, labels] of 1, 0 and -1 (unknown) for data.task='multi'",
+            code="out-of-range",
+            field=key,
+        )
+    return numbers.astype(np.int32)
+
+
+def _name_labels(path: Path, labels: Sequence[np.ndarray], classes: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the names of several labels: those given, those of MedMNIST, or "0", "1", ..."""
+    widths = {of.shape[1] for of in labels}
+    if len(widths) > 1:
+        raise UserError(
+            f"{path}: the arrays of labels have {' and '.join(map(str, sorted(widths)))} columns",
+            code="mismatch",
+            field=str(path),
+        )
+    width = widths.pop()
+    names = classes if classes is not None else medmnist.find_classes(path)
+    if classes is not None and len(classes) != width:
+        raise UserError(
+            f"data.options.classes names {len(classes)} labels, and those of {path} have {width} columns",
+            code="mismatch",
+            field="data.options.classes",
+        )
+    names = names if names is not None and len(names) == width else tuple(map(str, range(width)))
+    parsing.check_label_names(names, "data.options.classes")
+    return tuple(names)
 
 
 def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> list[str]:
@@ -139,19 +230,22 @@ def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, cou
     missing = np.isnan(numbers) | (numbers == -1)
     if not (missing | ((numbers >= 0) & (numbers % 1 == 0))).all():
         raise UserError(
-            f"{path}: '{key}' must be integers from 0, or names; -1 is no label", code="out-of-range", field=key
+            f"{path}: '{key}' must be integers from 0, or names; -1 is no label; numbers to be predicted need "
+            "data.task='value'",
+            code="out-of-range",
+            field=key,
         )
     return ["" if none else str(int(number)) for number, none in zip(numbers, missing, strict=True)]
 
 
 def _from_one_hot(path: Path, key: str, values: np.ndarray) -> np.ndarray:
     """Return the class of each row of [N, classes] that has a single 1. UserError for several labels per image."""
-    if values.dtype.kind in "biuf" and np.isin(values, (0, 1)).all() and (values.sum(1) == 1).all():
+    if _is_one_hot(values):
         return values.argmax(1)
     raise UserError(
-        f"{path}: '{key}' has {values.shape[1]} columns, of which several may hold for an image: several labels an "
-        "image are not supported; pretraining alone works with data.options.use_labels=False",
-        code="unsupported",
+        f"{path}: '{key}' has {values.shape[1]} columns, of which not exactly one is 1 in each row: several labels an "
+        "image need data.task='multi' or 'auto', and the same columns in each array",
+        code="conflict",
         field=key,
     )
 

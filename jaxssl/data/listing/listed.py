@@ -17,9 +17,11 @@ class Listing(NamedTuple):
     Attributes:
       paths: relative to the folder, with "/".
       official: "train", "validation" or "test".
-      labels: names of the classes, "" for an image without one.
+      labels: names of the classes, "" for an image without one; of several labels, or of values, see `labelling`.
       groups: "" for an image without one.
       unread: what is there that is not used, a line each.
+      task: see `data.source.Source`.
+      names: of several labels, or of the value.
     """
 
     paths: list[str]
@@ -27,6 +29,8 @@ class Listing(NamedTuple):
     labels: list[str] | None
     groups: list[str] | None
     unread: tuple[str, ...] = ()
+    task: str = "single"
+    names: tuple[str, ...] = ()
 
 
 def find_masks(paths: Collection[str]) -> list[str]:

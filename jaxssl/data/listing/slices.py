@@ -33,7 +33,8 @@ def cut_volumes(root: Path, listing: Listing, cut: Cut) -> Listing:
     official, labels, groups = columns
     if groups is None:
         groups = [listing.paths[i] for i in rows]
-    return Listing([name for names in named for name in names], official, labels, groups, listing.unread)
+    paths = [name for names in named for name in names]
+    return listing._replace(paths=paths, official=official, labels=labels, groups=groups)
 
 
 def name_slices(root: Path, path: str, cut: Cut) -> list[str]:

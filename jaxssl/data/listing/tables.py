@@ -9,6 +9,14 @@ from absl import logging
 
 from jaxssl.data import labels
 from jaxssl.data.io import images, table
+from jaxssl.data.listing.labelling import (
+    Labelling,
+    check_labelling,
+    find_several,
+    parse_numbers,
+    read_columns,
+    split_labels,
+)
 from jaxssl.data.listing.listed import Listing, name_some
 from jaxssl.errors import UserError, did_you_mean
 
@@ -24,9 +32,16 @@ _SYNONYMS = {
 }
 
 Rows = list[tuple[str, dict[str, str]]]
+DEFAULT = Labelling()
 
 
-def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern: str = "") -> Listing:
+def list_images(
+    root: Path,
+    file: str,
+    columns: Mapping[str, str],
+    group_pattern: str = "",
+    labelling: Labelling = DEFAULT,
+) -> Listing:
     """List the images of a table.
 
     Args:
@@ -34,6 +49,7 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
       file: path of the table, relative to `root` or absolute.
       columns: names in the table, by those of `COLUMNS`.
       group_pattern: see `labels.match_groups`; for a table without groups.
+      labelling: how it gives labels.
 
     Raises:
       UserError: see `jaxssl.data.datasets.folder.load`.
@@ -47,14 +63,26 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
         )
     rows = table.read(place, (), optional=[name for name in columns.values() if name])
     head = list(rows[0][1])
+    check_labelling(labelling)
+    if labelling.columns:
+        columns = {**columns, "label": ""}
     used = _find_columns(root, place, rows, columns, group_pattern)
     places = _read_paths(root, rows, used["path"])
     known = {what: [row.get(name, "") for _, row in rows] for what, name in used.items()}
+    task, names, several = "single" if labelling.task == "auto" else labelling.task, (), []
     one_hot = [] if used["label"] or not columns["label"] else _find_one_hot(rows, [*used.values()])
-    if one_hot:
+    if labelling.several:
+        task = "multi"
+        names, several, one_hot = _read_several(place, rows, used, known["label"], labelling)
+    elif task == "value":
+        names = (_require_label(place, used["label"]),)
+        several = parse_numbers([line for line, _ in rows], known["label"], used["label"])
+        one_hot = []
+    elif one_hot:
         logging.warning("%s: the columns %s are read as one-hot labels", place, name_some(one_hot))
         known["label"] = [next(name for name in one_hot if float(row[name])) for _, row in rows]
-    official, classes, groups = _parse(rows, used, known)
+    official, classes, groups = _parse(rows, used, known | ({"label": [""] * len(rows)} if names else {}))
+    classes = several if names else classes
     if group_pattern:
         if groups:
             raise UserError(
@@ -73,7 +101,48 @@ def list_images(root: Path, file: str, columns: Mapping[str, str], group_pattern
         for what in ("label", "group")
         if (words := sorted({value for value in known[what] if value and labels.is_missing(value)}))
     ]
-    return Listing(list(places), official, classes, groups, tuple(unread))
+    if not names and (one := find_several(known["label"])):
+        unread.append(
+            f"the separator in '{one}' in the column {used['label']} of {place.name}: each combination counts as a "
+            "class of its own; data.options.label_separator reads several labels an image"
+        )
+    return Listing(list(places), official, classes, groups, tuple(unread), task, tuple(names))
+
+
+def _require_label(place: Path, column: str) -> str:
+    """Return the column of labels. UserError if there is none."""
+    if not column:
+        raise UserError(
+            f"{place} has no column of labels: set data.options.label_column to that of the numbers",
+            code="missing",
+            field="data.options.label_column",
+        )
+    return column
+
+
+def _read_several(
+    place: Path, rows: Rows, used: Mapping[str, str], values: list[str], labelling: Labelling
+) -> tuple[tuple[str, ...], list[str], list[str]]:
+    """Return the names of several labels, the labels as texts, and the columns that they were read from."""
+    if used["label"] and not labelling.columns:
+        return *split_labels(values, used["label"], labelling.separator), []
+    columns = list(labelling.columns) or _find_binary(rows, [*used.values()])
+    if not columns:
+        raise UserError(
+            f"{place} has no columns of labels: set data.options.label_columns to those with 1, 0 and -1 (unknown)",
+            code="missing",
+            field="data.options.label_columns",
+        )
+    names, found = read_columns(rows, columns)
+    logging.info("%s: the columns %s are read as labels", place, name_some(names))
+    return names, found, list(names)
+
+
+def _find_binary(rows: Rows, used: Sequence[str]) -> list[str]:
+    """Return the columns that are not used otherwise and hold 1, 0, -1 or nothing."""
+    marks = {"0", "1", "-1", "0.0", "1.0", "-1.0"}
+    others = [name for name in rows[0][1] if name not in used]
+    return [name for name in others if all(row[name] in marks or labels.is_missing(row[name]) for _, row in rows)]
 
 
 def _parse(
@@ -97,6 +166,33 @@ def _find_one_hot(rows: Rows, used: Sequence[str]) -> list[str]:
     binary = [name for name in others if {row[name] for _, row in rows} <= {"0", "1", "0.0", "1.0"}]
     plain = len(binary) > 2 or (len(binary) == 2 and binary == others)
     return binary if plain and all(sum(float(row[name]) for name in binary) == 1 for _, row in rows) else []
+
+
+def list_masks(root: Path, file: str, paths: Sequence[str], column: str) -> dict[str, str]:
+    """Return the paths of the masks that a table lists, by those of their images; a missing value is no mask.
+
+    Args:
+      root: see `list_images`.
+      file: likewise.
+      paths: those of `list_images`.
+      column: of the paths of the masks.
+
+    Raises:
+      UserError: the table has no such column, or a path leads out of the folder.
+    """
+    rows, index = table.read(root / Path(file).expanduser(), (), optional=[column]), _FileIndex(root)
+    if column not in rows[0][1]:
+        field, head = "data.options.mask_column", list(rows[0][1])
+        raise UserError(
+            f"{field} is '{column}': {did_you_mean(column, head)}the columns of {file} are {', '.join(head)}",
+            code="unknown-name",
+            field=field,
+        )
+    return {
+        path: _relative(root, line, row[column], index)
+        for path, (line, row) in zip(paths, rows, strict=True)
+        if not labels.is_missing(row[column])
+    }
 
 
 def check_unused(columns: Mapping[str, str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxssl.evaluation import curves
+from jaxssl.evaluation.scores import is_value
 from jaxssl.report import figures
 from jaxssl.report.blocks import Block, Grid, Heading, Panel, Section, Text
 from jaxssl.report.figures import Line
@@ -42,11 +43,13 @@ def _section(run: RunData, name: str, title: str, text: str, draw: Draw) -> Sect
             continue
         inits |= of
         labels = next(iter(of.values())).labels
-        counts = np.bincount(labels, minlength=len(classes))
-        shown = find_commonest(counts)
+        if is_value(labels):
+            continue
+        counts, known = zip(*(_count_sides(labels, c) for c in range(len(classes))), strict=True)
+        shown = find_commonest(np.array(counts))
         # With two classes, the curves of the first are the mirror image of those of the second.
-        shown = shown[1:] if len(classes) == 2 == len(shown) else shown
-        drawn, few = _divide_by_size(shown, counts)
+        shown = shown[1:] if labels.ndim == 1 and len(classes) == 2 == len(shown) else shown
+        drawn, few = _divide_by_size(shown, counts, known)
         panels = [draw(protocol, c, classes[c], of) for c in drawn]
         blocks: list[Block] = [Grid(panels, "square")] if panels else []
         blocks += [
@@ -60,9 +63,25 @@ def _section(run: RunData, name: str, title: str, text: str, draw: Draw) -> Sect
     return Section(name, title, [Text(text), init_legend(run.results, inits), *limit_note(classes), *parts])
 
 
-def _divide_by_size(shown: Sequence[int], counts: np.ndarray) -> tuple[list[int], list[tuple[int, int]]]:
+def _count_sides(labels: np.ndarray, c: int) -> tuple[int, int]:
+    """Return the images of a class, or with a label, and all of which that is known."""
+    of = labels if labels.ndim == 1 else labels[:, c]
+    return int((of == (c if labels.ndim == 1 else 1)).sum()), int((of >= 0).sum())
+
+
+def _sides(p: Predictions, c: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return truth, score and group of the images in which a class, or a label, is known."""
+    if p.labels.ndim == 1:
+        return p.labels == c, p.probabilities[:, c], p.groups
+    known = p.labels[:, c] >= 0
+    return p.labels[known, c] == 1, p.probabilities[known, c], p.groups[known]
+
+
+def _divide_by_size(
+    shown: Sequence[int], counts: Sequence[int], known_of: Sequence[int]
+) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the classes to draw, and (class, images on its smaller side) of those that are too small."""
-    sizes = [(c, int(min(counts[c], counts.sum() - counts[c]))) for c in shown]
+    sizes = [(c, min(counts[c], known_of[c] - counts[c])) for c in shown]
     known = [(c, size) for c, size in sizes if size > 0]
     return [c for c, size in known if size >= MIN_IMAGES], [(c, size) for c, size in known if size < MIN_IMAGES]
 
@@ -70,8 +89,8 @@ def _divide_by_size(shown: Sequence[int], counts: np.ndarray) -> tuple[list[int]
 def _roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> Panel:
     lines, areas = [], []
     for init, p in of.items():
-        truth, scored = p.labels == c, p.probabilities[:, c]
-        curve = curves.roc(truth, scored, p.groups)
+        truth, scored, groups = _sides(p, c)
+        curve = curves.roc(truth, scored, groups)
         lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
         areas.append((init, format_number(float(roc_auc_score(truth, scored)))))
     label = clean_text(f"ROC of {shorten(name)}, {protocol}: AUC {speak_values(areas)}")
@@ -81,16 +100,16 @@ def _roc_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> 
 def _precision_panel(protocol: str, c: int, name: str, of: dict[str, Predictions]) -> Panel:
     lines, areas = [], []
     for init, p in of.items():
-        truth, scored = p.labels == c, p.probabilities[:, c]
-        curve = curves.precision_recall(truth, scored, p.groups)
+        truth, scored, groups = _sides(p, c)
+        curve = curves.precision_recall(truth, scored, groups)
         lines.append(Line(init, curve.x, curve.y, (curves.GRID, curve.low, curve.high)))
         areas.append((init, format_number(float(average_precision_score(truth, scored)))))
-    share = float((next(iter(of.values())).labels == c).mean())
+    share = float(_sides(next(iter(of.values())), c)[0].mean())
     label = clean_text(f"Precision and recall of {shorten(name)}, {protocol}: average precision {speak_values(areas)}")
     svg = figures.draw_precision_recall(f"precision-{protocol}-{c}", label, lines, share)
     return Panel(shorten(name), svg, _count(of, c), "average precision", areas)
 
 
 def _count(of: dict[str, Predictions], c: int) -> str:
-    labels = next(iter(of.values())).labels
-    return f"{np.count_nonzero(labels == c):,} of {len(labels):,} images"
+    count, known = _count_sides(next(iter(of.values())).labels, c)
+    return f"{count:,} of {known:,} images"

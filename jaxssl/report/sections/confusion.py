@@ -15,7 +15,7 @@ TEXT = "Rows are the true class, columns the predicted one, and cells count imag
 
 def section(run: RunData) -> Section | None:
     """Return the confusion matrix of each evaluation by probing or fine-tuning."""
-    shown = [e for e in run.results["evaluations"] if e["protocol"] != "knn" and e["images"]]
+    shown = [e for e in run.results["evaluations"] if e["protocol"] != "knn" and e.get("confusion") and e["images"]]
     order = list(PROTOCOL_NAMES)
     shown.sort(key=lambda e: order.index(e["protocol"]) if e["protocol"] in order else len(order))
     if not shown:

@@ -7,9 +7,8 @@ from jaxssl.report.figures import swatch_class
 from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
-from jaxssl.results.predictions import COMPARED_METRICS
 from jaxssl.results.schema import Evaluation
-from jaxssl.results.words import METRIC_NAMES, init_name, protocol_name
+from jaxssl.results.words import LOWER_IS_BETTER, METRIC_NAMES, init_name, primary_metric, protocol_name
 
 CAPTION = (
     "Score of pretrained weights minus that of random weights with the same protocol. Both are compared on "
@@ -24,27 +23,33 @@ def section(run: RunData) -> Section | None:
         return None
 
     def row(e: Evaluation) -> Row:
-        cells = [difference_cell(run.differences[e["name"]][metric]) for metric in COMPARED_METRICS]
+        cells = [difference_cell(of) for of in run.differences[e["name"]].values()]
         return Row(Cell(names[e["name"]].capitalize()), cells)
 
-    head = ["Protocol", *(METRIC_NAMES[metric] for metric in COMPARED_METRICS)]
-    table = Table("Paired differences", CAPTION, head, [Body("", [row(e) for e in compared])], "scores")
+    metrics = list(run.differences[compared[0]["name"]])
+    head = ["Protocol", *(METRIC_NAMES[metric] for metric in metrics)]
+    caption = CAPTION + (" Of the mean absolute error, lower is better." if "mae" in metrics else "")
+    table = Table("Paired differences", caption, head, [Body("", [row(e) for e in compared])], "scores")
     return Section("differences", "Difference from random weights, image by image", [table], folded=False)
 
 
 def plot(run: RunData) -> Forest | None:
-    """Return the forest plot of the differences in macro AUC; None where nothing is compared."""
+    """Return the forest plot of the differences in the primary score; None where nothing is compared."""
     compared, names = _compared(run)
-    rows = []
+    if not compared:
+        return None
+    rows, metric = [], primary_metric(compared[0])
     for e in compared:
-        auc = run.differences[e["name"]]["auc_macro"]
-        cell = difference_cell(auc)
-        ends = (auc["low"], auc["high"])
+        of = run.differences[e["name"]][metric]
+        cell = difference_cell(of)
+        ends = (of["low"], of["high"])
         rows.append(
-            Difference(names[e["name"]], "", auc["value"], ends, cell.text, cell.small, color=swatch_class(e["init"]))
+            Difference(names[e["name"]], "", of["value"], ends, cell.text, cell.small, color=swatch_class(e["init"]))
         )
-    caption = "Difference in macro AUC from random weights, with 95 % interval"
-    return make_forest(caption, rows, "random weights better", "pretraining better") if rows else None
+    sides = ["random weights better", "pretraining better"]
+    if metric in LOWER_IS_BETTER:
+        sides.reverse()
+    return make_forest(f"Difference in {METRIC_NAMES[metric]} from random weights, with 95 % interval", rows, *sides)
 
 
 def _compared(run: RunData) -> tuple[Sequence[Evaluation], dict[str, str]]:

@@ -9,7 +9,7 @@ from jaxssl.report.pictures import make_picture, overlay_heatmap
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import COLLAPSED, has_collapsed
 from jaxssl.report.sections.judged import judge
-from jaxssl.results.gallery import Gallery, get_about
+from jaxssl.results.gallery import Gallery, get_about, get_kinds
 from jaxssl.results.words import format_number, protocol_name, shorten
 
 QUARTERS = ("upright", "90°", "180°", "270°")
@@ -19,6 +19,7 @@ HEAT_TEXTS = {
         "Class-activation maps of the fine-tuned network: what each place adds to the predicted class, beyond what it "
         "adds to the others."
     ),
+    "value": "Activation maps of the fine-tuned network: what each place adds to the predicted value.",
 }
 HEAT_LIMIT = " Each map is stretched from its lowest to its highest value. It shows where, not why."
 
@@ -31,7 +32,7 @@ def pretraining_section(run: RunData) -> Section | None:
 
 def neighbor_section(run: RunData) -> Section | None:
     """Return test images with the training images that are nearest in feature space."""
-    gallery, classes = run.gallery, run.results["dataset"]["classes"]
+    gallery, classes = run.gallery, get_kinds(run.gallery, run.results)
     if "near_ids" not in gallery:
         return None
 
@@ -92,7 +93,8 @@ def heat_section(run: RunData) -> Section | None:
     if kind == "class" and tuned in constant:
         text = "Not drawn: the fine-tuned network predicts one class for every image, whatever it shows."
         return Section("heat", "Where the network looks", [Text(text)])
-    text = HEAT_TEXTS[kind] + HEAT_LIMIT
+    value = kind == "class" and run.results["dataset"].get("task") == "value"
+    text = HEAT_TEXTS["value" if value else kind] + HEAT_LIMIT
     return Section("heat", "Where the network looks", [Text(text), Grid(strips, "pair")])
 
 

@@ -13,7 +13,7 @@ from jaxssl.report.pictures import encode_jpeg, to_pillow
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import COLLAPSED, has_collapsed
 from jaxssl.report.sections.judged import Judged, judge
-from jaxssl.results.gallery import Gallery, get_about
+from jaxssl.results.gallery import Gallery, get_about, get_kinds
 from jaxssl.results.schema import Results
 from jaxssl.results.words import MAX_CLASSES, init_name, protocol_name, shorten
 
@@ -81,7 +81,8 @@ def section(run: RunData) -> Section | None:
     # By class and place, so that the next image is a close one.
     order = np.lexsort((gallery["map_pca"][:, 0], gallery["map_labels"]))
     of = {name: values[order] for name, values in gallery.items() if name.startswith("map_") and name != "map_share"}
-    found = (_by_class(of, results), _by_group(of, results), _by_error(of, protocol, judged))
+    classes, values = get_kinds(gallery, results), results["dataset"].get("task") == "value"
+    found = (_by_class(of, classes), _by_group(of, results), None if values else _by_error(of, protocol, judged))
     colorings = [coloring for coloring in found if coloring]
     projections = [
         _project("pca", "Principal components", _describe_shares(gallery["map_share"]), of, colorings),
@@ -91,7 +92,7 @@ def section(run: RunData) -> Section | None:
         f"{len(order)} test images by the features of the encoder ({init_name(init, results)}), scaled to length 1. "
         "Point at one, or move the slider, to see its image in all maps."
     )
-    rows = _rows(of, results, judged)
+    rows = _rows(of, classes, judged)
     block = Map(make_sprite(of["map_images"]), count_columns(len(order)), colorings, projections, rows)
     return Section("map", "A map of the features", [Text(text), block])
 
@@ -126,11 +127,13 @@ def place_points(points: np.ndarray) -> tuple[np.ndarray, float]:
     return 50 + (points - (low + high) / 2) * (scale, scale / aspect), aspect
 
 
-def _by_class(of: Gallery, results: Results) -> Coloring:
-    classes, labels = results["dataset"]["classes"], of["map_labels"]
+def _by_class(of: Gallery, classes: Sequence[str]) -> Coloring:
+    labels = of["map_labels"]
     known = sorted(label for label, _ in Counter(labels[labels >= 0].tolist()).most_common(MAX_CLASSES))
     kinds = np.array([known.index(label) if label in known else -1 for label in labels.tolist()])
-    return Coloring("class", kinds, {i: shorten(classes[label]) for i, label in enumerate(known)}, "others, or unknown")
+    return Coloring(
+        "class", kinds, {i: shorten(classes[int(label)]) for i, label in enumerate(known)}, "others, or unknown"
+    )
 
 
 def _by_group(of: Gallery, results: Results) -> Coloring | None:
@@ -176,12 +179,12 @@ def place_in_sprite(i: int, images: int) -> tuple[int, int]:
     return x, y
 
 
-def _rows(of: Gallery, results: Results, judged: Judged) -> list[MapRow]:
-    classes, rows = results["dataset"]["classes"], []
+def _rows(of: Gallery, classes: Sequence[str], judged: Judged) -> list[MapRow]:
+    rows = []
     columns = (of[f"map_{field}"].tolist() for field in ("ids", "labels", "groups"))
     for i, (name, label, group) in enumerate(zip(*columns, strict=True)):
-        truth = classes[label] if label >= 0 else "unknown"
-        predicted = judged[name][1] if name in judged else "–"
+        truth = classes[int(label)] if label >= 0 else "unknown"
+        truth, predicted = judged[name][:2] if name in judged else (truth, "–")
         texts = map(shorten, (name, truth, predicted, group))
         rows.append(MapRow(place_in_sprite(i, len(of["map_ids"])), *texts))
     return rows

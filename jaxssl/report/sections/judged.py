@@ -1,6 +1,9 @@
 """The prediction for each image, as the sections with images show it."""
 
+from jaxssl.data.label_text import format_label
+from jaxssl.evaluation.tasks import TASKS
 from jaxssl.report.run_data import RunData
+from jaxssl.results.predictions import task_name
 
 # {image id: (class, predicted class, its probability)} of one evaluation.
 Judged = dict[str, tuple[str, str, float]]
@@ -10,9 +13,7 @@ def judge(run: RunData, evaluation: str) -> Judged:
     """Return the class, the prediction and its probability of each image in an evaluation; {} without predictions."""
     if evaluation not in run.predictions:
         return {}
-    classes, of = run.results["dataset"]["classes"], run.predictions[evaluation]
-    predicted, highest = of.probabilities.argmax(axis=1), of.probabilities.max(axis=1)
-    return {
-        image: (classes[truth], classes[guess], float(p))
-        for image, truth, guess, p in zip(of.ids, of.labels, predicted, highest, strict=True)
-    }
+    classes, of, task = run.results["dataset"]["classes"], run.predictions[evaluation], task_name(run.results)
+    predicted, highest = TASKS[task].predicted(of.probabilities), of.probabilities.max(axis=1)
+    texts = [[format_label(label, classes, task) or "none" for label in side] for side in (of.labels, predicted)]
+    return dict(zip(of.ids, zip(*texts, map(float, highest), strict=True), strict=True))

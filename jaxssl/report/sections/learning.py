@@ -59,7 +59,9 @@ def _finetuning(run: RunData) -> list:
         if any(row.get("validation") is not None for row in run.rows)
         else "Without a score on validation, the last epoch was kept."
     )
-    panels = [_panel(run, shown, field, title) for field, title in FINETUNING_CURVES.items()]
+    value = run.results["dataset"].get("task") == "value"
+    titles = {f: t.replace("Log loss", "Squared error") if value else t for f, t in FINETUNING_CURVES.items()}
+    panels = [_panel(run, shown, field, title) for field, title in titles.items()]
     return [Heading("Fine-tuning"), Text(text), init_legend(run.results, shown), Grid([p for p in panels if p])]
 
 

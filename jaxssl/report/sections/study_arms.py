@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxssl.report.blocks import Body, Cell, Row, Section, Table, cells
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import TESTED_METRICS
+from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.words import (
     METRIC_NAMES,
     UNDEFINED,
@@ -25,7 +25,7 @@ def section(data: StudyData) -> Section:
     """Return a row for each arm, by protocol and share of the labels."""
     bodies: dict[str, list[Row]] = {}
     for arm in data.study["arms"]:
-        scores = [intervals_cell(arm["metrics"][metric], format_number) for metric in TESTED_METRICS]
+        scores = [intervals_cell(arm["metrics"][metric], format_number) for metric in headline_metrics(data.study)]
         seconds = arm["pretrain_seconds"]
         trained = "" if arm["trained_images"] is None else f"{arm['trained_images']:,.0f}"
         time = f"{seconds / 60:.1f} min" if seconds else ""
@@ -34,7 +34,7 @@ def section(data: StudyData) -> Section:
         row = Row(Cell(shorten(arm["name"])), [*scores, *counts])
         bodies.setdefault(title, []).append(row)
     counts = ["test images", "seeds", "runs", "images trained on", "pretraining"]
-    head = ["Arm", *(METRIC_NAMES[metric] for metric in TESTED_METRICS), *counts]
+    head = ["Arm", *(METRIC_NAMES[metric] for metric in headline_metrics(data.study)), *counts]
     table = Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
     return Section("arms", "Arms", [table], folded=False)
 

@@ -10,9 +10,10 @@ from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.sections.study_arms import intervals_cell
 from jaxssl.report.study_data import StudyData
 from jaxssl.results import study_schema
-from jaxssl.results.study_conclusions import TESTED_METRICS, format_evidence, sort_key
+from jaxssl.results.study_conclusions import format_evidence, headline_metrics, sort_key
 from jaxssl.results.study_verdict import describe_where, find_main_differences
 from jaxssl.results.words import (
+    LOWER_IS_BETTER,
     METRIC_NAMES,
     UNDEFINED,
     clean_text,
@@ -43,7 +44,7 @@ def section(data: StudyData) -> Section | None:
     if not data.study["differences"]:
         return None
     blocks: list[Block] = [Text(TEXT)]
-    for metric in TESTED_METRICS:
+    for metric in headline_metrics(data.study):
         found = [d for d in data.study["differences"] if d["metric"] == metric]
         first = [d for d in found if d["b"] == "random"] if len(found) > MAX_ROWS else found
         rest = [d for d in found if d not in first]
@@ -71,10 +72,11 @@ def plot(data: StudyData) -> Forest | None:
         ends = f"({format_range(d['over_groups'])})" if has_interval(d["over_groups"]) else ""
         note, color = describe_where(d, several), COLORS[d["verdict"]]
         rows.append(Difference(name, note, d["mean"], groups, text, ends, runs, color))
-    caption = (
-        "Difference in macro AUC from random weights" if against_random else "Difference in macro AUC between arms"
-    )
+    metric = differences[0]["metric"]
+    caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
     left, right = ("random weights better", "arm better") if against_random else ("second better", "first better")
+    if metric in LOWER_IS_BETTER:
+        left, right = right, left
     broad = "; 95 % intervals over test groups (broad) and over runs (thin); grey where it is open"
     return make_forest(caption + broad, rows, left, right)
 

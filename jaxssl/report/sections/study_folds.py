@@ -1,6 +1,7 @@
 """Cross-validations as one result: ROC, confusion and calibration from the predictions of all folds together."""
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from jaxssl.report import figures
 from jaxssl.report.blocks import Body, Cell, Confusion, Grid, Heading, Key, Legend, Panel, Row, Section, Table, Text
 from jaxssl.report.sections.confusion import pool_rare_classes
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import TESTED_METRICS
+from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Arm
 from jaxssl.results.words import (
     METRIC_NAMES,
@@ -38,22 +39,26 @@ def section(data: StudyData) -> Section | None:
     for arm in arms:
         title = f"{protocol_name(arm['protocol']).capitalize()}, {format_labels(arm['labels'])}"
         by_title.setdefault(title, []).append(arm)
-    bodies = [Body(title, [_row(arm) for arm in of]) for title, of in by_title.items()]
-    head = ["Arm", *(METRIC_NAMES[metric] for metric in TESTED_METRICS)]
+    metrics = headline_metrics(data.study)
+    bodies = [Body(title, [_row(arm, metrics) for arm in of]) for title, of in by_title.items()]
+    head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics)]
     legend = Legend([Key(shorten(name), kind=kind) for kind, name in enumerate(names)])
     blocks = [Text(TEXT), Table("Scores of all folds", CAPTION, head, bodies, "scores"), legend]
     for title, of in by_title.items():
-        panels = [p for c in range(len(classes)) if (p := _roc(title, names, of, c, classes[c]))]
+        panels = [p for c, name in enumerate(classes) if (p := _roc(title, names, of, c, name))]
+        if arms[0]["majority_accuracy"] is None:  # Several labels, or values.
+            blocks += [Heading(title), Grid(panels, "square")] if panels else []
+            continue
         panels = panels[1:] if len(classes) == 2 == len(panels) else panels
         confusions = [_confusion(title, arm, classes) for arm in of]
         blocks += [Heading(title), Grid([*panels, _reliability(title, names, of)], "square"), Grid(confusions, "wide")]
     return Section("folds", "All folds together", blocks)
 
 
-def _row(arm: Arm) -> Row:
+def _row(arm: Arm, metrics: Sequence[str]) -> Row:
     of = arm["out_of_fold"]
     assert of
-    estimates = [of["metrics"][metric] for metric in TESTED_METRICS]
+    estimates = [of["metrics"][metric] for metric in metrics]
     return Row(Cell(shorten(arm["name"])), [Cell(format_value_of(e), format_ends(e)) for e in estimates])
 
 
@@ -61,7 +66,7 @@ def _roc(title: str, names: list[str], arms: list[Arm], c: int, name: str) -> Pa
     lines = []
     for arm in arms:
         of = arm["out_of_fold"]
-        if of and (rates := of["roc"][c]):
+        if of and c < len(of["roc"]) and (rates := of["roc"][c]):
             lines.append((names.index(arm["name"]), figures.Line(arm["name"], curves.GRID, np.array(rates))))
     if not lines:
         return None

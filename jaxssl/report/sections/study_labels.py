@@ -7,7 +7,7 @@ import numpy as np
 from jaxssl.report import figures
 from jaxssl.report.blocks import Grid, Key, Legend, Panel, Section, Text
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import TESTED_METRICS
+from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Curve
 from jaxssl.results.words import METRIC_NAMES, clean_text, format_number, has_interval, protocol_name, shorten
 
@@ -23,7 +23,7 @@ def section(data: StudyData) -> Section | None:
         return None
     names = list(dict.fromkeys(c["name"] for c in curves))
     for protocol in dict.fromkeys(c["protocol"] for c in curves):
-        for metric in TESTED_METRICS:
+        for metric in headline_metrics(data.study):
             shown = [c for c in curves if (c["metric"], c["protocol"]) == (metric, protocol)]
             if panel := _panel(names, shown, metric, protocol):
                 panels.append(panel)

@@ -20,8 +20,8 @@ def section(run: RunData) -> Section | None:
     if not shown:
         return None
     classes, points = results["dataset"]["classes"], shown[0]["operating_point"]
-    counts = np.array(shown[0]["confusion"]).sum(axis=1)
-    separable = {classes[c] for c in find_commonest(counts) if counts[c] < counts.sum()}
+    counts, total = count_classes(shown[0])
+    separable = {classes[c] for c in find_commonest(counts) if counts[c] < total[c]}
     places = {point["class"]: k for k, point in enumerate(points) if point["class"] in separable}
     if not places:
         return None
@@ -37,6 +37,15 @@ def section(run: RunData) -> Section | None:
     return Section(
         "thresholds", "Sensitivity and specificity at a threshold", [Text(text), *note, Grid(tables, "wide")]
     )
+
+
+def count_classes(e: Evaluation) -> tuple[np.ndarray, np.ndarray]:
+    """Return the test images of each class or label, and those in which it is known."""
+    if e.get("confusion") is None:
+        labels = e.get("by_label", [])
+        return np.array([of["positives"] for of in labels]), np.array([of["images"] for of in labels])
+    counts = np.array(e["confusion"]).sum(axis=1)
+    return counts, np.full(len(counts), counts.sum())
 
 
 def _table(results: Results, shown: Sequence[Evaluation], name: str, k: int) -> Table:

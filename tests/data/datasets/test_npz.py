@@ -68,7 +68,7 @@ def test_nan(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
-        (medmnist(train_labels=np.zeros((5, 14), np.uint8)), "'train_labels' has 14 columns.*use_labels=False"),
+        (medmnist(train_labels=np.zeros((5, 14), np.uint8)), "'train_labels' has 14 columns.*data.task='multi'"),
         ({k: v for k, v in medmnist().items() if k != "val_labels"}, "no 'val_labels'"),
         (medmnist(test_labels=np.zeros(2, int)), "'test_labels' has 2 rows for 3 images"),
         (medmnist(test_labels=np.array([0.0, 0.5, np.nan])), "'test_labels' must be integers"),
