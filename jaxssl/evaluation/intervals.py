@@ -37,6 +37,7 @@ MIN_GROUPS = 5  # In each class, for an interval.
 # A significant difference whose interval would reach 0 begins at so much: the smallest number that is printed.
 _PRINTED = 0.001, 0.01  # Of intervals up to, and above, this width:
 _WIDE = 0.1
+_ROUNDING = 1e-12
 # Metrics whose variance is over all groups, and not within classes.
 UNSTRATIFIED = ("accuracy", "mae", "r2", "spearman", "quadratic_kappa")
 
@@ -124,6 +125,8 @@ class TestImages:
             return Measured(math.nan, tuple(values), total, None, "undefined")
         mean, total, tested = float(np.nanmean(values)), total / len(defined), _union(defined)
         without = self.why_no_interval(metric, tested)
+        if metric == "quadratic_kappa" and np.abs(total).max() < _ROUNDING:
+            without = without or "the same is predicted for every image"
         ends = None if without else self._interval(metric, mean, total, tested, defined[0].probabilities.shape[1])
         return Measured(mean, tuple(values), total, ends, without)
 

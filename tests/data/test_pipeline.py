@@ -33,6 +33,24 @@ def test_an_epoch_has_whole_batches_of_different_images(images):
         assert len(seen) == len(set(seen)) == 4 * steps and set(seen) <= set(range(2, 20))
 
 
+def test_balanced_epochs_have_all_classes_equally_often():
+    rows, kinds = np.arange(100) + 5, np.repeat([0, 1, 2], [90, 8, 2])
+    drawn = pipeline.order(rows, seed=0, epoch=1, count=120, kinds=kinds)
+    counts = np.bincount(kinds[drawn - 5])
+    assert len(drawn) == 120 and counts.max() - counts.min() <= 3
+    assert set(drawn) >= set(rows[90:]) and len(set(drawn[drawn < 95])) == counts[0]  # Frequent ones do not repeat.
+    np.testing.assert_array_equal(drawn, pipeline.order(rows, seed=0, epoch=1, count=120, kinds=kinds))
+    assert set(drawn) != set(pipeline.order(rows, seed=0, epoch=2, count=120, kinds=kinds))
+
+
+def test_the_kind_of_an_image_is_its_rarest_label():
+    labels = [[1, 1], [1, 0], [1, 0], [0, 0], [-1, -1]]
+    pixels = np.zeros((5, 2, 2, 1), np.uint8)
+    several = source.make(pixels, labels, list("abcde"), ("often", "rare"), task="multi")
+    assert several.kinds.tolist() == [1, 0, 0, 2, -1]
+    assert source.make(pixels, [0, 1, 1, -1, 0], list("abcde"), ("x", "y")).kinds.tolist() == [0, 1, 1, -1, 0]
+
+
 def test_the_order_depends_on_the_epoch_alone(images):
     assert set(np.concatenate(epoch(images, 0))) != set(np.concatenate(epoch(images, 1)))
     np.testing.assert_array_equal(epoch(images, 1), epoch(images, 1))

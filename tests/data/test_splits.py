@@ -282,3 +282,46 @@ def test_count_a_class_of_lone_images_is_exact(counts, count):
     one = make(None, np.repeat(np.arange(len(counts)), counts).tolist(), known=False)
     got = splits.labels_per_class(one, np.arange(len(one.ids)), count, seed=0)
     np.testing.assert_array_equal(np.bincount(one.labels[got]), np.minimum(counts, count))
+
+
+def make_multi(prevalence, images=200, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((images, len(prevalence))) < prevalence).astype(int)
+    labels[rng.random(labels.shape) < 0.1] = source.UNLABELLED
+    ids = [f"image{i:05d}" for i in range(images)]
+    blank, names = np.zeros((images, 1, 1, 1), np.uint8), [f"label{c}" for c in range(len(prevalence))]
+    return source.make(blank, labels, ids, tuple(names), [f"g{i // 2}" for i in range(images)], task="multi")
+
+
+def test_several_labels_are_on_all_sides_in_their_shares():
+    one = make_multi([0.4, 0.2, 0.1])
+    parts = splits.split(one, seed=0, validation=0.2, test=0.2)
+    splits.check(one, parts)
+    shares = {side: (one.labels[rows] == 1).sum(0) / (one.labels == 1).sum(0) for side, rows in parts.items()}
+    for side, share in (("train", 0.6), ("validation", 0.2), ("test", 0.2)):
+        np.testing.assert_allclose(shares[side], share, atol=0.07)
+    assert np.concatenate(list(parts.values())).size == one.known.sum()
+    some = splits.label_fraction(one, parts["train"], 0.2, seed=0)
+    assert set(some) <= set(parts["train"]) and 0.1 < len(some) / len(parts["train"]) < 0.3
+    assert (one.labels[some] == 1).any(axis=0).all()
+
+
+def test_a_label_too_rare_for_all_sides_is_for_training():
+    one = make_multi([0.5, 0.0])
+    one.labels[7] = [0, 1]
+    parts = splits.split(one, seed=0, validation=0.2, test=0.2)
+    assert 7 in parts["train"] and all(len(rows) for rows in parts.values())
+
+
+def test_values_are_spread_over_all_sides():
+    values = np.random.default_rng(0).exponential(size=200)
+    values[:10] = np.nan
+    blank, ids = np.zeros((200, 1, 1, 1), np.uint8), [f"image{i:05d}" for i in range(200)]
+    one = source.make(blank, values, ids, ("age",), task="value")
+    parts = splits.split(one, seed=0, validation=0.2, test=0.2)
+    for side in ("validation", "test"):
+        found = np.quantile(one.labels[parts[side]], [0.25, 0.5, 0.75])
+        np.testing.assert_allclose(found, np.nanquantile(values, [0.25, 0.5, 0.75]), atol=0.15)
+    assert set(range(10)) <= set(parts["train"])
+    folds = splits.cross_validation(one, seed=0, folds=5, fold=0, validation=0.1)
+    assert 30 < len(folds["test"]) < 45

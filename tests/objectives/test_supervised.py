@@ -12,7 +12,7 @@ from scipy.stats import beta
 
 from jaxssl import models
 from jaxssl.models import heads, vit
-from jaxssl.objectives import byol, supervised, with_average, with_online_probe
+from jaxssl.objectives import byol, losses, supervised, with_average, with_online_probe
 from jaxssl.training import sharding
 from tests import tiny
 
@@ -294,3 +294,28 @@ def test_the_average_of_the_weights_by_hand():
         expected = decay * expected + (1 - decay) * np.asarray(params["head"]["linear"]["kernel"])
         target = objective.advance(target, params, step)
     np.testing.assert_allclose(target["head"]["linear"]["kernel"], expected, rtol=1e-5)
+
+
+def test_several_labels_have_a_loss_each_and_unknown_ones_none():
+    logits, labels = np.array([[2.0, -1.0, 0.5]]), np.array([[1, 0, -1]])
+    p = 1 / (1 + np.exp(-logits[0, :2]))
+    expected = (-np.log(p[0]) - np.log(1 - p[1])) / 2
+    assert losses.binary_cross_entropy(logits, labels)[0] == pytest.approx(expected, rel=1e-6)
+    weights = np.array([[3.0, 3.0, 3.0], [2.0, 2.0, 2.0]], np.float32)
+    expected = (-2 * np.log(p[0]) - 3 * np.log(1 - p[1])) / 2
+    assert losses.binary_cross_entropy(logits, labels, weights=weights)[0] == pytest.approx(expected, rel=1e-6)
+    assert losses.binary_cross_entropy(logits, -np.ones((1, 3), int))[0] == 0
+
+
+@pytest.mark.parametrize("task", ["multi", "value"])
+def test_the_first_loss_and_the_predictions_of_a_task(task):
+    objective = supervised.make(tiny.Encoder(), **KW, task=task, scale=(50.0, 10.0))
+    label = np.tile([[1, 0, -1]], (8, 1)) if task == "multi" else np.full(8, 60.0, np.float32)
+    batch = one_view() | {"label": label}
+    params, state, target = objective.init(jax.random.key(0), batch)
+    value, (new, metrics) = objective.loss(params, state, target, batch, jax.random.key(1))
+    # Huber's loss of an error of one standard deviation.
+    assert value == pytest.approx(math.log(2) if task == "multi" else 0.5, rel=1e-6)
+    assert (task == "multi") == ("accuracy" in metrics) and new.keys() == state.keys()
+    predicted = supervised.predict(tiny.Encoder(), 3, params, state, batch["views"][0], task)
+    np.testing.assert_allclose(predicted, 0.5 if task == "multi" else 50.0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxssl.results import next_step, study_verdict, verdict, words
+from jaxssl.results import next_step, run_conclusions, study_verdict, verdict, words
 from tests.report.test_report import results_with
 
 COMMAND = "python -m jaxssl.main --config=configs/byol_ham.py --workdir=runs/ham"
@@ -125,3 +125,23 @@ def test_the_verdict_of_a_study(differences, says):
     assert found.next_step.command == f"for s in 2 3 4; do {COMMAND}-seed$s --config.seed=$s; done"
     study["unfinished"] = 1
     assert study_verdict.judge_study(study).next_step.text.startswith("Finish the 1 unfinished run")
+
+
+@pytest.mark.parametrize(("mean", "says"), [(-0.5, "byol helps a linear probe"), (0.5, "byol harms a linear probe")])
+def test_of_errors_lower_is_better(mean, says):
+    low, high = mean - 0.2, mean + 0.2
+    of = {"value": mean, "low": low, "high": high, "p": 0.001, "detectable": 0.3}
+    results = make_results("probe")
+    results["dataset"] |= {"task": "value", "classes": ["age"]}
+    for e in results["evaluations"]:
+        e["confusion"] = None
+        e["metrics"] = {"mae": {"value": 7.0, "low": 6.0, "high": 8.0}, "r2": {"value": 0.3, "low": 0.1, "high": 0.5}}
+    differences = {"probe_ssl": {"mae": of}}
+    found = verdict.judge_run(results, differences, CONFIG, 5000)
+    assert found.words == says and "mean absolute error below about .30" in found.unseen
+    verb = "lowers" if mean < 0 else "raises"
+    assert f"{verb} mean absolute error (lower is better)" in run_conclusions.answer(results, differences)
+    study = difference("lower" if mean < 0 else "higher", mean=mean) | {"metric": "mae"}
+    arms = [{"name": "byol", "init": "ssl", "seeds": [0, 1], "folds": [], "images": 100, "groups": 50}]
+    content = {"dataset": results["dataset"], "arms": arms, "runs": 2, "unfinished": 0, "differences": [study]}
+    assert study_verdict.judge_study(content | {"dataset": {"name": "x", "groups_known": True}}).words == says
