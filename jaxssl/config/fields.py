@@ -57,6 +57,12 @@ FIELDS: tuple[Field, ...] = (
         "data.validation",
         0.1,
         "Share of the groups for validation, where there is no official validation split.",
+    Field(
+        "data.enlarge",
+        True,
+        "Whether images of 'folder' that are smaller than image_size are enlarged to it; False: it becomes their "
+        "median side.",
+    ),
         range="(0, 0.9]",
     ),
     Field("data.test", 0.2, "Share of the groups for the test split.", range="(0, 0.9]"),

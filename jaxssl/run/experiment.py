@@ -70,13 +70,13 @@ def memory_errors() -> Iterator[None]:
 
 def _run(setup: Setup, donor: Path | None) -> Results:
     with workdirs.open_workdir(setup.workdir):
-        if distributed.is_main() and not (setup.workdir / "results.json").exists():
-            metrics.console.print(plan.describe(setup), soft_wrap=True)
-            metrics.console.print(disk.describe(setup))
+        fresh = init_encoder(setup)
+        if not distributed.from_main((setup.workdir / "results.json").exists):
+            show_plan(setup, fresh)
         distributed.from_main(lambda: begin(setup))
         if donor:
             distributed.from_main(lambda: reuse.reuse_pretraining(setup, donor))
-        encoders = make_encoders(setup)
+        encoders = make_encoders(setup, fresh)
         evaluations = evaluate(setup, encoders)
         results = distributed.from_main(lambda: write_results(setup, evaluations))
         # The gallery computes on the devices of one process.
@@ -86,6 +86,14 @@ def _run(setup: Setup, donor: Path | None) -> Results:
         return results
 
 
+def show_plan(setup: Setup, fresh: Tree) -> None:
+    """Print what the run is going to do, and about how long it takes."""
+    seconds = plan.estimate_seconds(setup, fresh)
+    if distributed.is_main():
+        metrics.console.print(plan.describe(setup, seconds), soft_wrap=True)
+        metrics.console.print(disk.describe(setup))
+
+
 def begin(setup: Setup) -> None:
     """Write what the run starts with: config.json, splits.json and audit.json."""
     files.remove_unfinished(setup.workdir)
@@ -93,9 +101,9 @@ def begin(setup: Setup) -> None:
     workdirs.audit_images(setup)
 
 
-def make_encoders(setup: Setup) -> dict[str, Tree]:
-    """Return the variables of the encoder by initialization, the pretrained one first."""
-    encoders = [init_encoder(setup)]
+def make_encoders(setup: Setup, fresh: Tree) -> dict[str, Tree]:
+    """Return the variables of the encoder by initialization, the pretrained one first, random ones, `fresh`, last."""
+    encoders = [fresh]
     distributed.from_main(lambda: metrics.write_parameters(setup.workdir, encoders[-1]))
     if setup.weights is not None:
         encoders.insert(0, setup.weights)

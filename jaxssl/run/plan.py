@@ -1,17 +1,28 @@
 """The plan of a run: batches that fit the images, the trainings in their order, and both in words."""
 
 import logging
+import math
+import os
+import time
 from collections.abc import Mapping
+from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl.config import schedule
+from jaxssl.data.sides import median_side
 from jaxssl.data.source import Source
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
-from jaxssl.run.setup import Setup, init_names
+from jaxssl.run.encoders import EVALUATION_BATCH, compute_features
+from jaxssl.run.setup import Setup, every_nth, init_names
+from jaxssl.training.metrics import format_duration
 
+Tree = Any
 log = logging.getLogger(__name__)
+# A step of training takes about three times as long as the forward pass, two more for the gradients; to compile, too.
+PASSES = 3
 
 
 def fit_batches(
@@ -42,6 +53,30 @@ def fit_batches(
         log.warning("%s.batch_size=%d is reduced to %d: there are %d images", phase, c.batch_size, largest, used)
         requested[f"{phase}.batch_size"] = c.batch_size
         c.batch_size = largest
+    return fitted, requested
+
+
+def fit_image_size(config: ConfigDict, smallest: int) -> tuple[ConfigDict, dict[str, int]]:
+    """Reduce `data.image_size` to the side of images that are smaller, unless `data.enlarge`.
+
+    Args:
+      config: the config; it is not changed.
+      smallest: side that the encoder needs.
+
+    Returns:
+      The config, and {field: requested value} of what was reduced.
+    """
+    d = config.data
+    side = None if d.enlarge or d.name not in ("folder", "npz") else median_side(d.dir)
+    if side is None or max(side, smallest) >= d.image_size:
+        return config, {}
+    fitted, requested = config.copy_and_resolve_references(), {"data.image_size": d.image_size}
+    fitted.data.image_size = max(side, smallest)
+    if d.stored_size:
+        requested["data.stored_size"], fitted.data.stored_size = d.stored_size, fitted.data.image_size
+    log.warning(
+        "data.image_size=%d is reduced to %d: the images have %d pixels", d.image_size, fitted.data.image_size, side
+    )
     return fitted, requested
 
 
@@ -78,8 +113,49 @@ def count_transferred(source: Source, labelled: np.ndarray, config: ConfigDict) 
     return min(counts, default=0)
 
 
-def describe(setup: Setup) -> str:
-    """Return what the run is going to do, in a few lines."""
+def count_passes(setup: Setup, training: str) -> tuple[int, int]:
+    """Return the steps of a training, and how many images pass forward through the encoder in the time of a step."""
+    if training == "pretrain":
+        c, images = setup.config.pretrain, len(setup.pretraining_rows)
+        views = setup.objective.views if setup.objective else 1
+    else:
+        c, images, views = setup.config.transfer, count_transferred(setup.source, setup.labelled, setup.config), 1
+    steps = c.epochs * schedule.steps_per_epoch(images, c, training)
+    return steps, PASSES * views * c.batch_size
+
+
+def later_steps(setup: Setup, training: str) -> float:
+    """Return the work of all trainings after this one, in steps of this one."""
+    trainings = list_trainings(setup)
+    if training not in trainings:
+        return 0.0
+    later = [math.prod(count_passes(setup, name)) for name in trainings[trainings.index(training) + 1 :]]
+    return sum(later) / count_passes(setup, training)[1]
+
+
+def estimate_seconds(setup: Setup, variables: Tree) -> float:
+    """Return about how long all trainings take, from the time in which the encoder evaluates a batch of the images."""
+    rows = every_nth(setup.splits["train"], EVALUATION_BATCH)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        compute_features(setup, variables, rows)
+        seconds.append(time.perf_counter() - start)
+    trainings = list_trainings(setup)
+    passes = sum(math.prod(count_passes(setup, name)) for name in trainings)
+    # Pretraining is one program, and all other trainings, nearly, are one.
+    compiling = PASSES * (seconds[0] - seconds[1]) * len({name == "pretrain" for name in trainings})
+    # The batch is padded to its full size.
+    return max(0.0, compiling) + seconds[1] / EVALUATION_BATCH * passes
+
+
+def describe(setup: Setup, seconds: float | None = None) -> str:
+    """Return what the run is going to do, in a few lines.
+
+    Args:
+      setup: of the run.
+      seconds: from `estimate_seconds`.
+    """
     c, splits, source = setup.config, setup.splits, setup.source
     sizes = ", ".join(f"{len(rows):,} {name}" for name, rows in splits.items())
     classes = f"{len(source.classes)} classes" if source.classes else "no labels"
@@ -98,7 +174,16 @@ def describe(setup: Setup) -> str:
     if finetunings:
         amount = _amount(c.transfer, count_transferred(source, setup.labelled, c), "transfer")
         lines.append(f"fine-tuning: {len(finetunings)} networks, {amount} each")
-    return "\n".join([*lines, f"trainings: {len(trainings)}"])
+    about = f", about {format_duration(seconds)} on {describe_devices()}" if seconds is not None and trainings else ""
+    return "\n".join([*lines, f"trainings: {len(trainings)}{about}"])
+
+
+def describe_devices() -> str:
+    """Return "2 CPU cores", or "4 x NVIDIA H200"."""
+    devices = jax.devices()
+    if devices[0].platform == "cpu":
+        return f"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} CPU cores"
+    return f"{len(devices)} x {devices[0].device_kind}"
 
 
 def _amount(c: ConfigDict, images: int, phase: str) -> str:

@@ -24,7 +24,7 @@ from jaxssl.objectives.distill import Teacher
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.run import adaptation, leakage
 from jaxssl.run.initial import load_initial
-from jaxssl.run.plan import count_transferred, fit_batches, list_protocols
+from jaxssl.run.plan import count_transferred, fit_batches, fit_image_size, list_protocols
 from jaxssl.run.setup import Setup, every_nth, init_names, mask_rows, transfer_rows
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
@@ -55,6 +55,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         sharding.check_batch_size(f"{phase}.batch_size", config[phase].batch_size, mesh)
     encoder = make_encoder(config)
     adaptation.check(config, encoder)
+    config, resized = fit_image_size(config, encoder.smallest_image)  # pyright: ignore
     # What the objective refuses of encoder and options is reported before an image is read.
     reads_labels = bool(config.pretrain.epochs) and make_objective(config, encoder, classes=0, steps=1).supervised
     check_inits(config, reads_labels)
@@ -77,6 +78,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         seen = choose_pretraining_rows(source, rows["train"], labelled, config, reads_labels)
     counts = {"pretrain": len(seen), "transfer": count_transferred(source, labelled, config)}
     config, requested = fit_batches(config, {p: counts[p] for p in schedule.trained_phases(config)}, mesh.size)
+    requested = resized | requested
     if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
         objective = make_objective(config, encoder, max(1, len(source.classes)), steps)

@@ -30,6 +30,8 @@ console = Console()
 log = logging.getLogger(__name__)
 # Relative deviation from the expected first loss that other random weights do not explain.
 FAR = 0.25
+# The first steps compile; after so many more, the time that is left is printed, unless it is short (seconds).
+WARM_STEPS, TIMED_STEPS, SHORT = 2, 5, 10
 
 
 def is_far(first_loss: float, expected: float) -> bool:
@@ -122,6 +124,7 @@ class Writer:
         first_loss: float | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
         title: str = "",
+        later_steps: float = 0.0,
     ) -> None:
         """Open the files.
 
@@ -136,8 +139,9 @@ class Writer:
           first_loss: expected loss of the first step; None if unknown.
           settings: the config as JSON has it.
           title: what the progress calls the phase; by default its name.
+          later_steps: work of the phases that follow, in steps of this one, for the time that is left.
         """
-        self.title = title or phase
+        self.title, self.later_steps = title or phase, later_steps
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
@@ -150,7 +154,10 @@ class Writer:
             "epoch": f"epoch {start // steps_per_epoch}/{epochs}",
             "loss": "",
             "speed": "compiling",
+            "left": "",
         }
+        # Steps and their time without the first ones, which compile.
+        self.timed_steps, self.timed_seconds = -WARM_STEPS, 0.0
         self.task = self.progress.add_task(self.title, total=epochs * steps_per_epoch, completed=start, **fields)
         self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
@@ -194,6 +201,7 @@ class Writer:
         self.pending = None
         metrics = {k: float(v) for k, v in jax.device_get(metrics).items()}
         now = time.perf_counter()
+        self._time(now - self.clock)
         self.busy, self.clock = self.busy + now - self.clock, now
         speed = self.batch_size * (step - self.last_row) / self.busy
         epoch = 1 + (step - 1) // self.steps_per_epoch
@@ -205,6 +213,20 @@ class Writer:
         if step == 1 and self.main and self.first_loss is not None:
             self._check_first_loss(metrics["loss"], self.first_loss)
         self._show(step, epoch, ends, metrics["loss"], speed)
+
+    def _time(self, seconds: float) -> None:
+        self.timed_steps += 1
+        self.timed_seconds += seconds if self.timed_steps > 0 else 0.0
+
+    def _seconds_left(self, step: int) -> tuple[float, float] | None:
+        """Return the seconds that this phase and the whole run will take from this step on; None if too few are timed.
+
+        Neither includes the evaluations.
+        """
+        if self.timed_steps < 1:
+            return None
+        per_step, rest = self.timed_seconds / self.timed_steps, self.epochs * self.steps_per_epoch - step
+        return per_step * rest, per_step * (rest + self.later_steps)
 
     def _check_finite(self, step: int, metrics: dict[str, float]) -> None:
         for name in ("loss", "gradient_norm"):
@@ -222,12 +244,17 @@ class Writer:
             "loss": f"loss {loss:.4f}",
             "speed": f"{speed:.0f} images/s",
         }
+        left = self._seconds_left(step)
+        fields["left"] = f"{format_duration(left[1])} left" if left else ""
         self.progress.update(self.task, completed=step, **fields)
+        if self.main and left and self.timed_steps == TIMED_STEPS and left[1] > SHORT:
+            console.print(f"{self.title}: about {format_duration(left[0])}, all trainings {format_duration(left[1])}")
         if not ends:
             return
         if self.main and not self._is_live():
             mean = Average.from_model_output(jnp.asarray(self.losses)).compute()
-            console.print(f"{self.title}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}")
+            rest = f", {fields['left']}" if left and left[1] > SHORT else ""
+            console.print(f"{self.title}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}{rest}")
         self.losses = []
 
     def _check_first_loss(self, first: float, expected: float) -> None:
@@ -264,9 +291,17 @@ class Writer:
 
 
 def _make_progress(disable: bool) -> Progress:
-    columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]")
+    columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]", "fields[left]")
     texts = [TextColumn(f"{{task.{column}}}") for column in columns]
-    return Progress(texts[0], BarColumn(), *texts[1:], TimeRemainingColumn(), console=console, disable=disable)
+    remaining = TimeRemainingColumn()
+    return Progress(texts[0], BarColumn(), *texts[1:4], remaining, texts[4], console=console, disable=disable)
+
+
+def format_duration(seconds: float) -> str:
+    """Return "40 s", "25 min" or "3.5 h"."""
+    if seconds < 99:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def conclude(workdir: Path, settings: Mapping[str, Any], results: Mapping[str, Any]) -> None:

@@ -2,10 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jaxssl.config import fields
 from jaxssl.run import plan, prepare, workdir
+from jaxssl.training.metrics import format_duration
 from tests import tiny_config
 from tests.refusals import refuses
 
@@ -76,3 +79,27 @@ def test_the_plan_counts_images_steps_and_trainings(tmp_path):
     text = plan.describe(setup)
     assert f"{len(setup.splits['train']):,} train" in text and "fine-tuning: 4 networks" in text
     assert "trainings: 5" in text
+
+
+def test_the_plan_says_how_long_it_takes(tmp_path):
+    setup = prepare.prepare(tiny_config.get_config(), tmp_path)
+    assert plan.describe(setup, 1500).splitlines()[-1].startswith("trainings: 3, about 25 min on ")
+    # 2 epochs of 5 steps of 16 images in two views; fine-tuning has one view.
+    (steps, images), (finetuning, _) = plan.count_passes(setup, "pretrain"), plan.count_passes(setup, "finetune_ssl")
+    assert (steps, images) == (2 * (len(setup.pretraining_rows) // 16), 3 * 2 * 16)
+    assert plan.later_steps(setup, "pretrain") == 2 * finetuning / 2
+    assert plan.later_steps(setup, "finetune_random") == 0
+    assert [format_duration(s) for s in (40, 1500, 9000)] == ["40 s", "25 min", "2.5 h"]
+
+
+@pytest.mark.parametrize(
+    ("side", "enlarge", "expected"), [(24, False, 24), (24, True, 64), (80, False, 64), (8, False, 16)]
+)
+def test_images_are_not_enlarged_unless_that_is_asked_for(tmp_path, side, enlarge, expected):
+    np.savez(tmp_path / "a.npz", images=np.zeros((5, side, side, 3), np.uint8))
+    Image.new("L", (side - 2, side)).save(tmp_path / "a.png")
+    for place in (tmp_path, tmp_path / "a.npz"):
+        c = config(data__dir=str(place), data__image_size=64, data__enlarge=enlarge)
+        changed, found = plan.fit_image_size(c, smallest=16)
+        assert changed.data.image_size == expected and c.data.image_size == 64
+        assert found == ({} if expected == 64 else {"data.image_size": 64})
