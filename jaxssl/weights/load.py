@@ -135,7 +135,10 @@ def _load_safetensors(file: Path) -> Tensors:
     with open_regular(file) as opened:
         if opened.seek(0, os.SEEK_END) > pth.MAX_BYTES:
             raise ValueError(f"larger than the limit of {pth.MAX_BYTES} bytes")
-    return safetensors.numpy.load_file(file)
+    try:
+        return safetensors.numpy.load_file(file)
+    except AttributeError as error:  # NumPy has no floats of 8 bits.
+        raise ValueError(f"a tensor of a dtype that NumPy does not have ({error})") from error
 
 
 def from_torch(

@@ -1,15 +1,23 @@
-"""Files that are none: FIFOs, sockets, devices and links to them, by names of images and tables, block nothing."""
+"""Files that are none (FIFOs, sockets, devices) block nothing; hostile names, archives, tables and weights are refused.
 
+What the absurd ones need of memory is in test_absurd.py.
+"""
+
+import logging
 import os
 import socket
 import threading
 
+import numpy as np
 import pytest
 
 from jaxssl import files
+from jaxssl.cli import messages
 from jaxssl.cli.parser import main
-from jaxssl.data.io import images
-from tests import tiny_run
+from jaxssl.data.io import archive, images, table
+from jaxssl.weights import load
+from tests import absurd, tiny_run
+from tests.refusals import refuses
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows has none of these")
 
@@ -70,3 +78,58 @@ def test_a_table_that_is_a_fifo_is_refused(tmp_path, capsys):
     arguments = ["data", "audit", str(folder), f"--options=table={tmp_path}/labels.csv", f"--to={tmp_path}/a.json"]
     assert within_seconds(lambda: main(arguments)) == 2
     assert "labels.csv" in capsys.readouterr().err
+
+
+def test_links_that_lead_out_are_named(tmp_path, caplog):
+    folder = tiny_run.write_images(tmp_path / "images", 4)
+    (folder / "dark" / "own.png").symlink_to(folder / "dark" / "00.png")
+    images.find(folder)
+    assert "lead out" not in caplog.text
+    tiny_run.write_images(tmp_path / "others", 1)
+    (folder / "dark" / "linked").symlink_to(tmp_path / "others" / "dark")
+    (folder / "dark" / "x.png").symlink_to(tmp_path / "others" / "bright" / "00.png")
+    images.find(folder)
+    assert "2 files are links that lead out of this folder, such as dark/linked/00.png" in caplog.text
+
+
+def test_names_in_a_table_that_could_steer_a_terminal_are_refused(tmp_path, capsys):
+    folder = tiny_run.write_images(tmp_path / "images", 4)
+    (tmp_path / "t.csv").write_text("path,label\nbright/00.png,a\x1b[2Jb\ndark/00.png,dark\n")
+    assert main(["data", "audit", str(folder), f"--options=table={tmp_path}/t.csv", f"--to={tmp_path}/a.json"]) == 2
+    said = capsys.readouterr().err
+    assert "\x1b" not in said and r"\x1b[2Jb" in said
+
+
+def test_messages_cannot_steer_a_terminal(tmp_path, capsys):
+    assert main(["report", f"{tmp_path}/\x1b[2Jx\ny"]) == 2
+    said = capsys.readouterr().err
+    assert r"\x1b[2Jx\ny" in said and "\x1b" not in said and said.count("\n") == 1
+    record = logging.LogRecord("jaxssl", logging.WARNING, "", 0, "%s", ("\x9b2J\u202eabc",), None)
+    assert messages.Formatter().format(record) == r"jaxssl: \x9b2J\u202eabc"
+
+
+def test_archives_that_inflate_and_tables_without_end_are_refused(tmp_path, monkeypatch):
+    zeros = np.zeros((300, 32, 32), np.uint8)
+    np.savez(tmp_path / "plain.npz", images=zeros)
+    np.savez_compressed(tmp_path / "packed.npz", images=zeros)
+    monkeypatch.setattr(archive, "MIN_INFLATED", 2**17)
+    assert archive.read_headers(tmp_path / "plain.npz")["images"].shape == zeros.shape
+    with refuses("unreadable"):
+        archive.read_headers(tmp_path / "packed.npz")
+    monkeypatch.setattr(table, "MAX_BYTES", 1000)
+    (tmp_path / "t.csv").write_text("path,label\n" + "a" * 1000)
+    with refuses("unsupported"):
+        table.read(tmp_path / "t.csv", ())
+
+
+@pytest.mark.parametrize("kind", ["unknown dtype", "dtype of 8 bits", "overlapping tensors", "negative offsets"])
+def test_weights_that_are_none_are_refused(kind, tmp_path):
+    absurd.SAFETENSORS[kind](tmp_path / "x.safetensors")
+    with refuses("unreadable", "init.weights"):
+        load.read(tmp_path / "x.safetensors")
+
+
+def test_json_that_is_nested_too_deep_is_damaged(tmp_path):
+    (tmp_path / "x.json").write_text(absurd.nested())
+    with refuses("damaged"):
+        files.read_json(tmp_path / "x.json", "delete it")

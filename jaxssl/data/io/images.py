@@ -31,6 +31,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from jaxssl.data.io import arrays, dicom, fits, nifti, npy, pillow, tiff
 from jaxssl.errors import UserError
@@ -45,17 +46,23 @@ EXTENSIONS = tuple(sorted(extension for module in FORMATS for extension in modul
 def find(root: Path) -> list[str]:
     """List all files under `root` as sorted relative paths with "/", without hidden ones and `__MACOSX`.
 
-    Linked folders are followed, each once.
+    Linked folders are followed, each once. Links that lead out of `root` are followed with a warning.
     """
-    seen, found = set(), []
+    base, seen, found, outside = Path(os.path.realpath(root)), set(), [], []
     for folder, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
-        if os.path.realpath(folder) in seen:
+        real = os.path.realpath(folder)
+        if real in seen:
             inner.clear()
             continue
-        seen.add(os.path.realpath(folder))
-        relative = Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in files if not name.startswith(".")]
+        seen.add(real)
+        paths = [Path(folder, name) for name in files if not name.startswith(".")]
+        found += [path.relative_to(root).as_posix() for path in paths]
+        leads_out = not Path(real).is_relative_to(base)
+        outside += [p for p in paths if (not p.resolve().is_relative_to(base) if p.is_symlink() else leads_out)]
+    if outside:
+        text = "%s: %d files are links that lead out of this folder, such as %s"
+        logging.warning(text, root, len(outside), min(outside).relative_to(root))
     return sorted(found)
 
 
