@@ -44,9 +44,18 @@ class Layout(NamedTuple):
     unread: list[str]
 
 
-def list_images(root: Path, group_pattern: str = "", exclude_pattern: str = "", ignore_masks: bool = True) -> Listing:
-    """List the images of a folder. See `jaxssl.data.datasets.folder.load`."""
-    files = images.find(root)
+def list_images(
+    root: Path,
+    group_pattern: str = "",
+    exclude_pattern: str = "",
+    ignore_masks: bool = True,
+    masks: Collection[str] = (),
+) -> Listing:
+    """List the images of a folder, without those that are the `masks` of others.
+
+    See `jaxssl.data.datasets.folder.load`.
+    """
+    files = [path for path in images.find(root) if path not in masks]
     found = [path for path in files if images.is_image(root / path)]
     if not found:
         kinds = ", ".join(images.EXTENSIONS)
