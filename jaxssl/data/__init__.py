@@ -80,7 +80,7 @@ def load(
       fit: "pad", "crop" or "squash" for images that are not square, see `io.resize.fit`.
       memory_mib: images up to this size (MiB) are held in memory; larger sets are read from `cache_dir` on demand.
       task: one of `source.TASKS`, or "auto". A dataset whose `load` does not name it has one class an image, which may
-        be called "ordinal".
+        be called "ordinal", and is so by default where the module says `TASK = "ordinal"`.
 
     Returns:
       The dataset. `images` is [N, size, size, C], an array or `records.Images`.
@@ -112,7 +112,8 @@ def load(
                 field=f"data.options.{key}",
             )
     source = module.load(**{key: value for key, value in general.items() if key in parameters}, **options)
-    if "task" in parameters or task in ("auto", source.task):
+    task = getattr(module, "TASK", source.task) if task == "auto" else task
+    if "task" in parameters or task == source.task:
         return source
     if task != "ordinal" or not source.classes:
         raise UserError(

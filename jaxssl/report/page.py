@@ -14,6 +14,7 @@ from jaxssl.report.blocks import Section
 from jaxssl.report.render import render
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections import (
+    by_label,
     calibration,
     class_curves,
     confusion,
@@ -39,6 +40,7 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     differences.section,
     overlays.section,
     predicted_values.section,
+    by_label.section,
     learning.section,
     class_curves.roc_section,
     class_curves.precision_section,

@@ -167,7 +167,7 @@ def describe_least(detectable: Sequence[float | None], metric: str = "auc_macro"
     known = [value for value in detectable if value]
     if not known:
         return "These test images can show no difference, however large." if detectable else ""
-    least = format_number(min(known), 2)
+    least = format_number(min(known), 2 if min(known) >= 0.01 else 3)
     return f"A true difference in {METRIC_NAMES[metric]} below about {least} would usually be missed."
 
 

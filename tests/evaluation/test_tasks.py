@@ -166,3 +166,78 @@ def test_the_score_that_selects_is_one_of_the_task():
 def test_predictions_that_do_not_fit_are_refused(predictions, labels):
     with pytest.raises(ValueError, match=r"must|\[0, 1\]"):
         scores.check_predictions(predictions, labels)
+
+
+# Coverage in simulations.
+
+
+def several_labels(rng, prevalence, shift, groups, size):
+    """Labels of groups of `size` images, and scores whose AUC is that of two normal distributions `shift` apart."""
+    of = np.repeat(np.arange(groups), size)
+    labels = (rng.random((groups, len(prevalence))) < prevalence).astype(int)[of]
+    own, shared = rng.normal(size=labels.shape), rng.normal(size=(groups, len(prevalence)))[of]
+    z = labels * shift + (own if size == 1 else np.sqrt(0.75) * own + 0.5 * shared)
+    return stats.norm.cdf(z), labels, of
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("prevalence", "shift", "groups", "size"),
+    [
+        (np.linspace(0.35, 0.03, 14), 1.0, 100, 1),
+        (np.linspace(0.35, 0.03, 14), 2.5, 100, 1),
+        ((0.3, 0.2, 0.1), 1.0, 60, 1),
+        ((0.3, 0.2, 0.1), 1.0, 50, 4),
+    ],
+)
+def test_intervals_of_several_labels_cover(prevalence, shift, groups, size):
+    rng, held = np.random.default_rng(0), []
+    for _ in range(400):
+        p, labels, of = several_labels(rng, prevalence, shift, groups, size)
+        found = TestImages(labels, of).measure("auc_macro", [RunPredictions(np.arange(len(p)), p)])
+        if found.ends:
+            held.append(found.ends[0] <= stats.norm.cdf(shift / np.sqrt(2)) <= found.ends[1])
+    print(f"{len(prevalence)} labels, {groups} groups of {size}: {np.mean(held):.3f} of {len(held)}")
+    assert len(held) > 300 and np.mean(held) > 0.93
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("groups", "size"), [(20, 1), (60, 1), (20, 4)])
+def test_intervals_of_values_cover(groups, size):
+    rng = np.random.default_rng(0)
+
+    def draw(groups):
+        of = np.repeat(np.arange(groups), size)
+        y, shared = rng.normal(size=(2, groups))[:, of]
+        own = rng.normal(size=len(of))
+        return 0.7 * y + 0.5 * (own if size == 1 else np.sqrt(0.5) * (own + shared)), y, of
+
+    p, y, _ = draw(200_000)
+    true = {metric: scores.compute(metric, p[:, None], y) for metric in ("mae", "r2", "spearman")}
+    held = {metric: [] for metric in true}
+    for _ in range(400):
+        p, y, of = draw(groups)
+        for metric, value in true.items():
+            found = TestImages(y, of).measure(metric, [RunPredictions(np.arange(len(p)), p[:, None])])
+            held[metric].append(found.ends[0] <= value <= found.ends[1])
+    for metric, of in held.items():
+        print(f"{metric}, {groups} groups of {size}: {np.mean(of):.3f}")
+        assert np.mean(of) > 0.91
+
+
+@pytest.mark.slow
+def test_equal_arms_on_several_labels_and_values_are_called_unequal_in_at_most_6_percent():
+    rng, found = np.random.default_rng(0), {"auc_macro": [], "mae": []}
+    for _ in range(400):
+        a, labels, of = several_labels(rng, (0.3, 0.2, 0.1), 1.0, 30, 2)
+        b = stats.norm.cdf(labels + rng.normal(size=labels.shape))
+        a = stats.norm.cdf(labels + rng.normal(size=labels.shape))
+        y = rng.normal(size=30)[of]
+        values = [(y + rng.normal(size=60))[:, None] for _ in range(2)]
+        for metric, truth, pair in (("auc_macro", labels, (a, b)), ("mae", y, values)):
+            arms = [[RunPredictions(np.arange(60), p)] for p in pair]
+            p = TestImages(truth, of).compare(metric, *arms).p
+            found[metric].append(p is not None and p <= 0.05)
+    for metric, wrong in found.items():
+        print(f"{metric}: {np.mean(wrong):.3f}")
+        assert np.mean(wrong) <= 0.06 + 1.5 * np.sqrt(0.06 * 0.94 / 400)

@@ -26,6 +26,7 @@ DATASET = downloads.Dataset(
   journal = {Data}, volume = {3}, number = {3}, pages = {25}, year = {2018}, doi = {10.3390/data3030025}
 }""",
 )
+TASK = "ordinal"
 _SPLITS = {
     "train": ("a. Training Set", "a. IDRiD_Disease Grading_Training Labels.csv"),
     "test": ("b. Testing Set", "b. IDRiD_Disease Grading_Testing Labels.csv"),

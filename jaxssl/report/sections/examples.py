@@ -12,6 +12,11 @@ from jaxssl.report.sections.judged import judge
 from jaxssl.results.gallery import Gallery, get_about, get_kinds
 from jaxssl.results.words import format_number, protocol_name, shorten
 
+# What stands for the class of an image that has none, or several.
+KINDS = {
+    "multi": " An image is named by the rarest of its labels.",
+    "value": " An image is named by the fifth of all values that it is in.",
+}
 QUARTERS = ("upright", "90°", "180°", "270°")
 HEAT_TEXTS = {
     "attention": "Attention of the last block of the pretrained encoder, mean over its heads.",
@@ -56,7 +61,7 @@ def neighbor_section(run: RunData) -> Section | None:
         strips.append(Strip(shorten(str(ids[0])), pictures, "and the nearest training images"))
     text = (
         "A test image and the training images with the most similar features, by cosine; ≠ marks another class. They "
-        "are from a sample of the training images."
+        f"are from a sample of the training images.{KINDS.get(run.results['dataset'].get('task', ''), '')}"
     )
     return Section("neighbors", "Nearest neighbors", [Text(text), Grid(strips, "wide")])
 
