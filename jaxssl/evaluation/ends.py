@@ -12,7 +12,10 @@ from jaxssl.evaluation.significance import ALPHA
 _EDGE = 1e-9
 # Range, scale of the interval and back, and the derivative of the scale.
 TRANSFORMS: dict[str, tuple[tuple[float, float], Callable, Callable, Callable]] = {
-    "average_precision": ((0.0, 1.0), special.logit, special.expit, lambda p: 1 / (p * (1 - p))),
+    **dict.fromkeys(
+        ("average_precision", "dice", "iou"),
+        ((0.0, 1.0), special.logit, special.expit, lambda p: 1 / (p * (1 - p))),
+    ),
     "spearman": ((-1.0, 1.0), np.arctanh, np.tanh, lambda r: 1 / (1 - r * r)),
     "quadratic_kappa": ((-1.0, 1.0), np.arctanh, np.tanh, lambda r: 1 / (1 - r * r)),
     "mae": ((0.0, math.inf), float, float, lambda x: 1.0),

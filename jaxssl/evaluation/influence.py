@@ -15,6 +15,9 @@ from jaxssl.evaluation.scores import known_labels, point_predictions
 Influence = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+MEANS = ("dice", "iou")  # Means over images, in the order of the columns that hold the scores of an image.
+
+
 class Variance(NamedTuple):
     """A variance with its degrees of freedom; both NaN where a stratum has fewer than two groups."""
 
@@ -61,6 +64,8 @@ def swap_contributions(metric: str, a: np.ndarray, b: np.ndarray, labels: np.nda
         return (_correct(a, labels) - _correct(b, labels)) / len(labels)
     if metric == "balanced_accuracy":
         return (_correct(a, labels) - _correct(b, labels)) * _class_weights(labels)
+    if metric in MEANS:
+        return (a - b)[:, MEANS.index(metric)] / len(labels)
     if metric == "mae":
         return (_error(a, labels) - _error(b, labels)) / len(labels)
     if metric == "r2":
@@ -187,6 +192,10 @@ def _error(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.abs(point_predictions(probabilities) - labels)
 
 
+def _mean_of(column: int) -> Influence:
+    return lambda values, labels: (values[:, column] - values[:, column].mean()) / len(labels)
+
+
 def _mae(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     error = _error(probabilities, labels)
     return (error - error.mean()) / len(labels)
@@ -264,4 +273,6 @@ _INFLUENCE: dict[str, Influence] = {
     "mae": _mae,
     "r2": _r2,
     "spearman": _spearman,
+    "dice": _mean_of(0),
+    "iou": _mean_of(1),
 }

@@ -39,7 +39,7 @@ _PRINTED = 0.001, 0.01  # Of intervals up to, and above, this width:
 _WIDE = 0.1
 _ROUNDING = 1e-12
 # Metrics whose variance is over all groups, and not within classes.
-UNSTRATIFIED = ("accuracy", "mae", "r2", "spearman", "quadratic_kappa")
+UNSTRATIFIED = ("accuracy", "mae", "r2", "spearman", "quadratic_kappa", "dice", "iou")
 
 
 class RunPredictions(NamedTuple):

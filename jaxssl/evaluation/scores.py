@@ -19,6 +19,7 @@ which it is known:
   average_precision: mean over these labels of the mean precision at each positive, that of the images scored at least
     as high; scikit-learn's `average_precision_score`.
 Of ordered classes, and of values, which are labels [N] float with predictions [N, 1]:
+  dice, iou: mean over images, of masks; the "predictions" [N, 2] are the Dice and the IoU of each image.
   mae: mean absolute error; of ordered classes between the numbers of the predicted and the true class. Lower is better.
   quadratic_kappa: Cohen's kappa with weights (i - j)^2; scikit-learn's `cohen_kappa_score(weights="quadratic")`.
   r2: 1 - mean squared error / variance of the labels; scikit-learn's `r2_score`.
@@ -119,7 +120,8 @@ def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np
     """Return predictions as float64, and labels as int, or as float64 if they are values.
 
     Args:
-      probabilities: [N, C] for labels [N] int, rows sum to 1; or for labels [N, C] int; [N, 1] for labels [N] float.
+      probabilities: [N, C] for labels [N] int, rows sum to 1; or for labels [N, C] int; [N, 1] for labels [N] float,
+        or [N, 2], the scores of masks.
       labels: see above.
 
     Raises:
@@ -128,7 +130,7 @@ def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np
     """
     probabilities, labels = check_finite("probabilities", probabilities), np.asarray(labels)
     if is_value(labels) and len(labels):
-        if probabilities.shape != (len(labels), 1) or not np.isfinite(labels).all():
+        if probabilities.shape not in ((len(labels), 1), (len(labels), 2)) or not np.isfinite(labels).all():
             raise ValueError(f"predictions of {len(labels)} finite values must be [N, 1], not {probabilities.shape}")
         return probabilities, labels.astype(np.float64)
     if labels.ndim == 2:
@@ -290,6 +292,11 @@ def _make_mae(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     return lambda weights: safe_divide(weights @ error, weights.sum(axis=1))
 
 
+def _make_mean(column: int) -> Callable[[np.ndarray, np.ndarray], _WeightedMetric]:
+    """The mean over images of a score that each has."""
+    return lambda values, labels: lambda weights: safe_divide(weights @ values[:, column], weights.sum(axis=1))
+
+
 def _make_r2(probabilities: np.ndarray, labels: np.ndarray) -> _WeightedMetric:
     squares, centred = (point_predictions(probabilities) - labels) ** 2, labels - labels.mean()
 
@@ -367,5 +374,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], _WeightedMetric]] = {
     "mae": _make_mae,
     "r2": _make_r2,
     "spearman": _make_spearman,
+    "dice": _make_mean(0),
+    "iou": _make_mean(1),
 }
-SELECTABLE = tuple(name for name in METRICS if name not in ("ece", "mae"))  # Of which more is better.
+SELECTABLE = tuple(name for name in METRICS if name not in ("ece", "mae", "dice", "iou"))  # Of which more is better.

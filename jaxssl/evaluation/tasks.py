@@ -104,7 +104,9 @@ _VALUE = Task(
     knn=_knn_values,
     predicted=lambda values: values,
 )
-TASKS = {task.name: task for task in (_SINGLE, _ORDINAL, _MULTI, _VALUE)}
+# Of evaluations of masks in a study, whose labels are 0: what is scored is the Dice and the IoU of each image.
+_MASKS = _VALUE._replace(name="masks", metrics=("dice", "iou"), compared=("dice", "iou"), selectable=())
+TASKS = {task.name: task for task in (_SINGLE, _ORDINAL, _MULTI, _VALUE, _MASKS)}
 SELECTABLE = tuple(dict.fromkeys(metric for task in TASKS.values() for metric in task.selectable))
 
 

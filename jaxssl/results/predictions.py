@@ -62,8 +62,24 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
 
 
 def task_name(results: Results) -> str:
-    """Return the task of the labels of a run, one of `tasks.TASKS`."""
+    """Return the task of the labels of a run, one of `tasks.TASKS`; "masks" if masks alone were evaluated."""
+    evaluations = results["evaluations"]
+    if evaluations and all(map(is_segmentation, evaluations)):
+        return "masks"
     return results["dataset"].get("task", "single")
+
+
+def mask_predictions(masks: dict[str, Segmentations]) -> dict[str, Predictions]:
+    """Return scores of masks in the form of predictions, for a study: the Dice and the IoU of each image."""
+    return {
+        name: Predictions(
+            of.ids,
+            of.groups,
+            np.zeros(len(of.ids)),
+            np.stack([of.scores["dice"].mean(axis=1), of.scores["iou"].mean(axis=1)], axis=1),
+        )
+        for name, of in masks.items()
+    }
 
 
 def _parse(file: Path, classes: list[str], task: str) -> dict[str, Predictions]:

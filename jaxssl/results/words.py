@@ -25,7 +25,7 @@ METRIC_NAMES = {
 LOWER_IS_BETTER = frozenset({"mae", "hausdorff95"})
 CHANCE = {"auc_macro": 0.5, "r2": 0.0}  # Scores of predictions that know nothing of the image.
 # What a network predicts, by task.
-PREDICTED = {"single": "class", "ordinal": "class", "multi": "set of labels", "value": "value"}
+PREDICTED = {"single": "class", "ordinal": "class", "multi": "set of labels", "value": "value", "masks": "mask"}
 PROTOCOL_NAMES = {
     "probe": "linear probing",
     "knn": "nearest neighbors",

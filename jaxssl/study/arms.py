@@ -162,7 +162,7 @@ def _distinguishes(field: str, run: Run, e: Evaluation) -> bool:
         return False
     if field.startswith("pretrain.") and not has_own_pretraining(e["init"]):
         return False
-    return not field.startswith("transfer.") or e["protocol"] == "finetune"
+    return not field.startswith("transfer.") or e["protocol"] in words.TRAINED_PROTOCOLS
 
 
 def name_arms(arms: Arms) -> Arms:

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from jaxssl import files
 from jaxssl.errors import TrainingFailedError, UserError
 from jaxssl.evaluation import scores
-from jaxssl.results.predictions import Predictions, read_predictions
+from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions, task_name
 from jaxssl.results.schema import Evaluation, Results
+from jaxssl.results.segmentations import read_segmentations
 from jaxssl.results.workdir import read_config, read_results
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,8 @@ def read_run(folder: Path) -> Run:
     try:
         _check_results(results)
         predictions = read_predictions(folder, results)
+        if task_name(results) == "masks":
+            predictions = mask_predictions(read_segmentations(folder, results))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "results.json", error) from error
     for name, of in predictions.items():
