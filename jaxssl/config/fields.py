@@ -85,6 +85,13 @@ FIELDS: tuple[Field, ...] = (
     Field("data.on_bad_file", "stop", "What to do when a file cannot be read.", choices=loading.ON_BAD_FILE),
     Field(
         "data.percentiles",
+    Field(
+        "data.validation_labels",
+        "all",
+        "Labels that choose epochs, rates and the probe's C: 'all' of the validation images, or 'few', those of the "
+        "training images alone, by cross-validation; fine-tuning then takes its last epoch.",
+        choices=("all", "few"),
+    ),
         (0.1, 99.9),
         "Percentiles of 16-bit and float values that become 0 and 1; 8-bit images keep 0 and 255.",
         range="[0, 100]",

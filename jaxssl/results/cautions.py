@@ -54,7 +54,18 @@ def score_cautions(results: Results) -> list[str]:
         sentences.append(
             "Every arm is at the ceiling (macro AUC .995 or more): these images cannot show which one is better."
         )
-    return sentences + _class_cautions(results)
+    return sentences + _choice_cautions(results) + _class_cautions(results)
+
+
+def _choice_cautions(results: Results) -> list[str]:
+    """Return that labels of validation images were used, where only a share of the training labels was."""
+    used = {e.get("chosen_on", 0) for e in results["evaluations"] if e["label_fraction"] < 1} - {0}
+    if not used:
+        return []
+    return [
+        f"Besides the few labels of training images, those of {max(used):,} validation images were used to choose "
+        "settings: with data.validation_labels=few the training labels alone choose."
+    ]
 
 
 def _class_cautions(results: Results) -> list[str]:

@@ -177,8 +177,16 @@ class Evaluation(TypedDict):
     learning_rate: NotRequired[Annotated[float, "fine-tuning: the one chosen on validation"]]
     tried: NotRequired[Annotated[list[Trial], "fine-tuning: all learning rates"]]
     C: NotRequired[Annotated[float, "probe: inverse strength of its penalty, the one chosen on validation"]]
+    validation: NotRequired[Annotated[float | None, "score by which these were chosen; null where it is undefined"]]
+    chosen_on: NotRequired[
+        Annotated[int, "labelled validation images used for choices; 0: the training labels, by cross-validation"]
+    ]
     selected_by: NotRequired[
-        Annotated[str, '`transfer.select`; "the last epoch" or "the default" where that is undefined on validation']
+        Annotated[
+            str,
+            '`transfer.select`; "the last epoch" or "the default" where that is undefined on validation; '
+            '"no validation, the last epoch" of few labels',
+        ]
     ]
     compute: Compute
     images: Annotated[int, "test images"]

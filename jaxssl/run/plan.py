@@ -23,6 +23,8 @@ Tree = Any
 log = logging.getLogger(__name__)
 # A step of training takes about three times as long as the forward pass, two more for the gradients; to compile, too.
 PASSES = 3
+# With few labels an epoch is a step or two, and as many epochs as for all labels would be too few steps.
+FEW_LABELS_STEPS = 200
 
 
 def fit_batches(
@@ -30,8 +32,9 @@ def fit_batches(
 ) -> tuple[ConfigDict, dict[str, int]]:
     """Reduce batches that are larger than the images at hand.
 
-    A batch of the transfer may repeat images if `min_steps_per_epoch` is set. One of the pretraining may not: two views
-    of one image would count as different images.
+    With few labels fine-tuning then takes at least `FEW_LABELS_STEPS` steps. A batch of the transfer may repeat images
+    if `min_steps_per_epoch` is set. One of the pretraining may not: two views of one image would count as different
+    images.
 
     Args:
       config: the config; it is not changed.
@@ -42,6 +45,7 @@ def fit_batches(
       The config with batches that fit, and {field: requested value} of those that were reduced.
     """
     fitted, requested = config.copy_and_resolve_references(), {}
+    few = config.data.labels_per_class > 0 or config.data.label_fraction < 1
     for phase, count in images.items():
         c = fitted[phase]
         unit = devices * c.gradient_accumulation
@@ -53,6 +57,9 @@ def fit_batches(
         log.warning("%s.batch_size=%d is reduced to %d: there are %d images", phase, c.batch_size, largest, used)
         requested[f"{phase}.batch_size"] = c.batch_size
         c.batch_size = largest
+        if phase == "transfer" and few and not repeats and c.epochs:
+            requested["transfer.min_steps_per_epoch"] = 0
+            c.min_steps_per_epoch = max(used // largest, math.ceil(FEW_LABELS_STEPS / c.epochs))
     return fitted, requested
 
 

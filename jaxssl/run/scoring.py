@@ -18,8 +18,8 @@ from jaxssl.results.cells import escape_row
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.words import is_segmentation
 from jaxssl.run import pretraining
-from jaxssl.run.setup import Setup
-from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows, task_of
+from jaxssl.run.setup import Setup, chooses_by_few
+from jaxssl.run.transfer import SCORED, TransferResult, labels_of, measured_train_rows, task_of, validation_rows
 from jaxssl.run.workdir import describe_dataset
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,7 @@ def write_evaluation(setup: Setup, protocol: str, init: str, result: TransferRes
     validation, test = (result.probabilities[split].astype(np.float64) for split in SCORED)
     evaluation = {
         **describe_evaluation(setup, protocol, init, result.chosen, result.seconds, result.images),
+        "chosen_on": 0 if chooses_by_few(setup.config) else len(validation),
         **score(setup, validation, test),
         "overfitting": measure_overfitting(setup, result),
     }
@@ -108,7 +109,7 @@ def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, A
             median = np.median(labels_of(setup, "train"))
             scored["constant_mae"] = float(np.abs(labels - median).mean())
         return scored
-    validation_labels = labels_of(setup, "validation")
+    validation_labels = source.labels[validation_rows(setup, validation)]
     temperature = calibration.fit_temperature(validation, validation_labels)
     calibrated = None if temperature is None else calibration.apply_temperature(test, temperature)
     scored = evaluate(test, labels, groups, calibrated=calibrated, task=task.name)
@@ -124,12 +125,12 @@ def score(setup: Setup, validation: np.ndarray, test: np.ndarray) -> dict[str, A
 def operating_points(setup: Setup, validation: np.ndarray, test: np.ndarray) -> list[dict[str, Any]]:
     """Return the operating point of each class, of two classes of the second, or of each of several labels."""
     source, wanted = setup.source, setup.config.transfer.specificity
-    sides = {"validation": validation, "test": test}
+    sides = {"validation": (validation_rows(setup, validation), validation), "test": (setup.splits["test"], test)}
     points = []
     for k in [1] if source.task != "multi" and len(source.classes) == 2 else range(len(source.classes)):
         of: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
-        for split, probabilities in sides.items():
-            labels, groups = source.labels[setup.splits[split]], source.groups[setup.splits[split]]
+        for split, (rows, probabilities) in sides.items():
+            labels, groups = source.labels[rows], source.groups[rows]
             known = labels[:, k] >= 0 if labels.ndim == 2 else np.ones(len(labels), bool)
             positive = labels[:, k] == 1 if labels.ndim == 2 else labels == k
             of[split] = probabilities[known, k], positive[known], groups[known]
@@ -145,10 +146,11 @@ def measure_overfitting(setup: Setup, result: TransferResult) -> dict[str, Any] 
 
     It is the log loss, or of values the squared error.
     """
-    if "train" not in result.probabilities:
+    chosen_by = validation_rows(setup, result.probabilities["validation"])
+    if "train" not in result.probabilities or not len(chosen_by):
         return None
     source, losses, groups = setup.source, {}, {}
-    for split, rows in {"validation": setup.splits["validation"], "train": measured_train_rows(setup)}.items():
+    for split, rows in {"validation": chosen_by, "train": measured_train_rows(setup)}.items():
         losses[split] = task_of(setup).losses(result.probabilities[split], source.labels[rows])
         groups[split] = source.groups[rows]
     return {

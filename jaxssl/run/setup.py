@@ -56,8 +56,17 @@ class Setup(NamedTuple):
 
 
 def transfer_rows(setup: Setup) -> dict[str, np.ndarray]:
-    """Return the rows of each split that transfer uses: of "train", those whose labels may be used."""
-    return setup.splits | {"train": setup.labelled}
+    """Return the rows of each split that transfer uses: of "train", those whose labels may be used.
+
+    These are the rows of "validation", too, if the labels of validation images may not be used.
+    """
+    rows = setup.splits | {"train": setup.labelled}
+    return rows | {"validation": setup.labelled} if chooses_by_few(setup.config) else rows
+
+
+def chooses_by_few(config: ConfigDict) -> bool:
+    """Return whether settings are chosen by the few labels alone."""
+    return config.data.validation_labels == "few"
 
 
 def mask_rows(setup: Setup) -> dict[str, np.ndarray]:

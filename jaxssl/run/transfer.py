@@ -8,14 +8,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxssl.augment import views
 from jaxssl.evaluation import probe, scores, tasks
 from jaxssl.objectives import Objective, supervised
+from jaxssl.run import few_labels
 from jaxssl.run.encoders import compute_features, map_batches
 from jaxssl.run.finetuning import Task, train
 from jaxssl.run.prepare import make_classifier
-from jaxssl.run.setup import Setup, every_nth, transfer_rows
+from jaxssl.run.setup import Setup, chooses_by_few, every_nth, transfer_rows
 
 Tree = Any
 SCORED = ("validation", "test")
@@ -96,7 +98,21 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
     features, seconds = arm.features()
     features = dict(features)
     start = time.perf_counter()
-    fitted = probe.fit(
+    if chooses_by_few(setup.config):
+        fitted, held_out = few_labels.fit_probe(setup, features["train"], selection_of(setup))
+    else:
+        fitted, held_out = _fit_probe(setup, features), None
+    features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
+    probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SPLITS}
+    if chooses_by_few(setup.config):
+        probabilities["validation"] = no_predictions(probabilities) if held_out is None else held_out
+    chosen = {"C": fitted.C, "selected_by": name_selection(setup, fitted.validation, "the default")}
+    chosen |= describe_choice(fitted.validation)
+    return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), chosen)
+
+
+def _fit_probe(setup: Setup, features: dict[str, np.ndarray]) -> probe.Probe:
+    return probe.fit(
         features["train"],
         labels_of(setup, "train"),
         features["validation"],
@@ -105,10 +121,21 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
         metric=selection_of(setup),
         balanced=setup.config.transfer.class_weights == "balanced",
     )
-    features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
-    probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SPLITS}
-    chosen = {"C": fitted.C, "selected_by": name_selection(setup, fitted.validation, "the default")}
-    return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), chosen)
+
+
+def no_predictions(probabilities: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the predictions [0, classes] of no image, where none was held out to choose by."""
+    return probabilities["test"][:0]
+
+
+def validation_rows(setup: Setup, predictions: np.ndarray) -> np.ndarray:
+    """Return the images by which settings were chosen, given the predictions for them; none where there are none."""
+    return transfer_rows(setup)["validation"][: len(predictions)]
+
+
+def describe_choice(score: float) -> dict[str, Any]:
+    """Return the score that chose, for results.json."""
+    return {"validation": score if score > -math.inf else None}
 
 
 def name_selection(setup: Setup, score: float, otherwise: str) -> str:
@@ -126,7 +153,17 @@ def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
     features, seconds = arm.features()
     start = time.perf_counter()
     train, classes = (features["train"], labels_of(setup, "train")), len(setup.source.classes)
-    probabilities = {split: task_of(setup).knn(*train, features[split], classes) for split in SCORED}
+    predict = task_of(setup).knn
+    probabilities = {split: predict(*train, features[split], classes) for split in SCORED}
+    if chooses_by_few(setup.config):
+        chosen = few_labels.choose(
+            setup,
+            (0.0,),
+            0.0,
+            selection_of(setup),
+            lambda _, rows, held: predict(train[0][rows], train[1][rows], train[0][held], classes),
+        )
+        probabilities["validation"] = no_predictions(probabilities) if chosen.held_out is None else chosen.held_out
     return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), {})
 
 
@@ -147,22 +184,37 @@ def finetune(setup: Setup, arm: Arm) -> TransferResult:
         return make_classifier(setup.config, setup.encoder, classes, frozen=epoch < c.freeze_epochs, **options)
 
     def measure(network: dict[str, Tree]) -> dict[str, float]:
-        labels, train = labels_of(setup, "validation"), measured_train_rows(setup)
-        probabilities = predict(network, setup.splits["validation"])
-        return {
-            "validation": scores.selection_score(probabilities, labels, selection_of(setup)),
-            "validation_loss": float(losses(probabilities, labels).mean()),
-            "train_loss": float(losses(predict(network, train), setup.source.labels[train]).mean()),
-        }
+        train = measured_train_rows(setup)
+        measured = {"train_loss": float(losses(predict(network, train), setup.source.labels[train]).mean())}
+        if chooses_by_few(setup.config):
+            return measured | {"validation": -math.inf, "validation_loss": math.inf}
+        labels, probabilities = labels_of(setup, "validation"), predict(network, setup.splits["validation"])
+        score = scores.selection_score(probabilities, labels, selection_of(setup))
+        return {"validation": score, "validation_loss": float(losses(probabilities, labels).mean())} | measured
 
     task = Task(setup.labelled, objective_at, measure, c.freeze_epochs)
-    trained = train(setup, f"finetune_{arm.init}", task, arm.variables)
-    trained.chosen["selected_by"] = name_selection(setup, trained.score, "the last epoch")
+    name, held_out = f"finetune_{arm.init}", None
+    if chooses_by_few(setup.config) and len(c.learning_rates) > 1:
+        chosen = few_labels.choose_rate(setup, name, task, arm.variables, predict)
+        held_out, setup = chosen.held_out, setup._replace(config=with_rate(setup.config, chosen.value))
+    trained = train(setup, name, task, arm.variables)
+    otherwise = "no validation, the last epoch" if chooses_by_few(setup.config) else "the last epoch"
+    trained.chosen["selected_by"] = name_selection(setup, trained.score, otherwise)
+    trained.chosen.update(describe_choice(trained.score))
     start = time.perf_counter()
     rows = setup.splits | {"train": measured_train_rows(setup)}
     probabilities = {split: predict(trained.network, rows[split]) for split in SPLITS}
+    if chooses_by_few(setup.config):
+        probabilities["validation"] = no_predictions(probabilities) if held_out is None else held_out
     seconds = time.perf_counter() - start + trained.seconds
     return TransferResult(probabilities, seconds, trained.images, trained.chosen)
+
+
+def with_rate(config: ConfigDict, rate: float) -> ConfigDict:
+    """Return the config with one learning rate of the fine-tuning."""
+    config = config.copy_and_resolve_references()
+    config.transfer.learning_rates, config.transfer.optimizer.learning_rate = (), rate
+    return config
 
 
 def make_predict(setup: Setup) -> Predict:
