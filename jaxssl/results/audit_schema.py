@@ -115,6 +115,32 @@ class Duplicates(TypedDict):
     clusters: list[Cluster]
 
 
+class MaskSample(TypedDict):
+    """Images of one kind."""
+
+    images: Annotated[int, "number of images"]
+    first: Annotated[str | None, "one of them"]
+
+
+class MaskClass(TypedDict):
+    """A class of masks."""
+
+    name: Annotated[str, "its name"]
+    images: Annotated[int, "images that have it"]
+    share: Annotated[float, "share of the pixels whose class is known"]
+    median_pixels: Annotated[float | None, "median of its pixels over the images that have it"]
+
+
+class Masks(TypedDict):
+    """The masks of the images, at the size at which they are held."""
+
+    images: Annotated[int, "images with a mask"]
+    missing: Annotated[MaskSample, "images without one"]
+    empty: Annotated[MaskSample, "masks with background only"]
+    equal: Annotated[MaskSample, "masks that are not empty and equal that of another image"]
+    classes: Annotated[list[MaskClass], "the background first"]
+
+
 class Audit(TypedDict):
     """audit.json of a run: properties and problems of its images, as loaded."""
 
@@ -136,6 +162,7 @@ class Audit(TypedDict):
     near: Annotated[
         Duplicates, "images that are nearly equal: scaled, compressed or brightened; of a run, from 48 pixels a side"
     ]
+    masks: NotRequired[Annotated[Masks, "missing without masks"]]
     unread: Annotated[list[str], "what the input holds that is not used"]
     findings: Annotated[list[str], "problems in words, the most serious first"]
 

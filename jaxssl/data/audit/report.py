@@ -18,6 +18,7 @@ from rich.progress import track
 from jaxssl.data import splits
 from jaxssl.data.audit import duplicates, inspect, items
 from jaxssl.data.audit.checks import CHECKS
+from jaxssl.data.audit.masks import describe_masks
 from jaxssl.data.audit.summary import count_values, summarize
 from jaxssl.data.io import loading
 from jaxssl.data.label_text import format_label
@@ -89,6 +90,8 @@ def audit_source(source: Source, parts: Mapping[str, np.ndarray] | None = None) 
         where[indices] = split
     rows = [_row(source, i, image, str(where[i])) for i, image in enumerate(source.images)]
     report = {**summarize(rows, source.groups_known), "unread": list(source.unread), "near": _find_near(source, rows)}
+    if masks := describe_masks(source):
+        report["masks"] = masks
     return report | {"findings": find_problems(report)}
 
 

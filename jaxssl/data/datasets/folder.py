@@ -105,7 +105,8 @@ def load(
     if dir.lower().endswith(".npz"):
         _check_archive(dir, group_pattern, exclude_pattern, table)
         where = {"dir": dir, "cache_dir": cache_dir, "memory_mib": memory_mib}
-        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels, task=task)
+        of_masks = {"masks": bool(masks), "mask_classes": _as_names(mask_classes)}
+        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels, task=task, **of_masks)
     if not table and Path(dir).is_file():
         dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)

@@ -5,12 +5,12 @@ x 2848, and `2. All Segmentation Groundtruths/{a. ...,b. ...}/<kind>/IDRiD_<nn>_
 an image has no such lesion, it has no such file. The grading part, `B. Disease Grading`, may be in the same folder: its
 numbers have three digits.
 
-jaxssl classifies images, so that the images come without labels, for pretraining, unless `data.options.label` names a
-kind: then the two classes are whether the mask of that kind has any pixel. Kinds that all images have are refused. The
-official split is kept; which images show the same patient is not published.
+The images come without labels, unless `data.options.label` names a kind: then the two classes are whether the mask of
+that kind has any pixel. Kinds that all images have are refused. The official split is kept; which images show the same
+patient is not published.
 
-The masks themselves are prepared and kept as images are: `load_masks` gives those of all images at the size of these,
-from the memory or from records, and `masks` those of one image at the size of its file.
+With `data.options.masks=True` images come with the class of each pixel, one of `KINDS` or the background; where several
+kinds overlap, the first of them counts. `masks` gives those of one image at the size of its file, each on its own.
 """
 
 import contextlib
@@ -75,10 +75,19 @@ def load(
     fit: str = "pad",
     memory_mib: float = math.inf,
     label: str = "",
+    masks: bool = False,
 ) -> source.Source:
     """Load the images, without labels or with those of one of `KINDS`; ids are such as "train/IDRiD_01".
 
-    See `prepared.load`.
+    Args:
+      manual_dir: see `prepared.load`.
+      cache_dir: see there.
+      size: see there.
+      on_bad_file: see there.
+      fit: see there.
+      memory_mib: see there.
+      label: one of `KINDS`, or "" for no labels.
+      masks: whether to load the masks, too.
     """
     if label and label not in KINDS:
         raise UserError(
@@ -88,52 +97,32 @@ def load(
         )
     return prepared.load(
         DATASET._replace(classes=CLASSES) if label else DATASET,
-        functools.partial(examples, label=label),
+        functools.partial(mask_examples if masks else examples, label=label),
         manual_dir=manual_dir,
         cache_dir=cache_dir,
         size=size,
         on_bad_file=on_bad_file,
         fit=fit,
         memory_mib=memory_mib,
+        read_mask=read_classes if masks else None,
+        mask_classes=("background", *KINDS.values()) if masks else (),
     )
 
 
-def load_masks(
-    *,
-    manual_dir: str,
-    cache_dir: str,
-    size: int,
-    on_bad_file: str = "stop",
-    fit: str = "pad",
-    memory_mib: float = math.inf,
-) -> source.Source:
-    """Load the masks of all images as a dataset of their own.
-
-    Ids are those of `load`, in the same order; with `on_bad_file="skip"`, either may lack some. Images are
-    [N, size, size, 5] uint8, a channel for each of `KINDS`, cropped and resampled as the images are: 255 where the
-    lesion fills the pixel, 0 where there is none, its share in between. `mask >= 128` is the nearest binary mask; small
-    lesions have lower values only, and vanish from it. See `prepared.load`.
-    """
-    return prepared.load(
-        DATASET._replace(title="masks of the lesions of diabetic retinopathy", read=read_masks),
-        mask_examples,
-        manual_dir=manual_dir,
-        cache_dir=cache_dir,
-        size=size,
-        on_bad_file=on_bad_file,
-        fit=fit,
-        memory_mib=memory_mib,
-    )
-
-
-def mask_examples(download: downloads.Download) -> list[downloads.Example]:
+def mask_examples(download: downloads.Download, label: str = "") -> list[downloads.Example]:
     """Return `examples` with the files of their masks."""
     of: dict[str, tuple[Path, ...]] = {}
     for (name, _), path in sorted(_mask_paths(download).items()):
         of[name] = (*of.get(name, ()), path)
     if not of:
         raise downloads.missing_error(download, "2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_*.tif")
-    return [example._replace(extra=of.get(example.id, ())) for example in examples(download)]
+    return [example._replace(extra=of.get(example.id, ())) for example in examples(download, label)]
+
+
+def read_classes(example: downloads.Example) -> np.ndarray:
+    """Read the masks of an image as classes [H, W] uint8, see `read_masks`; where kinds overlap, the first counts."""
+    of_kinds = read_masks(example) > 0
+    return np.where(of_kinds.any(-1), of_kinds.argmax(-1) + 1, 0).astype(np.uint8)
 
 
 def read_masks(example: downloads.Example) -> np.ndarray:

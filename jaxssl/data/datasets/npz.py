@@ -11,6 +11,8 @@ from jaxssl import files
 from jaxssl.data import labels as parsing
 from jaxssl.data import medmnist, records, source
 from jaxssl.data.io import archive, arrays, loading
+from jaxssl.data.io.masks import to_classes
+from jaxssl.data.masks import attach
 from jaxssl.errors import UserError
 
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
@@ -27,8 +29,10 @@ def load(
     classes: Sequence[str] | None = None,
     use_labels: bool = True,
     task: str = "auto",
+    masks: bool = False,
+    mask_classes: Sequence[str] = (),
 ) -> source.Source:
-    """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`.
+    """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`; also `..._masks` or `masks`.
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`). Labels are integers from 0 or
     names, [N] or [N, 1], or one-hot, [N, classes]; -1, "" and words such as "NA" are no label. Where a row of
@@ -45,6 +49,8 @@ def load(
         name, and "0", "1", ... for others.
       use_labels: whether to read the labels; False for pretraining alone.
       task: what labels are, see `data.task`; of "value", [N] or [N, 1] numbers, NaN where unknown.
+      masks: whether to read masks, [N, H, W] or [N, H, W, 1] numbers of classes; one class may be 0 and 255.
+      mask_classes: names of the classes in masks, from value 1; () for one class.
 
     Returns:
       The dataset, with the archive's split as the official one; ids are such as "train/0001", counted from 0.
@@ -71,13 +77,25 @@ def load(
         stack = loading.stack(
             lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
         )
-    unused = sorted(set(headers) - {*keys.values(), *of_labels.values()})
+    of_masks = {side: mask_key(side) for side in counts} if masks else {}
+    unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *of_masks.values()})
     unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
     official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
     made = source.make(stack.images, numbers, ids, found, official=official, task=task)
     if empty := [name for name, of in zip(found, made.strata.T, strict=False) if task != "value" and not of.any()]:
         unread.append(f"classes without an image: {', '.join(empty)}")
-    return made._replace(unread=(*unread, *stack.unread))
+    made = made._replace(unread=(*unread, *stack.unread))
+    if not masks:
+        return made
+    arrays_of = [_read_array(path, headers, key, counts[side], "one mask an image") for side, key in of_masks.items()]
+    found = [mask for array in arrays_of for mask in array]
+    classes = ("background", *(mask_classes or ("foreground",)))
+    return attach(made, lambda i: to_classes(found[i], len(classes)), classes, fit=fit, cache=cache)
+
+
+def mask_key(side: str) -> str:
+    """Return the name of the array of masks of a side of the split, or of "images"."""
+    return "masks" if side == "images" else f"{side}_masks"
 
 
 def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, str]:
@@ -153,10 +171,12 @@ def _is_one_hot(values: np.ndarray) -> bool:
     )
 
 
-def _read_array(path: Path, headers: Mapping[str, archive.Header], key: str, count: int) -> np.ndarray:
-    """Return an array of labels with `count` rows. UserError if it is missing or has another number."""
+def _read_array(
+    path: Path, headers: Mapping[str, archive.Header], key: str, count: int, what: str = "one label an image"
+) -> np.ndarray:
+    """Return an array with `count` rows, of labels or of `what`. UserError if it is missing or has another number."""
     if key not in headers:
-        raise UserError(f"{path} has no '{key}': add it, one label an image", code="missing", field=key)
+        raise UserError(f"{path} has no '{key}': add it, {what}", code="missing", field=key)
     values = archive.read_array(path, key)
     if values.shape[:1] != (count,):
         rows = values.shape[0] if values.ndim else 0

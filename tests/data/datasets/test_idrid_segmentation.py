@@ -7,7 +7,6 @@ from PIL import Image
 from jaxssl.data import splits
 from jaxssl.data.datasets import idrid_segmentation
 from jaxssl.errors import UserError
-from tests.data import layouts
 
 FOLDERS = {
     "MA": "1. Microaneurysms",
@@ -95,49 +94,44 @@ def test_masks(download):
             np.testing.assert_array_equal(mask, truth[name, kind], err_msg=f"{name} {kind}")
 
 
-def load_masks(root, **kw):
-    given = {"fit": "crop", "cache_dir": str(root.parent / "cache"), "size": 16} | kw
-    return idrid_segmentation.load_masks(manual_dir=str(root), **given)
+def classes_of(truth, name):
+    """The first kind that each pixel has, counted from 1."""
+    found = np.zeros((16, 24), np.uint8)
+    for number, kind in reversed([*enumerate(FOLDERS, 1)]):
+        found[truth[name, kind]] = number
+    return found
 
 
 def test_masks_of_all_images_stream(download):
     """They are cut as the images are: 16 x 24 to the columns from 4 to 20."""
     root, truth = download
-    got, pictures = layouts.check_streams(load_masks, root), layouts.check_streams(load, root)
-    assert got.ids.tolist() == pictures.ids.tolist() and got.official.tolist() == pictures.official.tolist()
-    assert got.images.shape == (12, 16, 16, 5) and got.images.dtype == np.uint8
-    for i, name in enumerate(got.ids):
-        for channel, kind in enumerate(FOLDERS):
-            np.testing.assert_array_equal(got.images[i][..., channel], 255 * truth[name, kind][:, 4:20])
-    kinds = [layouts.check_streams(load, root, label=label).classes for label in ("", "SE")]
-    assert kinds == [(), ("absent", "present")]
-
-
-def test_masks_at_another_size_are_shares_of_pixels(download):
-    root, truth = download
-    got = load_masks(root, size=4).images
-    share = np.stack([[truth[name, kind][:, 4:20] for kind in FOLDERS] for name in ids()]).reshape(12, 5, 4, 4, 4, 4)
-    # Lanczos looks a little beyond its pixel.
-    blocks = np.moveaxis(share.mean((3, 5)), 1, -1)
-    assert np.corrcoef(got.ravel(), blocks.ravel())[0, 1] > 0.9
+    got, lazy, plain = load(root, masks=True), load(root, masks=True, memory_mib=0), load(root)
+    assert got.mask_classes[0] == "background" and len(got.mask_classes) == 6 and got.masked.all()
+    assert got.ids.tolist() == plain.ids.tolist() and got.fingerprint == lazy.fingerprint != plain.fingerprint
+    np.testing.assert_array_equal(got.images, plain.images)
+    expected = np.stack([classes_of(truth, name)[:, 4:20] for name in ids()])
+    np.testing.assert_array_equal(got.masks, expected)
+    assert not isinstance(lazy.masks, np.ndarray)
+    np.testing.assert_array_equal(lazy.masks[:], expected)
 
 
 def test_masks_are_read_again_when_a_file_changes(download):
     root, _ = download
     at = ids().index("train/IDRiD_01")
-    assert not load_masks(root).images[at][..., 3].any()
+    assert not (load(root, masks=True).masks[at] == 4).any()
     mask_file(next(root.rglob("IDRiD_01_SE.tif")), np.ones((16, 24), bool), "RGBA")
-    assert (load_masks(root).images[at][..., 3] == 255).all()
+    assert (load(root, masks=True).masks[at] == 4).any()
 
 
 def test_broken_masks_stop_or_are_skipped(download):
     root, _ = download
     next(root.rglob("IDRiD_02_SE.tif")).write_bytes(b"II*\0 broken")
     mask_file(next(root.rglob("IDRiD_04_SE.tif")), np.ones((16, 30), bool), "L")
-    says = r"^2 of 12 files cannot be read: train/IDRiD_02 \(IDRiD_02_SE\.tif cannot be read as a mask: .*\); "
-    with pytest.raises(UserError, match=says + r"train/IDRiD_04 \(IDRiD_04_SE\.tif is \(16, 30\), and its image"):
-        load_masks(root)
-    assert set(ids()) - set(load_masks(root, on_bad_file="skip").ids) == {"train/IDRiD_02", "train/IDRiD_04"}
+    says = r"^2 of 12 files cannot be read: mask of train/IDRiD_02 \(IDRiD_02_SE\.tif cannot be read as a mask: .*\); "
+    with pytest.raises(UserError, match=says + r"mask of train/IDRiD_04 \(IDRiD_04_SE\.tif is \(16, 30\), and its"):
+        load(root, masks=True)
+    got = load(root, masks=True, on_bad_file="skip")
+    assert {*got.ids[~got.masked]} == {"train/IDRiD_02", "train/IDRiD_04"}
 
 
 def test_grading_part_beside_it(download):

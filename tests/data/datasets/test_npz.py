@@ -169,3 +169,15 @@ def test_what_exceeds_the_memory_is_in_records(tmp_path, write):
         stored = npz.load(dir=str(tmp_path / "x.npz"), size=20, cache_dir=str(place), memory_mib=0.001)
         assert isinstance(stored.images, records.Images) and stored.fingerprint == held.fingerprint
     assert [child.name for child in place.iterdir()] == ["records"]
+
+
+def test_masks(tmp_path):
+    images, masks = noise(6, 8, 8), np.tril(np.ones((6, 8, 8), np.uint8))
+    masks[2] = 0
+    path = save(tmp_path, {"images": images, "masks": masks * 255})
+    got = npz.load(dir=str(path), size=8, masks=True)
+    np.testing.assert_array_equal(got.masks, masks)
+    assert got.mask_classes == ("background", "foreground") and not got.unread and got.masked.all()
+    assert npz.load(dir=str(path), size=8).masks is None
+    with pytest.raises(UserError, match="'masks' has 5 rows for 6 images"):
+        npz.load(dir=str(save(tmp_path, {"images": images, "masks": masks[:5]})), size=8, masks=True)

@@ -8,7 +8,7 @@ that of the findings, the most serious first.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jaxssl.data.audit.checks import classes, duplicates, groups, layout, readable, scale, unread, values
+from jaxssl.data.audit.checks import classes, duplicates, groups, layout, masks, readable, scale, unread, values
 
 CHECKS: tuple[Callable[[Mapping[str, Any]], list[str]], ...] = (
     layout.notes,
@@ -21,6 +21,8 @@ CHECKS: tuple[Callable[[Mapping[str, Any]], list[str]], ...] = (
     duplicates.extra,
     values.constant,
     values.kinds,
+    masks.incomplete,
+    masks.classes,
     scale.scales,
     scale.crop,
     readable.misnamed,
