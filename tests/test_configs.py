@@ -32,9 +32,10 @@ SHALLOW = {
     "resnet18": {"stages": (1, 1), "width": 4},
     "vit_tiny": {"width": 24, "depth": 1},
 }
-# These share their recipe with simclr_ham, byol_ham or mae_brain_tumor, and differ in the dataset and in numbers.
-ALIKE = {f"simclr_{dataset}" for dataset in ("isic", "chest", "cifar", "covid", "idrid")}
-ALIKE |= {f"byol_{dataset}" for dataset in ("chest", "cifar", "hemorrhage", "melanoma")} | {"mae_lenses"}
+# These share their objective and encoder with another config, and differ in the dataset and in numbers.
+ALIKE = {f"simclr_{dataset}" for dataset in ("isic", "chest", "cifar", "covid", "idrid", "lenses")}
+ALIKE |= {f"byol_{dataset}" for dataset in ("chest", "cifar", "hemorrhage", "melanoma", "folder", "lenses")}
+ALIKE |= {"mae_lenses", "blur_lenses", "rotation_lenses", "supervised_lenses", "priors"}
 # Of the datasets whose images have another number of channels than 1.
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 

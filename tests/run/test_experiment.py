@@ -245,11 +245,21 @@ def run_to_the_end(workdir):
     assert process.returncode == 0, error
 
 
-def test_killed_in_every_phase_it_ends_as_if_undisturbed(tmp_path):
-    """kill -9 early and late in pretraining and in both fine-tunings, then to the end: every byte but the times."""
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [("pretrain", 4), ("finetune_ssl", 2)],
+        pytest.param(
+            [("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 1)], marks=pytest.mark.slow
+        ),
+    ],
+    ids=["twice", "in_every_phase"],
+)
+def test_killed_it_ends_as_if_undisturbed(tmp_path, kills):
+    """kill -9 in pretraining and in fine-tuning, then to the end: every byte but the times."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run_to_the_end(whole)
-    for phase, step in (("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 1)):
+    for phase, step in kills:
         code, error = run_until(killed, phase, step, signal.SIGKILL)
         assert code == -signal.SIGKILL, error
     run_to_the_end(killed)
