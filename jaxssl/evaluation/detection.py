@@ -13,7 +13,7 @@ Boxes of equal score enter together, so that their order does not matter.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,18 +69,21 @@ def find_lesions(mask: np.ndarray, classes: int, probabilities: np.ndarray | Non
         highest of its class in it. Without them it is the number of its pixels.
     """
     boxes, labels, scores = [], [], []
-    for c in range(1, classes):
-        components = np.zeros(mask.shape, np.int32)
-        count = int(ndimage.label(mask == c, _NEIGHBORS, output=components))  # pyright: ignore[reportArgumentType]
-        numbers = range(1, count + 1)
-        for rows, columns in ndimage.find_objects(components):
-            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
-        labels += [c] * count
-        if probabilities is not None:
-            scores += list(np.atleast_1d(ndimage.maximum(probabilities[..., c - 1], components, numbers)))
-        else:
-            scores += np.bincount(components.ravel(), minlength=count + 1)[1:].tolist()
+    for label, (rows, columns), inside in iter_components(mask, classes):
+        boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+        labels.append(label)
+        of = None if probabilities is None else probabilities[rows, columns, label - 1][inside]
+        scores.append(inside.sum() if of is None else of.max())
     return Lesions(np.array(boxes, float).reshape(-1, 4), np.array(labels, int), np.array(scores, float))
+
+
+def iter_components(mask: np.ndarray, classes: int) -> Iterator[tuple[int, tuple[slice, slice], np.ndarray]]:
+    """Yield class, box (rows and columns) and pixels [h, w] bool in it of each connected component of a mask."""
+    for label in range(1, classes):
+        components = np.zeros(mask.shape, np.int32)
+        ndimage.label(mask == label, _NEIGHBORS, output=components)
+        for i, box in enumerate(ndimage.find_objects(components), 1):
+            yield label, box, components[box] == i
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation import calibration
 from jaxssl.inference import trained
 from jaxssl.inference.trained import Trained
-from jaxssl.objectives import supervised
+from jaxssl.objectives import segmentation, supervised
+from jaxssl.results.words import is_segmentation
 from jaxssl.results.workdir import read_config, read_results
 from jaxssl.training import sharding
 
@@ -154,6 +155,9 @@ class Network:
                 code="missing",
                 field="transfer.protocols",
             )
+        if self.encoder.decoder is not None:
+            message = f"{self.workdir}: {self.evaluation} predicts masks, not classes: use --masks"
+            raise UserError(message, code="conflict", field="evaluation")
         return self.encoder if self.encoder.head is not None else trained.load(self.workdir, self.evaluation)
 
     @functools.cached_property
@@ -190,6 +194,24 @@ class Network:
 
         return functools.partial(apply, network)
 
+    @functools.cached_property
+    def masks(self) -> Callable[..., jax.Array]:
+        """From images [B, H, W, C] as stored to probabilities [B, H, W, K] of the K classes of masks."""
+        of = self.encoder
+        if of.decoder is None:
+            message = f"{self.workdir}: {self.evaluation or 'its encoder'} predicts no masks"
+            raise UserError(message, code="missing", field="evaluation")
+        trained, decoder = {"encoder": dict(of.variables), "decoder": dict(of.decoder_variables)}, of.decoder
+        params = {name: variables.pop("params") for name, variables in trained.items()}
+        network = jax.device_put((params, trained), sharding.replicated(self.mesh))
+
+        @jax.jit
+        def apply(network: Tree, image: jax.Array) -> jax.Array:
+            scaled = views.eval_transform(image, self.pixels, self.image_size)
+            return segmentation.predict(of.encoder, decoder, *network, scaled, image.shape[1])
+
+        return functools.partial(apply, network)
+
     def _program(self, select: Callable[[dict[str, jax.Array]], jax.Array]) -> Callable[..., jax.Array]:
         variables = jax.device_put(self.encoder.variables, sharding.replicated(self.mesh))
 
@@ -220,9 +242,10 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
     results, config = read_results(workdir), read_config(workdir)
     try:
         finetuned = {e["name"]: e.get("temperature") for e in results["evaluations"] if e["protocol"] == "finetune"}
+        segmented = [e["name"] for e in results["evaluations"] if is_segmentation(e)]
         data = config["config"]["data"]
         pixels = views.Pixels(**cast(dict[str, Any], config["pixels"]))
-        first = "" if results["pretrain"] else next(iter(finetuned), "")
+        first = "" if results["pretrain"] else next(iter([*finetuned, *segmented]), "")
         size, image_size, nan = data["stored_size"] or data["image_size"], data["image_size"], data["nan"]
         fit = data.get("fit", "crop")  # What runs did before there was this field.
     except (KeyError, TypeError, AttributeError) as error:

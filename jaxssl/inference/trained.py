@@ -1,4 +1,4 @@
-"""Loads the networks of a finished run: its pretrained encoder, or a fine-tuned network with its head."""
+"""Loads the networks of a finished run: its pretrained encoder, or a fine-tuned network with its head or decoder."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,10 @@ from flax import linen as nn
 
 from jaxssl import models
 from jaxssl.errors import UserError, did_you_mean
+from jaxssl.models import decoder as decoders
 from jaxssl.models.shapes import count_channels, shapes_of
+from jaxssl.results.schema import Results
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
 from jaxssl.results.workdir import read_config, read_results
 from jaxssl.training import checkpoint
 from jaxssl.weights.merge import merge
@@ -29,6 +32,9 @@ class Trained(NamedTuple):
       channels: of the images.
       supervised: whether labels were used.
       task: what the head predicts, see `jaxssl.data.source.Source`.
+      decoder: maps feature maps to masks; None unless the network was trained on masks.
+      decoder_variables: its "params" and, if it has any, "batch_stats".
+      mask_classes: classes of masks, the background first.
     """
 
     encoder: nn.Module
@@ -38,6 +44,9 @@ class Trained(NamedTuple):
     channels: int
     supervised: bool
     task: str = "single"
+    decoder: nn.Module | None = None
+    decoder_variables: Tree | None = None
+    mask_classes: tuple[str, ...] = ()
 
 
 def load(workdir: str | Path, evaluation: str = "") -> Trained:
@@ -45,8 +54,8 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
 
     Args:
       workdir: of the run.
-      evaluation: "" for its pretrained encoder; the name of a fine-tuning in results.json, such as "finetune_ssl", for
-        that network with its head.
+      evaluation: "" for its pretrained encoder; the name of a fine-tuning or segmentation in results.json, such as
+        "finetune_ssl", for that network with its head or decoder.
 
     Raises:
       UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
@@ -60,34 +69,49 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     try:
         encoder, size = encoder_of(config["config"]), config["config"]["data"]["image_size"]
         classes, pretrained = tuple(results["dataset"]["classes"]), results["pretrain"]
-        finetuned = {
-            e["name"]: e.get("phase", e["name"]) for e in results["evaluations"] if e["protocol"] == "finetune"
-        }
+        found = {e["name"]: e for e in results["evaluations"] if e["protocol"] in TRAINED_PROTOCOLS}
+        tuned = {name: e.get("phase", name) for name, e in found.items()}
     except UserError as error:
         raise UserError(f"{workdir / 'config.json'}: {error}", code=error.code, field=error.field) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(workdir, error) from error
-    if evaluation not in (*[""] * bool(pretrained), *finetuned):
-        networks = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in finetuned]
+    if evaluation not in (*[""] * bool(pretrained), *tuned):
+        networks = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in tuned]
         raise UserError(
-            f"{workdir} has no network {evaluation!r}: {did_you_mean(evaluation, finetuned)}"
+            f"{workdir} has no network {evaluation!r}: {did_you_mean(evaluation, tuned)}"
             f"it has {', '.join(networks) or 'none: it had no labels and no pretraining'}",
             code="unknown-name",
             field="evaluation",
         )
-    folder = checkpoint_folder(workdir, finetuned.get(evaluation, ""))
+    folder = checkpoint_folder(workdir, tuned.get(evaluation, ""))
     stored = checkpoint.load_numpy(folder)
     if stored is None:
         message = f"{folder} is missing or damaged: copy it again, or repeat the run in a new workdir"
         raise UserError(message, code="damaged", field=str(folder))
     if evaluation:
-        variables = {"params": stored["params"]["encoder"], **stored["model_state"]["encoder"]}
-        head, supervised = _unstandardize(stored["params"]["head"], stored["model_state"].get("scale")), True
+        # Orbax leaves out what is empty.
+        variables = {"params": stored["params"]["encoder"], **(stored["model_state"].get("encoder") or {})}
+        supervised = True
     else:
-        variables, head, supervised = stored, None, bool(pretrained and pretrained.get("supervised"))
+        variables, supervised = stored, bool(pretrained and pretrained.get("supervised"))
     channels = count_channels(encoder, size, variables["params"])
     variables = merge(shapes_of(encoder, size, channels), variables, str(folder))
-    return Trained(encoder, variables, head, classes, channels, supervised, results["dataset"].get("task", "single"))
+    task = results["dataset"].get("task", "single")
+    trained = Trained(encoder, variables, None, classes, channels, supervised, task)
+    return _add_output(trained, found[evaluation]["protocol"], stored, results) if evaluation else trained
+
+
+def _add_output(trained: Trained, protocol: str, stored: Tree, results: Results) -> Trained:
+    """Return a fine-tuned encoder with its head, or with its decoder."""
+    params, state = stored["params"], stored["model_state"]
+    if protocol not in SEGMENTATION_PROTOCOLS:
+        return trained._replace(head=_unstandardize(params["head"], state.get("scale")))
+    classes = tuple(results["dataset"].get("mask_classes", ()))
+    return trained._replace(
+        decoder=decoders.make(protocol, len(classes), trained.encoder.dtype),  # pyright: ignore
+        decoder_variables={"params": params["decoder"], **(state.get("decoder") or {})},
+        mask_classes=classes,
+    )
 
 
 def _unstandardize(head: Tree, scale: np.ndarray | None) -> Tree:

@@ -40,6 +40,11 @@ def apply_maps(
     return [out["tokens"].reshape(len(image), side, side, -1)], state
 
 
+def make(protocol: str, classes: int, dtype: DTypeLike) -> nn.Module:
+    """Return the decoder of a protocol: linear for "segment_linear", a U-Net's for "segment"."""
+    return LinearDecoder(classes) if protocol == "segment_linear" else UNetDecoder(classes, dtype)
+
+
 class LinearDecoder(nn.Module):
     """Maps [B, h, w, D] -> logits [B, *size, classes] float32: a linear classifier of pixels.
 

@@ -15,7 +15,7 @@ from jaxssl import files
 from jaxssl.augment import views
 from jaxssl.data.pipeline import masks_of
 from jaxssl.evaluation import segmentation as scoring
-from jaxssl.models.decoder import LinearDecoder, UNetDecoder
+from jaxssl.models import decoder as decoders
 from jaxssl.objectives import Objective
 from jaxssl.objectives import segmentation as objectives
 from jaxssl.results.cells import escape_row
@@ -54,8 +54,7 @@ class Masks(NamedTuple):
 
 def make_decoder(setup: Setup, protocol: str) -> nn.Module:
     """Return the decoder of a protocol."""
-    classes = len(setup.source.mask_classes)
-    return LinearDecoder(classes) if protocol == "segment_linear" else UNetDecoder(classes, setup.encoder.dtype)
+    return decoders.make(protocol, len(setup.source.mask_classes), setup.encoder.dtype)
 
 
 def segment(setup: Setup, protocol: str, arm: Arm) -> Masks:

@@ -49,3 +49,19 @@ def load_slices(path: Path, axis: int) -> np.ndarray:
     shape(path)
     volume = np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj, np.float32)
     return np.rot90(np.moveaxis(volume, axis, 0), axes=(1, 2))
+
+
+def encode_slices(slices: np.ndarray, axis: int, like: Path) -> bytes:
+    """Return the content of a NIfTI file of slices [N, H, W] uint8, as `load_slices` gives them.
+
+    Args:
+      slices: of the whole volume.
+      axis: along which they are cut.
+      like: the volume whose orientation and place in space the file gets.
+    """
+    nibabel = optional.load_package("nibabel", "nifti")
+    original, orientations = nibabel.load(like), nibabel.orientations
+    volume = np.moveaxis(np.rot90(slices, -1, axes=(1, 2)), 0, axis)
+    back = orientations.ornt_transform(orientations.axcodes2ornt("RAS"), orientations.io_orientation(original.affine))
+    stored = np.ascontiguousarray(orientations.apply_orientation(volume, back))
+    return nibabel.Nifti1Image(stored, original.affine).to_bytes()

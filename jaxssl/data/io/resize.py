@@ -43,15 +43,20 @@ def crop_square(image: np.ndarray) -> np.ndarray:
 
 def _pad(image: np.ndarray, size: int, mask: bool) -> np.ndarray:
     height, width, channels = image.shape
-    long = max(height, width)
-    new_height, new_width = (max(1, round(side * size / long)) for side in (height, width))
+    top, left, new_height, new_width = place(height, width, size)
     value = OUTSIDE if mask else 0 if image.dtype.kind == "u" else image.min()
     padded = np.full((size, size, channels), value, image.dtype)
-    top, left = (size - new_height) // 2, (size - new_width) // 2
     same = (height, width) == (new_height, new_width)
     inside = image if same else _resample(image, new_height, new_width, mask)
     padded[top : top + new_height, left : left + new_width] = inside
     return padded
+
+
+def place(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of an image of this size in the square that "pad" makes of it."""
+    long = max(height, width)
+    new_height, new_width = (max(1, round(side * size / long)) for side in (height, width))
+    return (size - new_height) // 2, (size - new_width) // 2, new_height, new_width
 
 
 def _resample(image: np.ndarray, height: int, width: int, mask: bool) -> np.ndarray:
