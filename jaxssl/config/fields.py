@@ -4,6 +4,7 @@
 whoever needs a group of fields (those that may differ between machines, say) asks for a role.
 """
 
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -17,7 +18,7 @@ from jaxssl.evaluation import tasks
 from jaxssl.results import words
 from jaxssl.training import trackers
 
-PROTOCOLS = tuple(name for name in words.PROTOCOL_NAMES if name not in words.SEGMENTATION_PROTOCOLS)
+PROTOCOLS = ("probe", "knn", "finetune")
 
 
 FIELDS: tuple[Field, ...] = (
@@ -31,6 +32,11 @@ FIELDS: tuple[Field, ...] = (
     Field("logger", "", "Service that receives the metrics too, if its package is installed.", "place", trackers.NAMES),
     Field(
         "on_collapse", "warn", "What to do when pretraining collapses; 'stop': exit code 3.", "record", ("warn", "stop")
+    ),
+    Field(
+        "deterministic",
+        False,
+        "Whether GPUs, too, give the same bytes in each run; slower. CPUs always do.",
     ),
     # Data.
     Field("data.name", "folder", "Dataset; `jaxssl data list` lists them.", choices=tuple(data.names())),
@@ -52,17 +58,17 @@ FIELDS: tuple[Field, ...] = (
         "Side in pixels at which images are held and from which they are cropped; 0: image_size.",
         range="[0, inf)",
     ),
-    Field("data.use_official_split", True, "Whether to keep the dataset's own split, if it has one."),
-    Field(
-        "data.validation",
-        0.1,
-        "Share of the groups for validation, where there is no official validation split.",
     Field(
         "data.enlarge",
         True,
         "Whether images of 'folder' that are smaller than image_size are enlarged to it; False: it becomes their "
         "median side.",
     ),
+    Field("data.use_official_split", True, "Whether to keep the dataset's own split, if it has one."),
+    Field(
+        "data.validation",
+        0.1,
+        "Share of the groups for validation, where there is no official validation split.",
         range="(0, 0.9]",
     ),
     Field("data.test", 0.2, "Share of the groups for the test split.", range="(0, 0.9]"),
@@ -80,11 +86,6 @@ FIELDS: tuple[Field, ...] = (
         "repeat",
         range="[0, inf)",
     ),
-    Field("data.folds", 0, "Folds of a cross-validation; 0: one split.", range="[0, inf)"),
-    Field("data.fold", 0, "Fold that is the test split, from 0; each fold is a run.", "repeat", range="[0, inf)"),
-    Field("data.on_bad_file", "stop", "What to do when a file cannot be read.", choices=loading.ON_BAD_FILE),
-    Field(
-        "data.percentiles",
     Field(
         "data.validation_labels",
         "all",
@@ -92,6 +93,11 @@ FIELDS: tuple[Field, ...] = (
         "training images alone, by cross-validation; fine-tuning then takes its last epoch.",
         choices=("all", "few"),
     ),
+    Field("data.folds", 0, "Folds of a cross-validation; 0: one split.", range="[0, inf)"),
+    Field("data.fold", 0, "Fold that is the test split, from 0; each fold is a run.", "repeat", range="[0, inf)"),
+    Field("data.on_bad_file", "stop", "What to do when a file cannot be read.", choices=loading.ON_BAD_FILE),
+    Field(
+        "data.percentiles",
         (0.1, 99.9),
         "Percentiles of 16-bit and float values that become 0 and 1; 8-bit images keep 0 and 255.",
         range="[0, 100]",
@@ -163,7 +169,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "transfer.protocols",
         PROTOCOLS,
-        "Evaluation protocols; 'segment_linear' and 'segment' need images with masks.",
+        "Evaluation protocols; 'attentive' is a probe that reads tokens or map by cross-attention, 'segment_linear' "
+        "and 'segment' need images with masks.",
         "record",
         tuple(words.PROTOCOL_NAMES),
         item=str,
@@ -209,6 +216,17 @@ FIELDS: tuple[Field, ...] = (
         "Widths of the hidden layers of the head in fine-tuning; (): linear.",
         range="[1, inf)",
         item=int,
+    ),
+    Field(
+        "transfer.probe_features",
+        ("pooled",),
+        "Features of the linear probe, of several the best on validation: what the encoder pools, the mean over its "
+        "tokens or map, the class token, or both.",
+        "method",
+        ("pooled", "mean", "cls", "cls+mean"),
+        item=str,
+        lengths=(1, math.inf),
+        distinct=True,
     ),
     Field(
         "transfer.batch_norm",

@@ -167,7 +167,7 @@ class Evaluation(TypedDict):
     """Test scores of one protocol and one initialization; also the content of evaluations/<name>.json."""
 
     name: Annotated[str, "<protocol>_<init>"]
-    protocol: Annotated[str, '"probe", "knn", "finetune", "segment_linear" or "segment"']
+    protocol: Annotated[str, '"probe", "knn", "finetune", "attentive", "segment_linear" or "segment"']
     init: Annotated[str, '"random", "ssl", "supervised", the name of given weights, or "<weights>+ssl"']
     label_fraction: Annotated[float, "share of the training labels that transfer used"]
     fold: Annotated[int | None, "fold of the cross-validation; null without"]
@@ -181,6 +181,7 @@ class Evaluation(TypedDict):
     chosen_on: NotRequired[
         Annotated[int, "labelled validation images used for choices; 0: the training labels, by cross-validation"]
     ]
+    features: NotRequired[Annotated[str, "probe: those of `transfer.probe_features` that were chosen on validation"]]
     selected_by: NotRequired[
         Annotated[
             str,

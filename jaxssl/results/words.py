@@ -30,13 +30,14 @@ PROTOCOL_NAMES = {
     "probe": "linear probing",
     "knn": "nearest neighbors",
     "finetune": "fine-tuning",
+    "attentive": "attentive probing",
     "segment_linear": "linear segmentation",
     "segment": "segmentation",
 }
 SEGMENTATION_PROTOCOLS = ("segment_linear", "segment")
-TRAINED_PROTOCOLS = ("finetune", *SEGMENTATION_PROTOCOLS)
+TRAINED_PROTOCOLS = ("finetune", "attentive", *SEGMENTATION_PROTOCOLS)
 # As the object of "byol helps ...".
-PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe"}
+PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe", "attentive": "an attentive probe"}
 UNDEFINED = "undefined"
 WIDE = 0.1  # Of scores with a wider interval, two decimals are shown.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.

@@ -7,15 +7,19 @@ from jaxssl.config import schedule
 from jaxssl.errors import UserError
 from jaxssl.models.depth import layers_of
 from jaxssl.models.shapes import shapes_of
+from jaxssl.models.vit import ViT
 from jaxssl.training import lora
 
 
 def check(config: ConfigDict, encoder: nn.Module) -> None:
-    """Raise UserError if the encoder has no layers for layer decay, LoRA or drop path."""
+    """Raise UserError if the encoder has no layers for layer decay, LoRA or drop path, or no class token."""
     for phase in schedule.trained_phases(config):
         check_phase(config, phase, encoder)
     if config.transfer.drop_path and not hasattr(encoder, "drop_path"):
         raise refusal(config, "transfer.drop_path", "no stochastic depth", 0.0)
+    wants_class_token = any("cls" in features for features in config.transfer.probe_features)
+    if wants_class_token and not isinstance(encoder, ViT):
+        raise refusal(config, "transfer.probe_features", "no class token", ("pooled",))
 
 
 def check_phase(config: ConfigDict, phase: schedule.Phase, encoder: nn.Module) -> None:

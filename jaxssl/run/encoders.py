@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxssl.augment import views
 from jaxssl.data import pipeline
 from jaxssl.run.setup import Setup
 from jaxssl.training import distributed, sharding
@@ -54,6 +55,27 @@ def with_encoder(state: TrainState, variables: Tree) -> TrainState:
     return state._replace(
         params=replace(state.params, params), target=replace(state.target, params), model_state=model_state
     )
+
+
+def feature_function(setup: Setup, kind: str) -> Callable[[Tree, dict], jax.Array]:
+    """Return the jitted function (variables, batch) -> features [B, D] without augmentation.
+
+    Args:
+      setup: of the run.
+      kind: "pooled" of the encoder; the "mean" over its tokens or map; "cls", its class token; or "cls+mean", both.
+    """
+    if kind == "pooled":
+        return setup.encode
+
+    @jax.jit
+    def encode(variables: Tree, batch: dict) -> jax.Array:
+        image = views.eval_transform(batch["image"], setup.pixels, setup.config.data.image_size)
+        out: Any = setup.encoder.apply(variables, image, train=False)
+        mean = out["tokens"].mean(1) if "tokens" in out else out["map"].mean((1, 2))
+        parts = {"mean": mean, "cls": out.get("cls")}
+        return jnp.concatenate([parts[part] for part in kind.split("+")], axis=-1)
+
+    return encode
 
 
 def compute_features(setup: Setup, variables: Tree, rows: np.ndarray) -> np.ndarray:

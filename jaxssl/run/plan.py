@@ -113,7 +113,7 @@ def number_of(setup: Setup, phase: str) -> str:
 def count_transferred(source: Source, labelled: np.ndarray, config: ConfigDict) -> int:
     """Return the smallest number of images that a protocol trains on; 0 where none can."""
     asked, counts = {*config.transfer.protocols}, []
-    if source.classes and "finetune" in asked:
+    if source.classes and not asked.isdisjoint(("finetune", "attentive")):
         counts.append(len(labelled))
     if source.masked is not None and not asked.isdisjoint(SEGMENTATION_PROTOCOLS):
         counts.append(int(source.masked[labelled].sum()))

@@ -14,7 +14,7 @@ from jaxssl.augment import views
 from jaxssl.evaluation import probe, scores, tasks
 from jaxssl.objectives import Objective, supervised
 from jaxssl.run import few_labels
-from jaxssl.run.encoders import compute_features, map_batches
+from jaxssl.run.encoders import feature_function, map_batches
 from jaxssl.run.finetuning import Task, train
 from jaxssl.run.prepare import make_classifier
 from jaxssl.run.setup import Setup, chooses_by_few, every_nth, transfer_rows
@@ -50,21 +50,26 @@ class Arm(NamedTuple):
     Attributes:
       init: its initialization, such as "ssl" or "random".
       variables: its variables.
-      features: () -> (features [N, D] of each split, seconds to compute them); computed once for all protocols.
+      features: kind, see `encoders.feature_function` -> (features [N, D] of each split, seconds to compute them);
+        computed once for all protocols.
     """
 
     init: str
     variables: Tree
-    features: Callable[[], tuple[dict[str, np.ndarray], float]]
+    features: Callable[..., tuple[dict[str, np.ndarray], float]]
 
 
 def make_arm(setup: Setup, init: str, variables: Tree) -> Arm:
     """Return the arm of an encoder."""
 
     @functools.cache
-    def features() -> tuple[dict[str, np.ndarray], float]:
+    def features(kind: str = "pooled") -> tuple[dict[str, np.ndarray], float]:
         start = time.perf_counter()
-        computed = {name: compute_features(setup, variables, rows) for name, rows in transfer_rows(setup).items()}
+        encode = feature_function(setup, kind)
+        computed = {
+            name: map_batches(setup, rows, lambda batch: encode(variables, batch))
+            for name, rows in transfer_rows(setup).items()
+        }
         return computed, time.perf_counter() - start
 
     return Arm(init, variables, features)
@@ -95,24 +100,26 @@ def selection_of(setup: Setup) -> str:
 
 def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
     """Fit a logistic regression to the features; for values, a ridge regression."""
-    features, seconds = arm.features()
-    features = dict(features)
+    kinds = setup.config.transfer.probe_features
+    seconds = sum(arm.features(kind)[1] for kind in kinds)
     start = time.perf_counter()
-    if chooses_by_few(setup.config):
-        fitted, held_out = few_labels.fit_probe(setup, features["train"], selection_of(setup))
-    else:
-        fitted, held_out = _fit_probe(setup, features), None
+    fits = [(kind, *_fit_probe(setup, arm.features(kind)[0])) for kind in kinds]
+    kind, fitted, held_out = max(fits, key=lambda fit: fit[1].validation)  # Of equal ones the first.
+    features = dict(arm.features(kind)[0])
     features["train"] = every_nth(features["train"], MAX_TRAIN_IMAGES)
     probabilities = {split: probe.predict_proba(fitted, features[split]) for split in SPLITS}
     if chooses_by_few(setup.config):
         probabilities["validation"] = no_predictions(probabilities) if held_out is None else held_out
     chosen = {"C": fitted.C, "selected_by": name_selection(setup, fitted.validation, "the default")}
-    chosen |= describe_choice(fitted.validation)
+    chosen |= describe_choice(fitted.validation) | ({"features": kind} if len(kinds) > 1 else {})
     return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), chosen)
 
 
-def _fit_probe(setup: Setup, features: dict[str, np.ndarray]) -> probe.Probe:
-    return probe.fit(
+def _fit_probe(setup: Setup, features: dict[str, np.ndarray]) -> tuple[probe.Probe, np.ndarray | None]:
+    """Return a fitted probe, and its predictions of held-out images where few labels choose."""
+    if chooses_by_few(setup.config):
+        return few_labels.fit_probe(setup, features["train"], selection_of(setup))
+    fitted = probe.fit(
         features["train"],
         labels_of(setup, "train"),
         features["validation"],
@@ -121,6 +128,7 @@ def _fit_probe(setup: Setup, features: dict[str, np.ndarray]) -> probe.Probe:
         metric=selection_of(setup),
         balanced=setup.config.transfer.class_weights == "balanced",
     )
+    return fitted, None
 
 
 def no_predictions(probabilities: dict[str, np.ndarray]) -> np.ndarray:
@@ -170,18 +178,19 @@ def classify_by_neighbors(setup: Setup, arm: Arm) -> TransferResult:
 # Fine-tuning.
 
 
-def finetune(setup: Setup, arm: Arm) -> TransferResult:
-    """Fine-tune the encoder with a head; see `finetuning.train`."""
+def finetune(setup: Setup, arm: Arm, attentive: bool = False) -> TransferResult:
+    """Fine-tune the encoder with a head, or train an attentive head on the frozen encoder; see `finetuning.train`."""
     c, classes, predict = setup.config.transfer, len(setup.source.classes), make_predict(setup)
     labels, losses = labels_of(setup, "train"), task_of(setup).losses
-    options: dict[str, Any] = {"task": setup.source.task}
+    options: dict[str, Any] = {"task": setup.source.task, "attentive": attentive}
+    freeze_epochs, name = (c.epochs, "attentive") if attentive else (c.freeze_epochs, "finetune")
     if c.class_weights == "balanced":
         options["class_weights"] = balance_classes(labels, classes)
     if setup.source.task == "value":
         options["scale"] = float(labels.mean()), float(labels.std()) or 1.0
 
     def objective_at(epoch: int) -> Objective:
-        return make_classifier(setup.config, setup.encoder, classes, frozen=epoch < c.freeze_epochs, **options)
+        return make_classifier(setup.config, setup.encoder, classes, frozen=epoch < freeze_epochs, **options)
 
     def measure(network: dict[str, Tree]) -> dict[str, float]:
         train = measured_train_rows(setup)
@@ -192,8 +201,8 @@ def finetune(setup: Setup, arm: Arm) -> TransferResult:
         score = scores.selection_score(probabilities, labels, selection_of(setup))
         return {"validation": score, "validation_loss": float(losses(probabilities, labels).mean())} | measured
 
-    task = Task(setup.labelled, objective_at, measure, c.freeze_epochs)
-    name, held_out = f"finetune_{arm.init}", None
+    task = Task(setup.labelled, objective_at, measure, freeze_epochs)
+    name, held_out = f"{name}_{arm.init}", None
     if chooses_by_few(setup.config) and len(c.learning_rates) > 1:
         chosen = few_labels.choose_rate(setup, name, task, arm.variables, predict)
         held_out, setup = chosen.held_out, setup._replace(config=with_rate(setup.config, chosen.value))
@@ -246,4 +255,9 @@ def balance_classes(labels: np.ndarray, classes: int) -> tuple:
     return tuple(float(len(labels) / (present * count)) if count else 0.0 for count in counts)
 
 
-PROTOCOLS = {"probe": probe_encoder, "knn": classify_by_neighbors, "finetune": finetune}
+PROTOCOLS = {
+    "probe": probe_encoder,
+    "knn": classify_by_neighbors,
+    "finetune": finetune,
+    "attentive": functools.partial(finetune, attentive=True),
+}

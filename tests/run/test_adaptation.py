@@ -2,14 +2,17 @@
 
 import json
 import shutil
+import types
 
+import jax
 import numpy as np
 import pytest
 
+from jaxssl.augment import views
 from jaxssl.config import fields
 from jaxssl.inference import trained
 from jaxssl.models import make
-from jaxssl.run import adaptation, experiment
+from jaxssl.run import adaptation, encoders, experiment
 from jaxssl.run.finetuning import has_stalled
 from jaxssl.training import checkpoint, metrics
 from tests import tiny, tiny_config
@@ -98,3 +101,43 @@ def test_adapted_runs_stop_early_resume_exactly_and_are_kept_merged(tmp_path):
     assert "lora" in stored["params"] and "lora" not in stored["target"]
     assert np.abs(stored["target"]["encoder"]["blocks_1"]["qkv"]["kernel"]).sum() > 0
     shutil.rmtree(parts)
+
+
+@pytest.mark.slow  # A run of a ViT.
+def test_attentive_and_linear_probes_leave_the_encoder_as_it_is(tmp_path):
+    c = tiny_config.get_config()
+    c.model.name = "vit_tiny"
+    c.model.options = dict(VIT)
+    c.pretrain.epochs = 0
+    c.transfer.protocols = ("probe", "attentive")
+    c.transfer.probe_features = ("mean", "cls", "cls+mean")
+    c.transfer.epochs = 3
+    c.transfer.lora.rank = 2
+    results = experiment.run(c, tmp_path)
+    probe, attentive = results["evaluations"]
+    assert probe["features"] in c.transfer.probe_features
+    first, last = (
+        checkpoint.load_numpy(tmp_path / "checkpoints" / name)["params"]
+        for name in ("attentive_random", "attentive_random_best")
+    )
+    assert set(last["head"]) == {"query", "norm", "key", "value", "linear"}
+    np.testing.assert_array_equal(
+        first["encoder"]["blocks_1"]["qkv"]["kernel"], last["encoder"]["blocks_1"]["qkv"]["kernel"]
+    )
+    assert attentive["phase"] == "attentive_random" and "lora" not in first
+    losses = [row["loss"] for row in metrics.read(tmp_path, "attentive_random") if "loss" in row]
+    assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_the_features_of_the_probe():
+    encoder = make("vit_tiny", {}, VIT)
+    with refuses("mismatch", "transfer.probe_features", "class token"):
+        adaptation.check(config(transfer__probe_features=("cls",)), tiny.Encoder())
+    adaptation.check(config(transfer__probe_features=("cls",)), encoder)
+    pixels = views.Pixels(0.0, 255.0, (0.0,), (1.0,))
+    setup = types.SimpleNamespace(encoder=encoder, pixels=pixels, config=config())
+    image = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 1), np.uint8)
+    variables = encoder.init(jax.random.key(0), np.zeros((1, 16, 16, 1)), train=False)
+    out = encoder.apply(variables, image / np.float32(255), train=False)
+    both = encoders.feature_function(setup, "cls+mean")(variables, {"image": image})
+    np.testing.assert_allclose(both, np.concatenate([out["cls"], out["tokens"].mean(1)], 1), atol=1e-5)
