@@ -2,9 +2,11 @@
 
     jaxssl score runs/mine data/other_hospital
     jaxssl score runs/mine data/other.csv --options='group_pattern=(patient\\d+)' --to=score.json
+    jaxssl score runs/mine data/other_hospital --corrupt
 
 IMAGES is a folder with a sub-folder for each class of the run, a table of paths and labels, or an .npz archive. Prints
-each score with its 95 % interval over groups, next to that on the test split of the run.
+each score with its 95 % interval over groups, next to that on the test split of the run. With --corrupt, noise, blur,
+lower contrast, brightness and JPEG are added at severities of ImageNet-C, and the difference is given, paired by image.
 """
 
 import argparse
@@ -20,7 +22,15 @@ from jaxssl.config.parse import parse_value
 from jaxssl.data import options as data_options
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.inference import score
-from jaxssl.results.words import METRIC_NAMES, PREDICTED, format_ends, format_number
+from jaxssl.results.words import (
+    METRIC_NAMES,
+    PREDICTED,
+    format_ends,
+    format_number,
+    format_range,
+    format_signed,
+    has_interval,
+)
 from jaxssl.training import runtime
 
 GROUP = "trained networks"
@@ -41,14 +51,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="An option of the images, as data.options.KEY of a config; may be repeated.",
     )
 
+    parser.add_argument(
+        "--corrupt",
+        nargs="?",
+        const="1,3,5",
+        default="",
+        metavar="1,3,5",
+        help="Score corrupted images, too, at these severities from 1 to 5.",
+    )
+
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    content = score.score_images(options.workdir, options.images, options.evaluation, parse_options(options.options))
+    severities = parse_severities(options.corrupt)
+    content = score.score_images(
+        options.workdir, options.images, options.evaluation, parse_options(options.options), severities
+    )
     if options.to:
         with files.output_errors(options.to):
             files.write_json(options.to, content)
-    Console(markup=False, emoji=False, highlight=False).print(make_table(content))
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(make_table(content))
+    if content["corruptions"]:
+        console.print(corruption_table(content))
     print("\n".join(remarks(content)))
     return 0
 
@@ -63,6 +88,34 @@ def parse_options(texts: list[str]) -> dict[str, Any]:
             raise UserError(message, code="unknown-name", field="--options")
         found[key] = parse_value(f"data.options.{key}", value, known[key])
     return found
+
+
+def parse_severities(text: str) -> list[int]:
+    """Return [1, 3, 5] of "1,3,5". UserError for anything but numbers."""
+    try:
+        return [int(part) for part in text.split(",")] if text else []
+    except ValueError as error:
+        message = f"--corrupt={text}: write severities from 1 to 5, such as 1,3,5"
+        raise UserError(message, code="out-of-range", field="--corrupt") from error
+
+
+def corruption_table(content: dict[str, Any]) -> Table:
+    """Return the scores on corrupted images, and their differences from those on the images as they are."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    metrics = list(content["corruptions"][0]["metrics"])[:2]
+    table.add_column("corruption")
+    for metric in metrics:
+        table.add_column(METRIC_NAMES[metric], justify="right")
+        table.add_column("difference", justify="right")
+    for row in content["corruptions"]:
+        cells = [f"{row['corruption']} {row['severity']}"]
+        for metric in metrics:
+            difference = row["differences"][metric]
+            ends = f" [{format_range(difference)}]" if has_interval(difference) else ""
+            value = format_number(row["metrics"][metric]["value"])
+            cells += [value, f"{format_signed(difference['value'])}{ends}"]
+        table.add_row(*cells)
+    return table
 
 
 def make_table(content: dict[str, Any]) -> Table:
@@ -87,8 +140,8 @@ def remarks(content: dict[str, Any]) -> list[str]:
         lines.append(f"Always predicting the most frequent class has accuracy {accuracy}.")
     if content["seen"]:
         lines.append(
-            f"{content['seen']:,} of these images have the name of a training or validation image of the run: if they "
-            "are the same, the scores are too good."
+            f"{content['seen']:,} of these images are training or validation images of the run: the scores are too "
+            "good."
         )
     if not content["groups_known"]:
         lines.append("Groups are unknown: intervals are too narrow if a patient has several images.")

@@ -10,6 +10,11 @@ from scipy.sparse.csgraph import connected_components
 from jaxssl.data.source import Source
 
 
+def hash_image(image: np.ndarray) -> bytes:
+    """Return a hash of the values of an image."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+
+
 def group_copies(source: Source, within: np.ndarray | None = None) -> Source:
     """Join the groups of images that are equal, pixel for pixel.
 
@@ -26,7 +31,7 @@ def group_copies(source: Source, within: np.ndarray | None = None) -> Source:
     pairs = []
     for i, image in enumerate(source.images):
         side = None if within is None else within[i].item()
-        key = (side, hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest())
+        key = (side, hash_image(image))
         pairs.append((member[first.setdefault(key, i)], member[i]))
     a, b = np.array(pairs, np.int64).reshape(-1, 2).T
     links = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))

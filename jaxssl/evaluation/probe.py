@@ -108,6 +108,14 @@ def fit(
     return best
 
 
+def to_head(probe: Probe) -> dict[str, dict[str, np.ndarray]]:
+    """Return the probe as parameters of a linear layer on features that are not standardized, in float32."""
+    kernel = probe.weights / probe.scale[:, None]
+    # A class without training images has the bias -inf.
+    bias = probe.bias - probe.mean @ kernel
+    return {"linear": {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}}
+
+
 def predict_proba(probe: Probe, features: np.ndarray) -> np.ndarray:
     """Predict class probabilities [N, classes] float64 of features [N, D]; 0 for a class without training images.
 

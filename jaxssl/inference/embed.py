@@ -71,8 +71,8 @@ def write_features(
 def _parts(network: networks.Network, program: Callable, inputs: Inputs, groups: list[str]) -> Iterator[Part]:
     outputs = apply_to_images(network, program, inputs)
     while some := list(itertools.islice(outputs, _PART_SIZE)):
-        rows = [i for i, _ in some]
-        yield Part([inputs.ids[i] for i in rows], [groups[i] for i in rows], np.stack([one for _, one in some]))
+        rows = [i for i, *_ in some]
+        yield Part([inputs.ids[i] for i in rows], [groups[i] for i in rows], np.stack([one for _, one, _ in some]))
 
 
 def _columns(part: Part) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -73,8 +73,8 @@ def _open_array(path: Path) -> np.ndarray | None:
     return array if array.ndim == 4 else None
 
 
-def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (index, output of a program of the network) for each image that it accepts.
+def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iterator[tuple[int, np.ndarray, str]]:
+    """Yield (index, output of a program of the network, hash of the pixels) for each image that it accepts.
 
     The others are reported on stderr.
 
@@ -83,12 +83,12 @@ def apply_to_images(network: Network, program: Callable, inputs: Inputs) -> Iter
     """
     outputs = predict_iter(program, network, lambda i: read_image(inputs.sources[i], network), len(inputs.ids))
     skipped = 0
-    for i, (output, reason) in enumerate(outputs):
-        if output is None:
+    for i, output in enumerate(outputs):
+        if output.value is None:
             skipped += 1
-            print(escape_controls(f"jaxssl: skipped {inputs.ids[i]}: {reason}"), file=sys.stderr)
+            print(escape_controls(f"jaxssl: skipped {inputs.ids[i]}: {output.reason}"), file=sys.stderr)
         else:
-            yield i, output
+            yield i, output.value, output.pixels
     if skipped == len(inputs.ids):
         message = f"none of the {skipped} images can be used: correct them, or name others"
         raise UserError(message, code="unreadable", field="IMAGES")

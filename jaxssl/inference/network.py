@@ -7,30 +7,33 @@ probabilities = network.predict(images)  # [N, classes]
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl.augment import views
+from jaxssl.data.copies import hash_image
 from jaxssl.data.io import arrays, loading
 from jaxssl.data.io import images as image_files
 from jaxssl.errors import UserError
 from jaxssl.evaluation import calibration
 from jaxssl.inference import trained
+from jaxssl.inference.conversion import convert
 from jaxssl.inference.trained import Trained
 from jaxssl.objectives import segmentation, supervised
+from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.words import is_segmentation
 from jaxssl.results.workdir import read_config, read_results
 from jaxssl.training import sharding
 
 Tree = Any
 BATCH_SIZE = 64
-_TWELVE_BITS = 4096
 _MAX_LISTED = 5  # Images named in an error.
 
 Images = np.ndarray | str | Path | Sequence[np.ndarray | str | Path]
@@ -227,12 +230,13 @@ class Network:
 def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE) -> Network:
     """Load what a finished run trained.
 
-    By default `encode` uses the pretrained encoder, and `predict` the first fine-tuned network of results.json, which
-    is that of the pretrained encoder. Without pretraining, both use the first fine-tuned network.
+    By default `encode` uses the pretrained encoder, without pretraining the first fine-tuned network; and `predict`
+    the fine-tuned network, or the probe of the pretrained encoder, that is best on validation.
 
     Args:
       workdir: of the run.
-      evaluation: name of a fine-tuning in results.json, such as "finetune_random", whose network both shall use.
+      evaluation: name of a fine-tuning in results.json, such as "finetune_random", or of the probe of the pretrained
+        encoder, whose network both shall use.
       batch_size: images per batch, rounded up to a multiple of the devices.
 
     Raises:
@@ -241,17 +245,17 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
     workdir = Path(workdir).expanduser()
     results, config = read_results(workdir), read_config(workdir)
     try:
-        finetuned = {e["name"]: e.get("temperature") for e in results["evaluations"] if e["protocol"] == "finetune"}
+        heads = list_heads(workdir, results)
         segmented = [e["name"] for e in results["evaluations"] if is_segmentation(e)]
         data = config["config"]["data"]
         pixels = views.Pixels(**cast(dict[str, Any], config["pixels"]))
-        first = "" if results["pretrain"] else next(iter([*finetuned, *segmented]), "")
+        first = "" if results["pretrain"] else next(iter([*heads, *segmented]), "")
         size, image_size, nan = data["stored_size"] or data["image_size"], data["image_size"], data["nan"]
         fit = data.get("fit", "crop")  # What runs did before there was this field.
     except (KeyError, TypeError, AttributeError) as error:
         raise trained.unreadable(workdir, error) from error
     encoder = trained.load(workdir, evaluation or first)
-    evaluation = evaluation or next(iter(finetuned), "")
+    evaluation = evaluation or choose_best(heads)
     mesh = sharding.make_mesh(-1, 1)
     return Network(
         workdir=workdir,
@@ -266,10 +270,43 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
         fit=fit,
         fits_extension=(data.get("options") or {}).get("fits_extension", ""),
         pixels=pixels,
-        temperature=finetuned.get(evaluation),
+        temperature=heads[evaluation].get("temperature") if evaluation in heads else None,
         batch_size=-(-max(1, batch_size) // mesh.size) * mesh.size,
         mesh=mesh,
     )
+
+
+def list_heads(workdir: Path, results: Results) -> dict[str, Evaluation]:
+    """Return the evaluations whose network is kept and predicts: fine-tunings, and probes of the pretrained encoder."""
+    probes = trained.list_probes(workdir, results)
+    return {e["name"]: e for e in results["evaluations"] if e["protocol"] == "finetune" or e["name"] in probes}
+
+
+def choose_best(heads: Mapping[str, Evaluation]) -> str:
+    """Return the one that is best on validation, of equal ones a fine-tuning, and then the first; "" if there is none.
+
+    Runs of earlier versions lack the score, and of those it is the first fine-tuning.
+    """
+
+    def rank(name: str) -> tuple[float, bool]:
+        score = heads[name].get("validation")
+        return -math.inf if score is None else score, heads[name]["protocol"] == "finetune"
+
+    return max(heads, key=rank, default="")
+
+
+class Output(NamedTuple):
+    """What a program gives for one image.
+
+    Attributes:
+      value: its output; None if the image cannot be used.
+      reason: why it cannot.
+      pixels: hash of the image as the run holds its own, see `jaxssl.data.copies.hash_image`.
+    """
+
+    value: np.ndarray | None
+    reason: str = ""
+    pixels: str = ""
 
 
 def predict_all(program: Callable[[jax.Array], jax.Array], network: Network, images: Images) -> np.ndarray:
@@ -279,7 +316,7 @@ def predict_all(program: Callable[[jax.Array], jax.Array], network: Network, ima
         raise UserError("no image is given", code="too-few", field="images")
     outputs = list(predict_iter(program, network, lambda i: read_image(sources[i], network), len(sources)))
     names = [image if isinstance(image, str | Path) else f"image {i}" for i, image in enumerate(sources)]
-    bad = [f"{name} ({reason})" for name, (_, reason) in zip(names, outputs, strict=True) if reason]
+    bad = [f"{name} ({output.reason})" for name, output in zip(names, outputs, strict=True) if output.reason]
     if bad:
         more = f"; and {len(bad) - _MAX_LISTED} more" if len(bad) > _MAX_LISTED else ""
         raise UserError(
@@ -288,7 +325,7 @@ def predict_all(program: Callable[[jax.Array], jax.Array], network: Network, ima
             code="unreadable",
             field="images",
         )
-    return np.stack([output for output, _ in outputs if output is not None])
+    return np.stack([output.value for output in outputs if output.value is not None])
 
 
 def list_images(images: Images, channels: int) -> list[np.ndarray | str | Path]:
@@ -311,8 +348,8 @@ def read_image(image: np.ndarray | str | Path, network: Network) -> np.ndarray:
 
 def predict_iter(
     program: Callable[[jax.Array], jax.Array], network: Network, read_one: Callable[[int], np.ndarray], total: int
-) -> Iterator[tuple[np.ndarray | None, str]]:
-    """Yield (output, "") for each image in order, or (None, reason) for one that cannot be used.
+) -> Iterator[Output]:
+    """Yield the output for each image in order.
 
     Images are read ahead in threads.
 
@@ -326,7 +363,8 @@ def predict_iter(
     while some := list(itertools.islice(squares, network.batch_size)):
         good = [image for image, _ in some if image is not None]
         outputs = iter(apply_in_batches(network, program, np.stack(good)) if good else ())
-        yield from ((None, reason) if image is None else (next(outputs), "") for image, reason in some)
+        for image, reason in some:
+            yield Output(None, reason) if image is None else Output(next(outputs), pixels=hash_image(image).hex())
 
 
 def _prepare_images(
@@ -335,8 +373,7 @@ def _prepare_images(
     """Yield each image with the size, dtype and channels of the run's images, or None and the reason."""
 
     def read(i: int) -> np.ndarray:
-        image = read_one(i)
-        return convert_dtype(convert_channels(image, network.channels), network.dtype)
+        return convert(read_one(i), network.channels, network.dtype)
 
     for image, holes, reason, _ in loading.decode(read, total, network.size, network.nan, network.fit):
         if holes and network.nan == "refuse":
@@ -345,38 +382,6 @@ def _prepare_images(
             yield None, reason
         else:
             yield np.broadcast_to(image, (*image.shape[:2], network.channels)), ""
-
-
-def convert_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Return the image as grey if it is RGB with equal channels and the run's images are grey.
-
-    A grey image is kept if the run's images are RGB; it is broadcast later. ValueError for other numbers of channels.
-    """
-    found = image.shape[-1]
-    if (found, channels) == (3, 1) and (image == image[..., :1]).all():
-        return image[..., :1]
-    if found != channels and (found, channels) != (1, 3):
-        raise ValueError(f"has {found} channel{'s' * (found > 1)}, and the run's images have {channels}")
-    return image
-
-
-def convert_dtype(image: np.ndarray, dtype: str | None) -> np.ndarray:
-    """Return the image in the dtype of the run's images. ValueError if the scale of its values is unknown."""
-    if dtype is None or image.dtype == dtype:
-        return image
-    highest = image.max()
-    if image.dtype == np.float32 and np.issubdtype(dtype, np.integer):
-        limit = np.iinfo(dtype).max
-        if image.min() >= 0 and highest <= 1:
-            raise ValueError(f"has values in [0, 1], and the run's images in [0, {limit}]: multiply it by {limit}")
-        if not np.isfinite(image).all():
-            raise ValueError("has NaN or infinite values, and the run's images are integers")
-        return np.rint(image).clip(0, limit).astype(dtype)
-    if image.dtype == np.uint16 and dtype == "uint8":
-        if highest < _TWELVE_BITS:
-            raise ValueError(f"has 16 bits but no value above {highest}, and the run's images have 8: rescale it")
-        return np.rint(image / 257).astype(np.uint8)
-    raise ValueError(f"is {image.dtype}, and the run's images are {dtype}: convert it, and keep their scale")
 
 
 def apply_in_batches(network: Network, program: Callable[[jax.Array], jax.Array], images: np.ndarray) -> np.ndarray:

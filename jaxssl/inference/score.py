@@ -1,24 +1,31 @@
 """Scores a trained network on labelled images from elsewhere: what `jaxssl score` does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxssl import data
-from jaxssl.data.copies import group_copies
+from jaxssl.data.copies import group_copies, hash_image
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError, did_you_mean
-from jaxssl.evaluation.evaluate import evaluate
+from jaxssl.evaluation.evaluate import evaluate, paired_difference
+from jaxssl.evaluation.tasks import TASKS
 from jaxssl.inference import network as networks
+from jaxssl.inference.conversion import convert
+from jaxssl.inference.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from jaxssl.inference.predict import count_seen
 from jaxssl.results import schema
 from jaxssl.results.workdir import read_results
 
 
 def score_images(
-    workdir: str | Path, images: str | Path, evaluation: str = "", options: Mapping[str, Any] | None = None
+    workdir: str | Path,
+    images: str | Path,
+    evaluation: str = "",
+    options: Mapping[str, Any] | None = None,
+    severities: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Score a network of a run on labelled images that the run has not seen.
 
@@ -27,6 +34,7 @@ def score_images(
       images: a folder with a sub-folder for each class, a table, or an .npz archive, as `data.dir` of a config.
       evaluation: as of `network.load`.
       options: as `data.options` of a config, such as {"group_pattern": r"(patient\\d+)"}.
+      severities: from 1 to 5, at which the images are corrupted and scored again.
 
     Returns:
       The content of score.json: the scores on these images, with 95 % intervals over groups, and those on the test
@@ -39,8 +47,9 @@ def score_images(
     source = load_images(network, folder, options or {})
     labels = match_labels(source, network.classes)
     rows, task = np.flatnonzero(source.known), network.encoder.task
-    probabilities = network.predict(source.images[rows]).astype(np.float64)
-    results = read_results(network.workdir)
+    held = source.images[rows]
+    probabilities = network.predict(held).astype(np.float64)
+    results, names = read_results(network.workdir), [(name, folder / name) for name in source.ids[rows].tolist()]
     own = next(e for e in results["evaluations"] if e["name"] == network.evaluation)
     content = evaluate(probabilities, labels[rows], source.groups[rows], task=task) | {
         "task": task,
@@ -51,10 +60,51 @@ def score_images(
         "classes": list(network.classes),
         "groups": len(np.unique(source.groups[rows])),
         "groups_known": source.groups_known,
-        "seen": count_seen(network.workdir, [(name, folder / name) for name in source.ids[rows].tolist()]),
+        "seen": count_seen(network.workdir, names, [_hash_as_held(image, network) for image in held]),
         "test_split": {"images": own["images"], "metrics": own["metrics"]},
+        "corruptions": score_corrupted(network, held, probabilities, labels[rows], source.groups[rows], severities),
     }
     return schema.with_version("score.json", content)
+
+
+def score_corrupted(
+    network: networks.Network,
+    images: np.ndarray,
+    clean: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    severities: Sequence[int],
+) -> list[dict[str, Any]]:
+    """Score corrupted images, and compare with the predictions `clean` of the same images: "corruptions" of score.json.
+
+    Raises:
+      UserError: there is no such severity.
+    """
+    for severity in severities:
+        if severity not in SEVERITIES:
+            message = f"--corrupt={severity}: severities are from {SEVERITIES[0]} to {SEVERITIES[-1]}"
+            raise UserError(message, code="out-of-range", field="--corrupt")
+    metrics, found = TASKS[network.encoder.task].compared, []
+    for name in CORRUPTIONS if severities else ():
+        for severity in severities:
+            p = network.predict(corrupt(images, name, severity, network.pixels)).astype(np.float64)
+            scores = evaluate(p, labels, groups, task=network.encoder.task)["metrics"]
+            differences = {metric: paired_difference(p, clean, labels, groups, metric) for metric in metrics}
+            found.append(
+                {
+                    "corruption": name,
+                    "severity": severity,
+                    "metrics": {metric: scores[metric] for metric in metrics},
+                    "differences": differences,
+                }
+            )
+    return found
+
+
+def _hash_as_held(image: np.ndarray, network: networks.Network) -> str:
+    """Return the hash of an image as the run would hold it."""
+    converted = convert(image, network.channels, network.dtype)
+    return hash_image(np.broadcast_to(converted, (*converted.shape[:2], network.channels))).hex()
 
 
 def load_images(network: networks.Network, folder: Path, options: Mapping[str, Any]) -> Source:

@@ -54,8 +54,8 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
 
     Args:
       workdir: of the run.
-      evaluation: "" for its pretrained encoder; the name of a fine-tuning or segmentation in results.json, such as
-        "finetune_ssl", for that network with its head or decoder.
+      evaluation: "" for its pretrained encoder; the name of a fine-tuning, a segmentation or the probe of the
+        pretrained encoder in results.json, such as "finetune_ssl", for that network with its head or decoder.
 
     Raises:
       UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
@@ -75,10 +75,13 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
         raise UserError(f"{workdir / 'config.json'}: {error}", code=error.code, field=error.field) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise unreadable(workdir, error) from error
+    probes = list_probes(workdir, results)
+    if evaluation in probes:
+        return _add_probe(load(workdir), workdir, evaluation)
     if evaluation not in (*[""] * bool(pretrained), *tuned):
-        networks = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in tuned]
+        networks = ["its pretrained encoder ('')"] * bool(pretrained) + [repr(name) for name in (*tuned, *probes)]
         raise UserError(
-            f"{workdir} has no network {evaluation!r}: {did_you_mean(evaluation, tuned)}"
+            f"{workdir} has no network {evaluation!r}: {did_you_mean(evaluation, (*tuned, *probes))}"
             f"it has {', '.join(networks) or 'none: it had no labels and no pretraining'}",
             code="unknown-name",
             field="evaluation",
@@ -99,6 +102,22 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     task = results["dataset"].get("task", "single")
     trained = Trained(encoder, variables, None, classes, channels, supervised, task)
     return _add_output(trained, found[evaluation]["protocol"], stored, results) if evaluation else trained
+
+
+def list_probes(workdir: Path, results: Results) -> list[str]:
+    """Return the linear probes whose weights are kept: those on the pretrained encoder."""
+    names = (e["name"] for e in results["evaluations"] if e["protocol"] == "probe")
+    return [name for name in names if (workdir / "checkpoints" / name).is_dir()]
+
+
+def _add_probe(encoder: Trained, workdir: Path, evaluation: str) -> Trained:
+    """Return the pretrained encoder with the linear probe on its features as head."""
+    folder = workdir / "checkpoints" / evaluation
+    stored = checkpoint.load_numpy(folder)
+    if stored is None:
+        message = f"{folder} is missing or damaged: copy it again, or repeat the run in a new workdir"
+        raise UserError(message, code="damaged", field=str(folder))
+    return encoder._replace(head=stored, supervised=True)
 
 
 def _add_output(trained: Trained, protocol: str, stored: Tree, results: Results) -> Trained:

@@ -262,6 +262,15 @@ class TestSplit(TypedDict):
 class Score(TypedDict):
     """score.json of `jaxssl score`: scores of a network on labelled images from elsewhere."""
 
+class CorruptedScore(TypedDict):
+    """Scores on corrupted images (arXiv:1903.12261)."""
+
+    corruption: Annotated[Literal["noise", "blur", "contrast", "brightness", "jpeg"], "what was done to the images"]
+    severity: Annotated[int, "from 1 to 5"]
+    metrics: Annotated[dict[Metric, Estimate], "on the corrupted images"]
+    differences: Annotated[dict[Metric, TestedDifference], "corrupted - clean, paired by image"]
+
+
     schema_version: Version
     workdir: Annotated[str, "of the run"]
     data: Annotated[str, "the folder, table or archive of the images"]
@@ -273,7 +282,7 @@ class Score(TypedDict):
     groups: Annotated[int, "number of groups, such as patients"]
     groups_known: Annotated[bool, "false: each image counts as a group of its own"]
     groups_by_class: Annotated[list[int], "groups with an image of the class"]
-    seen: Annotated[int, "images with the name of a training or validation image of the run"]
+    seen: Annotated[int, "training or validation images of the run, by their pixels; of runs before 0.3 by their names"]
     metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
     majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent class"]
     constant_predictor: Annotated[bool, "whether every image gets the same class"]
@@ -284,6 +293,7 @@ class Score(TypedDict):
 
 
 # config.json, splits.json
+    corruptions: NotRequired[Annotated[list[CorruptedScore], "of `--corrupt`"]]
 
 
 class Pixels(TypedDict):
@@ -323,6 +333,7 @@ class Splits(TypedDict):
     config_sha256: Annotated[str, "SHA-256 of the config, except for folders and devices"]
 
 
+    pixels: NotRequired[Annotated[list[str], "hashes of the pixels of the training and validation images"]]
 # metrics.jsonl, predictions.csv
 
 

@@ -17,7 +17,8 @@ from jaxssl.run import few_labels
 from jaxssl.run.encoders import feature_function, map_batches
 from jaxssl.run.finetuning import Task, train
 from jaxssl.run.prepare import make_classifier
-from jaxssl.run.setup import Setup, chooses_by_few, every_nth, transfer_rows
+from jaxssl.run.setup import Setup, chooses_by_few, every_nth, init_names, transfer_rows
+from jaxssl.training import checkpoint
 
 Tree = Any
 SCORED = ("validation", "test")
@@ -112,6 +113,9 @@ def probe_encoder(setup: Setup, arm: Arm) -> TransferResult:
         probabilities["validation"] = no_predictions(probabilities) if held_out is None else held_out
     chosen = {"C": fitted.C, "selected_by": name_selection(setup, fitted.validation, "the default")}
     chosen |= describe_choice(fitted.validation) | ({"features": kind} if len(kinds) > 1 else {})
+    pretrained = setup.objective and arm.init == init_names(setup.config, setup.objective.supervised)[0]
+    if pretrained and kind == "pooled":
+        checkpoint.save(setup.workdir / "checkpoints" / f"probe_{arm.init}", 0, probe.to_head(fitted), keep=1)
     return TransferResult(probabilities, seconds + time.perf_counter() - start, len(setup.labelled), chosen)
 
 

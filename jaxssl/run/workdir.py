@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from jaxssl import files
 from jaxssl.config.fields import with_role
 from jaxssl.data.audit.report import audit_source
+from jaxssl.data.copies import hash_image
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.results import schema
@@ -132,7 +133,7 @@ def claim(setup: Setup) -> None:
         config["requested"] = dict(setup.requested)
     split = describe_split(setup) | {"config_sha256": hash_config(as_requested(config))}
     stored_config, stored_split = (read_intact(workdir / name) for name in ("config.json", "splits.json"))
-    if (stored_split and stored_split != split) or (
+    if (stored_split and {name: stored_split.get(name) for name in split} != split) or (
         stored_config and stored_config["fingerprint"] != source.fingerprint
     ):
         file = workdir / ("splits.json" if stored_split else "config.json")
@@ -145,7 +146,14 @@ def claim(setup: Setup) -> None:
         pixels = {"pixels": setup.pixels._asdict(), "dtype": str(source.images.dtype)}
         results.write(workdir / "config.json", config | pixels | describe_environment(workdir))
     if not stored_split:
-        files.write_json(workdir / "splits.json", split)
+        files.write_json(workdir / "splits.json", split | {"pixels": hash_seen_images(setup)})
+
+
+def hash_seen_images(setup: Setup) -> list[str]:
+    """Return the hashes of the training and validation images, by which `jaxssl predict` knows them."""
+    rows = np.concatenate([setup.splits["train"], setup.splits["validation"]])
+    parts = (setup.source.images[rows[i : i + 64]] for i in range(0, len(rows), 64))
+    return [hash_image(image).hex() for part in parts for image in part]
 
 
 def describe_split(setup: Setup) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from scipy.special import softmax
 import jaxssl
 from jaxssl.augment import views
 from jaxssl.errors import UserError
+from jaxssl.inference import conversion
 from jaxssl.inference import network as inference
 from jaxssl.run import encoders
 from jaxssl.run import prepare as preparation
@@ -188,6 +189,7 @@ def test_without_a_temperature_nothing_is_calibrated(copy, temperature):
 
 def test_a_run_without_a_trained_head_encodes_and_refuses_to_predict(copy):
     rewrite(copy / "results.json", lambda r: r.update(evaluations=r["evaluations"][:1]))
+    shutil.rmtree(copy / "checkpoints" / "probe_ssl")
     network = jaxssl.load(copy)
     assert len(network.encode(image()[None])) == 1
     with pytest.raises(UserError, match=r"no network with a trained head .* 'finetune' among transfer.protocols"):
@@ -217,8 +219,8 @@ def test_what_is_wrong_with_a_workdir_is_said_in_one_line(copy, spoil, says):
 
 
 def test_an_evaluation_without_a_network_is_refused(run):
-    with pytest.raises(UserError, match="has no network 'probe_ssl'"):
-        jaxssl.load(run.workdir, "probe_ssl")
+    with pytest.raises(UserError, match="has no network 'knn_ssl'"):
+        jaxssl.load(run.workdir, "knn_ssl")
 
 
 def test_an_older_run_that_tells_no_dtype_takes_any(copy):
@@ -241,7 +243,7 @@ def test_a_network_prints_one_line(network, run):
 
 def test_grey_images_that_are_saved_as_rgb_are_grey():
     grey = np.random.default_rng(0).integers(0, 256, (4, 5, 1), np.uint8)
-    assert (inference.convert_channels(np.dstack([grey] * 3), 1) == grey).all()
-    assert inference.convert_channels(grey, 3) is grey
+    assert (conversion.convert_channels(np.dstack([grey] * 3), 1) == grey).all()
+    assert conversion.convert_channels(grey, 3) is grey
     with pytest.raises(ValueError, match="has 3 channels, and the run's images have 1"):
-        inference.convert_channels(np.dstack([grey, grey, grey // 2]), 1)
+        conversion.convert_channels(np.dstack([grey, grey, grey // 2]), 1)

@@ -9,7 +9,12 @@ import pytest
 from PIL import Image
 
 from jaxssl.cli.parser import main
+from jaxssl.inference import network
+from jaxssl.results.words import format_estimate
+from jaxssl.results.workdir import read_results
 from tests import tiny_run
+
+SSL = "--evaluation=finetune_ssl"
 
 
 def read(file):
@@ -19,11 +24,16 @@ def read(file):
 
 def test_the_runs_own_test_images_get_the_numbers_of_its_table(run, tmp_path, capsys):
     to = tmp_path / "new" / "predictions.csv"
-    assert main(["predict", str(run.workdir), str(run.images), f"--to={to}"]) == 0
+    assert main(["predict", str(run.workdir), str(run.images), f"--to={to}", SSL]) == 0
     rows = {row.pop("image_id"): row for row in read(to)}
     expected = [row for row in read(run.workdir / "predictions.csv") if row["evaluation"] == "finetune_ssl"]
     seen = f"{40 - len(expected)} of them are training or validation images of the run: do not score it on them"
-    assert capsys.readouterr() == (f"{to}: 40 images, by finetune_ssl; {seen}\n", "")
+    out, err = capsys.readouterr()
+    first, score, *doubts = out.splitlines()
+    assert (first, err) == (f"{to}: 40 images, by finetune_ssl; {seen}", "")
+    own = next(e for e in read_results(run.workdir)["evaluations"] if e["name"] == "finetune_ssl")
+    assert score.startswith(f"finetune_ssl: macro AUC {format_estimate(own['metrics']['auc_macro'])} on ")
+    assert any("groups are unknown" in line for line in doubts)
     assert len(rows) == 40 and len(expected) >= 10
     for row in expected:
         found = rows[row["image_id"]]
@@ -38,11 +48,19 @@ def test_images_that_the_run_knows_are_told_by_any_way_to_them(run, tmp_path, ca
     monkeypatch.chdir(run.images.parent)
     files = sorted(map(str, (run.images / "dark").iterdir()))
     for given in (["images/dark"], files, ["."]):
-        assert main(["predict", str(run.workdir), *given, f"--to={tmp_path / 'p.csv'}"]) == 0
+        assert main(["predict", str(run.workdir), *given, f"--to={tmp_path / 'p.csv'}", SSL]) == 0
         known = 40 - len(expected) if given == ["."] else 20 - new
         assert f"; {known} of them are training or validation images" in capsys.readouterr().out
-    shutil.copytree(run.images / "dark", tmp_path / "others")
-    assert main(["predict", str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}"]) == 0
+    # Under other names they have the same pixels, and other images may have the same names.
+    (tmp_path / "others").mkdir()
+    for file in (run.images / "dark").iterdir():
+        shutil.copy(file, tmp_path / "others" / f"new{file.name}")
+    assert main(["predict", str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}", SSL]) == 0
+    assert f"; {20 - new} of them are training or validation images" in capsys.readouterr().out
+    for file in (tmp_path / "others").iterdir():
+        Image.fromarray(np.full((30, 30), 7, np.uint8)).save(tmp_path / "others" / file.name.removeprefix("new"))
+        file.unlink()
+    assert main(["predict", str(run.workdir), str(tmp_path / "others"), f"--to={tmp_path / 'p.csv'}", SSL]) == 0
     assert "of them are" not in capsys.readouterr().out
 
 
@@ -55,9 +73,9 @@ def test_what_does_not_fit_is_left_out_with_its_reason(run, tmp_path, capsys):
     np.save(images / "deep.npy", np.full((30, 30), 65535, np.uint16))
     Image.fromarray(np.zeros((300, 2), np.uint8)).save(images / "thin.png")
     to = tmp_path / "p.csv"
-    assert main(["predict", str(run.workdir), str(images), f"--to={to}"]) == 0
+    assert main(["predict", str(run.workdir), str(images), f"--to={to}", SSL]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{to}: 22 of 26 images, 4 skipped, by finetune_ssl\n"
+    assert out.startswith(f"{to}: 22 of 26 images, 4 skipped, by finetune_ssl; ")
     lines = err.splitlines()
     assert [line.split(":")[1] for line in lines] == [
         " skipped five.npy",
@@ -75,7 +93,7 @@ def test_calibrated_probabilities_stand_beside_the_others(copy, run, tmp_path):
         for e in results["evaluations"]:
             e["temperature"] = temperature
         (copy / "results.json").write_text(json.dumps(results))
-        assert main(["predict", str(copy), str(run.images / "dark"), f"--to={tmp_path / 'p.csv'}"]) == 0
+        assert main(["predict", str(copy), str(run.images / "dark"), f"--to={tmp_path / 'p.csv'}", SSL]) == 0
         return read(tmp_path / "p.csv")
 
     assert "calibrated_dark" not in calibrate(None)[0]
@@ -97,7 +115,7 @@ def test_of_another_evaluation(run, tmp_path):
 
 def without_head(workdir):
     results = json.loads((workdir / "results.json").read_text())
-    results["evaluations"] = [e for e in results["evaluations"] if e["protocol"] != "finetune"]
+    results["evaluations"] = [e for e in results["evaluations"] if e["init"] == "random" and e["protocol"] == "probe"]
     (workdir / "results.json").write_text(json.dumps(results))
 
 
@@ -107,7 +125,7 @@ def without_head(workdir):
         (without_head, ["--to=p.csv"], "no network with a trained head"),
         (None, ["--to=p.txt"], "--to=p.txt must end in .csv"),
         (None, ["--to=/proc/p/p.csv"], "--to=/proc/p/p.csv cannot be written"),
-        (None, ["--to=p.csv", "--evaluation=probe_ssl"], "has no network 'probe_ssl'"),
+        (None, ["--to=p.csv", "--evaluation=probe_random"], "has no network 'probe_random'"),
         (None, ["--to=p.csv", "--evaluation=finetune_sl"], "did you mean 'finetune_ssl'"),
         (shutil.rmtree, ["--to=p.csv"], "results.json cannot be read"),
     ],
@@ -131,3 +149,21 @@ def test_where_no_image_could_be_taken_it_ends_with_2_and_leaves_no_table(run, t
     lines = capsys.readouterr().err.splitlines()
     assert "torn.png" in lines[0] and "gone.png: No such file" in lines[1] and "none of the 2 images can" in lines[2]
     assert list(tmp_path.glob("*p.csv*")) == []
+
+
+def test_the_probe_of_the_pretrained_encoder_predicts_as_in_the_runs_table(run, tmp_path):
+    to = tmp_path / "p.csv"
+    assert main(["predict", str(run.workdir), str(run.images), f"--to={to}", "--evaluation=probe_ssl"]) == 0
+    expected = tiny_run.predictions(run.workdir, "probe_ssl")
+    found = {row["image_id"]: float(row["p_dark"]) for row in read(to)}
+    for name, p in expected.items():
+        assert found[name] == pytest.approx(p[1], rel=1e-4, abs=1e-6)
+
+
+def test_the_best_on_validation_predicts_unless_another_is_named(copy):
+    results = json.loads((copy / "results.json").read_text())
+    for best in ("finetune_ssl", "probe_ssl", "finetune_random"):
+        for e in results["evaluations"]:
+            e["validation"] = 0.9 if e["name"] == best else 0.5 if e["init"] == "ssl" else None
+        (copy / "results.json").write_text(json.dumps(results))
+        assert network.load(copy).evaluation == best

@@ -11,6 +11,8 @@ from jaxssl.results import description, schema
 from jaxssl.results.workdir import read_results, read_splits
 from tests.refusals import refuses
 
+SSL = "--evaluation=finetune_ssl"
+
 
 @pytest.fixture
 def test_images(run, tmp_path):
@@ -22,7 +24,7 @@ def test_images(run, tmp_path):
 
 
 def test_the_test_images_have_the_scores_of_the_run(run, test_images, tmp_path, capsys):
-    assert main(["score", str(run.workdir), str(test_images), f"--to={tmp_path / 'score.json'}"]) == 0
+    assert main(["score", str(run.workdir), str(test_images), f"--to={tmp_path / 'score.json'}", SSL]) == 0
     printed = capsys.readouterr().out
     assert "macro AUC" in printed and "Groups are unknown" in printed and "too good" not in printed
     found = json.loads((tmp_path / "score.json").read_text())
@@ -55,3 +57,18 @@ def test_images_without_labels_are_refused(run, test_images):
 def test_unknown_options_are_refused(run, test_images, capsys):
     assert main(["score", str(run.workdir), str(test_images), "--options=group_patern=x"]) == 2
     assert "did you mean 'group_pattern'" in capsys.readouterr().err
+
+
+def test_corrupted_images_are_compared_with_the_same_images(run, test_images, tmp_path, capsys):
+    to = tmp_path / "score.json"
+    assert main(["score", str(run.workdir), str(test_images), f"--to={to}", "--corrupt=5"]) == 0
+    assert "jpeg 5" in capsys.readouterr().out
+    content = json.loads(to.read_text())
+    assert description.check(content, schema.Score) == []
+    assert [row["corruption"] for row in content["corruptions"]] == ["noise", "blur", "contrast", "brightness", "jpeg"]
+    for row in content["corruptions"]:
+        for metric, difference in row["differences"].items():
+            expected = row["metrics"][metric]["value"] - content["metrics"][metric]["value"]
+            assert difference["value"] == pytest.approx(expected)
+    for wrong in ("6", "a"):
+        assert main(["score", str(run.workdir), str(test_images), f"--corrupt={wrong}"]) == 2
