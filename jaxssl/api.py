@@ -33,9 +33,10 @@ def pretrain(
       UserError: invalid input, as the command reports it.
       TrainingFailedError: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
     """
-    runtime.configure()
     assignments = [f"{field}={value}" for field, value in {"data.dir": images, **(fields or {})}.items()]
-    experiment.run(load_config(config, assignments), Path(workdir).expanduser())
+    settings = load_config(config, assignments)
+    runtime.configure(settings.deterministic)
+    experiment.run(settings, Path(workdir).expanduser())
     return load(workdir)
 
 

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 def train(options: argparse.Namespace) -> None:
     config = load(options)
-    runtime.configure()
+    runtime.configure(config.deterministic)
     checks.check(config)
     if threading.current_thread() is threading.main_thread():
         for number in loop.SIGNALS:

@@ -24,6 +24,8 @@ XLA_FLAGS = {
     # The scheduler that runs operations concurrently takes twice the memory and, with two cores, as much time.
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
 }
+# On GPUs otherwise some sums are in the order in which threads end, and the fastest kernels are chosen at each start.
+DETERMINISTIC_FLAGS = {"xla_gpu_deterministic_ops": "true"}
 # On CPUs each step allocates its memory anew: with pages of 2 MiB instead of 4 KiB it is a seventh faster.
 HUGE_PAGES = ("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
 DEBUGGERS = ("pydevd", "debugpy", "pdb", "ipykernel", "cProfile", "pyinstrument", "memray", "scalene")
@@ -59,15 +61,20 @@ def is_observed() -> bool:
     return traced or hasattr(sys, "ps1") or any(name in sys.modules for name in DEBUGGERS)
 
 
-def configure() -> None:
-    """Set `OPTIONS` and `XLA_FLAGS`. Call it before JAX computes anything."""
+def configure(deterministic: bool = False) -> None:
+    """Set `OPTIONS` and `XLA_FLAGS`. Call it before JAX computes anything.
+
+    Args:
+      deterministic: whether GPUs, too, give the same bytes in each run.
+    """
     import jax  # Here, so that a command that restarts does not import it twice.
 
     for name, value in OPTIONS.items():
         if name.upper() not in os.environ:
             jax.config.update(name, value)
     flags = os.environ.get("XLA_FLAGS", "")
-    new = [f"--{name}={value}" for name, value in XLA_FLAGS.items() if name not in flags]
+    wanted = XLA_FLAGS | (DETERMINISTIC_FLAGS if deterministic else {})
+    new = [f"--{name}={value}" for name, value in wanted.items() if name not in flags]
     os.environ["XLA_FLAGS"] = " ".join([flags, *new]).strip()
 
 

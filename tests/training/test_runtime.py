@@ -29,6 +29,20 @@ def test_xla_takes_the_flags():
     assert jax.jit(lambda x: x + 1)(1) == 2
 
 
+def test_gpus_are_deterministic_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(runtime, "XLA_FLAGS", {})
+    monkeypatch.setenv("XLA_FLAGS", "")
+    runtime.configure()
+    assert "deterministic" not in os.environ["XLA_FLAGS"]
+    runtime.configure(deterministic=True)
+    assert os.environ["XLA_FLAGS"] == "--xla_gpu_deterministic_ops=true"
+    # An unknown option would be refused.
+    options = {name: value == "true" for name, value in runtime.DETERMINISTIC_FLAGS.items()}
+    assert jax.jit(lambda x: x + 1).lower(1).compile(options)(1) == 2
+    with pytest.raises(Exception, match="no_such"):
+        jax.jit(lambda x: x + 1).lower(1).compile({"xla_no_such_option": True})
+
+
 @pytest.fixture
 def replaced(monkeypatch):
     """The arguments of each call of `os.execv`, in a process that may be replaced."""
