@@ -70,7 +70,7 @@ class UNetDecoder(nn.Module):
 
     From the coarsest map on, features are interpolated bilinearly to the next map, joined with it, and convolved twice
     (3x3, batch norm, ReLU). Where the finest map has less than half the side of the image, further steps double the
-    side. Widths are those of the maps, `MAX_WIDTH` at most. The last 1x1 convolution is zero at first.
+    side. Widths are those of the maps, `MAX_WIDTH` at most.
     """
 
     classes: int
@@ -89,7 +89,8 @@ class UNetDecoder(nn.Module):
             step += 1
             x = resize(x, (2 * x.shape[1], 2 * x.shape[2]))
             x = self.convolve(x, max(MIN_WIDTH, x.shape[-1] // 2), f"upsample{step}", train)
-        logits = Dense(self.classes, kernel_init=nn.initializers.zeros, name="linear")(x.astype(jnp.float32))
+        # Not zero at first, as heads are: few features, all small steps away from a first mask, would take long.
+        logits = Dense(self.classes, name="linear")(x.astype(jnp.float32))
         return resize(logits, size)
 
     def convolve(self, x: jax.Array, width: int, name: str, train: bool) -> jax.Array:

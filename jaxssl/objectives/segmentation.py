@@ -11,7 +11,14 @@ UNKNOWN = 255  # Pixels that do not count, as `jaxssl.data.source.UNKNOWN`.
 SMOOTHING = 1.0  # Pixels added to both sides of the ratio, for classes that a batch does not have.
 
 
-def make(encoder: nn.Module, decoder: nn.Module, *, frozen: bool = False, batch_norm: str = "train") -> Objective:
+def make(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    *,
+    frozen: bool = False,
+    batch_norm: str = "train",
+    drop_path: float = 0.0,
+) -> Objective:
     """Cross-entropy of each pixel plus one minus the Dice of each class without the background.
 
     Batches hold "masks", one for each view: [B, H, W] uint8, a class or `UNKNOWN`. The sum of both losses is that of
@@ -22,8 +29,11 @@ def make(encoder: nn.Module, decoder: nn.Module, *, frozen: bool = False, batch_
       decoder: see `jaxssl.models.decoder`.
       frozen: whether encoder and its batch statistics stay as they are.
       batch_norm: "train" (statistics of the batch) or "frozen" (those of the initial encoder).
+      drop_path: rate of stochastic depth, for an encoder that has it and no batch statistics.
     """
-    encoder_trains = not frozen and batch_norm == "train"
+    encoder_trains = not frozen and (batch_norm == "train" or drop_path > 0)
+    if drop_path:
+        encoder = encoder.clone(drop_path=drop_path)  # pyright: ignore[reportCallIssue]
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys, (image,) = jax.random.split(key), batch["views"]
@@ -36,10 +46,13 @@ def make(encoder: nn.Module, decoder: nn.Module, *, frozen: bool = False, batch_
         return params, state, {}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
-        del target, key
+        del target
         of_encoder = jax.lax.stop_gradient(params["encoder"]) if frozen else params["encoder"]
         (image,), (mask,) = batch["views"], batch["masks"]
-        maps, encoder_state = apply_maps(encoder, of_encoder, model_state["encoder"], image, train=encoder_trains)
+        rngs = {"rngs": {"drop_path": key}} if drop_path else {}
+        maps, encoder_state = apply_maps(
+            encoder, of_encoder, model_state["encoder"], image, train=encoder_trains, **rngs
+        )
         variables = {"params": params["decoder"], **model_state["decoder"]}
         logits, decoder_state = decoder.apply(  # pyright: ignore
             variables, maps, image.shape[1:3], train=True, mutable=list(model_state["decoder"])

@@ -67,7 +67,8 @@ def segment(setup: Setup, protocol: str, arm: Arm) -> Masks:
     count = make_count(setup, decoder)
 
     def objective_at(epoch: int) -> Objective:
-        return objectives.make(setup.encoder, decoder, frozen=epoch < freeze_epochs, batch_norm=c.batch_norm)
+        options = {"frozen": epoch < freeze_epochs, "batch_norm": c.batch_norm, "drop_path": c.drop_path}
+        return objectives.make(setup.encoder, decoder, **options)
 
     def measure(network: Network) -> dict[str, float]:
         counted = map_batches(setup, rows["validation"], functools.partial(count, network), masks=True)
