@@ -32,6 +32,8 @@ ALIASES = {
     "fine-tune": "finetune",
     "finetuning": "finetune",
     "fine-tuning": "finetune",
+    "segmentation": "segment",
+    "unet": "segment",
     "bf16": "bfloat16",
 }
 
@@ -262,7 +264,8 @@ def check_phases(c: ConfigDict) -> None:
     check_masks(c)
     if c.transfer.epochs == 0:
         raise UserError(
-            "transfer.epochs=0 leaves no fine-tuning: increase it, or remove 'finetune' from transfer.protocols",
+            f"transfer.epochs=0 leaves no training for transfer.protocols={tuple(c.transfer.protocols)}: increase it, or "
+            "choose 'probe' and 'knn' only",
             code="conflict",
             field="transfer.epochs",
         )
