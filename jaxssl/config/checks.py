@@ -264,8 +264,8 @@ def check_phases(c: ConfigDict) -> None:
     check_masks(c)
     if c.transfer.epochs == 0:
         raise UserError(
-            f"transfer.epochs=0 leaves no training for transfer.protocols={tuple(c.transfer.protocols)}: increase it, or "
-            "choose 'probe' and 'knn' only",
+            f"transfer.epochs=0 leaves no training for transfer.protocols={tuple(c.transfer.protocols)}: increase it, "
+            "or choose 'probe' and 'knn' only",
             code="conflict",
             field="transfer.epochs",
         )
