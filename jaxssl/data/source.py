@@ -115,6 +115,8 @@ def make(
     columns = [column for column in found if column is not None]
     if any(len(column) != len(images) for column in columns) or len(np.unique(id_column)) < len(id_column):
         raise ValueError("images and what is known of them differ in length, or an id occurs twice")
+    if label_column.shape[1:] != ((len(classes),) if task == "multi" else ()):
+        raise ValueError(f"labels of the task {task!r} and {len(classes)} classes cannot be {label_column.shape}")
     digest = hashlib.sha256(repr((images.shape, str(images.dtype), classes, groups is not None)).encode())
     for column in columns:
         digest.update("\0".join(map(str, column.tolist())).encode())

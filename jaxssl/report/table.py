@@ -29,7 +29,8 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     parts += [Text(run_conclusions.answer(results, differences)), Text()]
     if results["pretrain"] and results["pretrain"]["collapse"]["verdict"] != "healthy":
         parts += [Text(words.describe_collapse(results["pretrain"]), style="bold yellow"), Text()]
-    names = (name for name in ("report.html", "results.json", "predictions.csv") if (Path(workdir) / name).exists())
+    written = ("report.html", "results.json", "predictions.csv", "segmentations.csv")
+    names = (name for name in written if (Path(workdir) / name).exists())
     # One path per line, not broken at spaces, so that terminals link it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]
     return Group(*parts, Text(), *show_verdict(judge_run(results, differences or {}, *_read_setup(Path(workdir)))))
@@ -68,8 +69,11 @@ def make_score_table(results: Results) -> Table:
     first = evaluations[0]
     if first.get("majority_accuracy") is not None and "accuracy" in shown:
         table.add_row(Text("majority class"), "", "", words.format_number(first["majority_accuracy"]))
+    if background := first.get("all_background"):
+        cells = [words.format_number(background[m], digits[m]) if m in background else "" for m in shown]
+        table.add_row(Text("no pixel of any class"), "", *cells)
     if "constant_mae" in first:
-        table.add_row(Text("always the median"), "", words.format_number(first["constant_mae"]), "")
+        table.add_row(Text("always the median"), "", words.format_number(first["constant_mae"], digits["mae"]), "")
     if any(e["constant_predictor"] for e in evaluations):
         one = words.predicted_noun(results)
         table.caption = Text(f"* predicts one {one} for every image", style="bold yellow")

@@ -1,6 +1,7 @@
 """What scores and training of one run warn of, one sentence each, the gravest first."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxssl.results.schema import Results
 from jaxssl.results.words import (
@@ -59,7 +60,7 @@ def score_cautions(results: Results) -> list[str]:
 
 def _choice_cautions(results: Results) -> list[str]:
     """Return that labels of validation images were used, where only a share of the training labels was."""
-    used = {e.get("chosen_on", 0) for e in results["evaluations"] if e["label_fraction"] < 1} - {0}
+    used = {e.get("chosen_on", 0) for e in results["evaluations"] if e.get("label_fraction", 1) < 1} - {0}
     if not used:
         return []
     return [
@@ -83,6 +84,28 @@ def _class_cautions(results: Results) -> list[str]:
     reasons = {get_score(e).get("without", "") for e in results["evaluations"]} - {""}
     name = METRIC_NAMES[primary_metric(results["evaluations"][0])] if reasons else ""
     return sentences + [f"The {name} has no interval: {reason}." for reason in sorted(reasons)]
+
+
+def describe_copies(dataset: Mapping[str, Any], where: str = "") -> list[str]:
+    """Return how many test images have a copy, or a near copy, among the training images.
+
+    Args:
+      dataset: of results.json or compare.json.
+      where: follows "test images", such as " of a run".
+    """
+    copies, near = (dataset.get(f"test_images_{kind}copied_in_train", 0) for kind in ("", "nearly_"))
+    its, sentences = "its" if where else "the", []
+    if copies:
+        sentences.append(
+            f"{copies:,} of the test images{where} are pixel for pixel among {its} training images: scores may be too "
+            "high."
+        )
+    if near > copies:
+        sentences.append(
+            f"{near:,} of the test images{where} have a copy or a near copy among {its} training images: scores may be "
+            "too high."
+        )
+    return sentences
 
 
 def describe_missing_classes(missing: Mapping[str, Sequence[str]]) -> list[str]:

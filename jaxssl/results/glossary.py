@@ -8,6 +8,14 @@ TERMS = {
     "accuracy": "Share of the images whose predicted class is the true one.",
     "balanced accuracy": "Mean over the classes of the share that is predicted right; rare classes count as much.",
     "macro F1": "Harmonic mean of precision and recall, mean over the classes.",
+    "average precision": "Mean share of right images among those ranked as high as each image that has the label.",
+    "quadratic kappa": (
+        "Agreement of predicted and true grades beyond chance, where a grade that is two off weighs four times as much "
+        "as one that is one off. 0 is chance, 1 is perfect."
+    ),
+    "mean absolute error": "How far predictions are from the true values on average, in their unit. Lower is better.",
+    "R²": "Share of the variance of the values that predictions explain; 0 is always predicting the mean.",
+    "Spearman's ρ": "Correlation of the ranks of predictions and true values: whether they are in the same order.",
     "95 % interval": (
         "Confidence interval: in 95 of 100 studies like this one, the true value is inside. Two results whose "
         "difference has an interval that includes 0 cannot be told apart."

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from jaxssl.results.cautions import score_cautions, training_cautions
+from jaxssl.results.cautions import describe_copies, score_cautions, training_cautions
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Dataset, Estimate, Evaluation, Results, TestedDifference
+from jaxssl.results.schema import Estimate, Evaluation, Results, TestedDifference
 from jaxssl.results.words import (
     CHANCE,
     FEW_GROUPS,
@@ -109,14 +109,14 @@ def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None
 def cautions(results: Results) -> list[str]:
     """Return what may not be concluded from this run, one sentence each, the gravest first."""
     dataset, evaluated = results["dataset"], bool(results["evaluations"])
-    sentences = training_cautions(results) + _leakage_cautions(dataset) + _pretraining_cautions(results)
+    sentences = training_cautions(results) + describe_copies(dataset) + _pretraining_cautions(results)
     if evaluated:
         sentences += _score_cautions(results) + score_cautions(results) + _test_image_cautions(results)
     if not dataset["groups_known"]:
         sentences.append(
-            "It is not known which images are of the same patient, object or series. Each image counts as a group of "
-            "its own, so the same patient may be in training and in test: unknown groups do not exclude leakage, "
-            "scores may be too high and intervals too narrow."
+            "It is not known which images are of the same patient, object or series, so the same patient may be in "
+            "training and in test: unknown groups do not exclude leakage, scores may be too high and intervals too "
+            "narrow."
         )
     if evaluated:
         sentences.append(
@@ -131,13 +131,6 @@ def cautions(results: Results) -> list[str]:
     if unread := dataset.get("unread"):
         sentences.append(f"Of the input, this was not used: {'; '.join(unread)}.")
     return sentences
-
-
-def _leakage_cautions(dataset: Dataset) -> list[str]:
-    copies = dataset["test_images_copied_in_train"]
-    if not copies:
-        return []
-    return [f"{copies:,} of the test images are pixel for pixel among the training images: scores may be too high."]
 
 
 def _pretraining_cautions(results: Results) -> list[str]:

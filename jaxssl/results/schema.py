@@ -74,6 +74,9 @@ class Dataset(TypedDict):
     groups_known: Annotated[bool, "false: each image counts as a group of its own, and leakage cannot be excluded"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
     test_images_copied_in_train: Annotated[int, "test images that are pixel for pixel among the training images"]
+    test_images_nearly_copied_in_train: NotRequired[
+        Annotated[int, "test images with a copy or a near copy among the training images, as far as was searched"]
+    ]
     findings: Annotated[list[str], "problems that the audit found, in words"]
     unread: NotRequired[Annotated[list[str], "what the input holds that was not used"]]
 
@@ -163,6 +166,19 @@ class Overfitting(TypedDict):
     gap: Annotated[Estimate, "validation less training, with a 95 % interval over groups"]
 
 
+class LesionScores(TypedDict):
+    """Scores of lesions, see `jaxssl.evaluation.detection`."""
+
+    images: Annotated[int, "number of images"]
+    metrics: Annotated[
+        dict[Metric, Estimate],
+        '"froc", "sensitivity_<false positives an image>" and "average_precision_<IoU>", with intervals over groups',
+    ]
+    class_metrics: Annotated[list[dict[Metric, Estimate]], "of each class without the background"]
+    lesions_by_class: Annotated[list[int], "true lesions"]
+    predicted_by_class: Annotated[list[int], "predicted ones"]
+
+
 class Evaluation(TypedDict):
     """Test scores of one protocol and one initialization; also the content of evaluations/<name>.json."""
 
@@ -226,6 +242,7 @@ class Evaluation(TypedDict):
     empty_predictor: NotRequired[Annotated[bool, "masks: whether only background is predicted in every image"]]
     images_by_class: NotRequired[Annotated[list[int], "masks: test images that have the class"]]
     mask_side: NotRequired[Annotated[int, "masks: their side in pixels"]]
+    detection: NotRequired[Annotated[LesionScores, "masks: connected components as lesions"]]
 
 
 class Weights(TypedDict):
@@ -252,48 +269,7 @@ class Results(TypedDict):
     evaluations: list[Evaluation]
 
 
-class TestSplit(TypedDict):
-    """Scores on the test split of the run."""
-
-    images: Annotated[int, "its images"]
-    metrics: Annotated[dict[Metric, Estimate], "as in results.json"]
-
-
-class Score(TypedDict):
-    """score.json of `jaxssl score`: scores of a network on labelled images from elsewhere."""
-
-class CorruptedScore(TypedDict):
-    """Scores on corrupted images (arXiv:1903.12261)."""
-
-    corruption: Annotated[Literal["noise", "blur", "contrast", "brightness", "jpeg"], "what was done to the images"]
-    severity: Annotated[int, "from 1 to 5"]
-    metrics: Annotated[dict[Metric, Estimate], "on the corrupted images"]
-    differences: Annotated[dict[Metric, TestedDifference], "corrupted - clean, paired by image"]
-
-
-    schema_version: Version
-    workdir: Annotated[str, "of the run"]
-    data: Annotated[str, "the folder, table or archive of the images"]
-    fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
-    evaluation: Annotated[str, "name of the fine-tuning in results.json"]
-    task: Annotated[str, "as in results.json"]
-    classes: Annotated[list[str], "class names of the run"]
-    images: Annotated[int, "labelled images"]
-    groups: Annotated[int, "number of groups, such as patients"]
-    groups_known: Annotated[bool, "false: each image counts as a group of its own"]
-    groups_by_class: Annotated[list[int], "groups with an image of the class"]
-    seen: Annotated[int, "training or validation images of the run, by their pixels; of runs before 0.3 by their names"]
-    metrics: Annotated[dict[Metric, Estimate], "with 95 % intervals over groups"]
-    majority_accuracy: Annotated[float | None, "accuracy of always predicting the most frequent class"]
-    constant_predictor: Annotated[bool, "whether every image gets the same class"]
-    confusion: Annotated[list[list[int]] | None, "images by true class (row) and predicted class (column)"]
-    by_label: Annotated[list[LabelScores], "as in results.json"]
-    by_group: Annotated[GroupScores | None, "as in results.json"]
-    test_split: TestSplit
-
-
 # config.json, splits.json
-    corruptions: NotRequired[Annotated[list[CorruptedScore], "of `--corrupt`"]]
 
 
 class Pixels(TypedDict):
@@ -330,10 +306,10 @@ class Splits(TypedDict):
     test: Annotated[list[str], "image ids"]
     groups_known: Annotated[bool, "whether splits keep groups together"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
+    pixels: NotRequired[Annotated[list[str], "hashes of the pixels of the training and validation images"]]
     config_sha256: Annotated[str, "SHA-256 of the config, except for folders and devices"]
 
 
-    pixels: NotRequired[Annotated[list[str], "hashes of the pixels of the training and validation images"]]
 # metrics.jsonl, predictions.csv
 
 

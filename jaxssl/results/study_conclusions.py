@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
-from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_missing_classes
+from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_copies, describe_missing_classes
 from jaxssl.results.words import (
     CHANCE,
     FEW_GROUPS,
@@ -153,11 +153,7 @@ def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[
       fields: config fields, other than those of the method, in which arms differ; None where no config is known.
     """
     sentences = _training_cautions(study["arms"])
-    if copies := study["dataset"]["test_images_copied_in_train"]:
-        sentences.append(
-            f"{copies:,} of the test images of a run are pixel for pixel among its training images: scores may be too "
-            "high."
-        )
+    sentences += describe_copies(study["dataset"], " of a run")
     sentences += describe_missing_classes(study["dataset"]["missing_classes"])
     sentences += _difference_cautions(study["differences"])
     if study["split"] == "fixed":

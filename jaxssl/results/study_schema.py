@@ -16,6 +16,7 @@ class StudyDataset(TypedDict):
     fingerprints: Annotated[list[str], "of all runs"]
     groups_known: Annotated[bool, "whether all runs know the groups"]
     test_images_copied_in_train: Annotated[int, "as in results.json, of the run with the most"]
+    test_images_nearly_copied_in_train: Annotated[int, "likewise"]
     missing_classes: Annotated[dict[Split, list[str]], "classes without an image in the split of a run"]
 
 

@@ -1,5 +1,6 @@
 """Names, numbers and intervals of results as plain text, for the report, the terminal and the study."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -39,7 +40,8 @@ TRAINED_PROTOCOLS = ("finetune", "attentive", *SEGMENTATION_PROTOCOLS)
 # As the object of "byol helps ...".
 PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe", "attentive": "an attentive probe"}
 UNDEFINED = "undefined"
-WIDE = 0.1  # Of scores with a wider interval, two decimals are shown.
+WIDE = 0.1  # Of scores with a wider interval, two decimals are shown, or one if it is wider than 1,
+NARROW = 0.001  # and of those with a narrower one as many as it supports.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.
 MAX_CLASSES = 12  # Classes with figures and a row of the confusion matrix of their own.
 FEW_GROUPS = 50  # Below this many test groups, intervals are called rough.
@@ -175,7 +177,8 @@ def headline_metrics(evaluations: Sequence[Evaluation]) -> list[str]:
 
 def predicted_noun(results: Results) -> str:
     """Return what a network predicts: "class", "set of labels" or "value"."""
-    return PREDICTED[results["dataset"].get("task", "single")]
+    masks = all(map(is_segmentation, results["evaluations"])) and results["evaluations"]
+    return PREDICTED["masks" if masks else results["dataset"].get("task", "single")]
 
 
 def get_score(e: Evaluation, metric: str = "") -> Estimate:
@@ -189,8 +192,11 @@ def has_interval(estimate: Any) -> bool:
 
 
 def count_digits(ends: Any) -> int:
-    """Return how many decimals an interval supports: 3, or 2 where it is wider than `WIDE`."""
-    return 2 if has_interval(ends) and ends["high"] - ends["low"] > WIDE else 3
+    """Return how many decimals an interval supports: 3, or fewer where it is wider than `WIDE`, more where narrow."""
+    width = ends["high"] - ends["low"] if has_interval(ends) else WIDE
+    if width > WIDE:
+        return 1 if width > 1 else 2
+    return 3 if width >= NARROW or width <= 0 else 1 - math.floor(math.log10(width))
 
 
 def count_common_digits(estimates: Iterable[Estimate]) -> int:

@@ -66,6 +66,14 @@ def check_teacher(setup: Setup, teacher: Path) -> None:
             code="mismatch",
             field=field,
         )
+    task = dataset.get("task", "single")
+    if setup.config.pretrain.options.get("on") == "logits" and task in ("multi", "value"):
+        raise UserError(
+            f"{field}={str(teacher)!r} is of the task {task!r}, and pretrain.options.on='logits' needs one class an "
+            "image: set it to 'features'",
+            code="conflict",
+            field=field,
+        )
     if dataset["name"] != setup.config.data.name:
         return
     seen = {*split["train"], *split["validation"]} & {*setup.source.ids[setup.splits["test"]].tolist()}

@@ -165,7 +165,8 @@ def describe(setup: Setup, seconds: float | None = None) -> str:
     """
     c, splits, source = setup.config, setup.splits, setup.source
     sizes = ", ".join(f"{len(rows):,} {name}" for name, rows in splits.items())
-    classes = f"{len(source.classes)} classes" if source.classes else "no labels"
+    kinds = {"multi": f"{len(source.classes)} labels", "value": f"values of {' '.join(source.classes)}"}
+    classes = kinds.get(source.task, f"{len(source.classes)} classes") if source.classes else "no labels"
     if source.masked is not None:
         classes += f", {source.masked.sum():,} with masks of {len(source.mask_classes) - 1} classes"
     side, channels = c.data.image_size, source.channels

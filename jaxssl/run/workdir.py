@@ -235,6 +235,7 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         "groups_known": source.groups_known,
         "fingerprint": source.fingerprint,
         "test_images_copied_in_train": report["exact"]["leaked"]["test"],
+        "test_images_nearly_copied_in_train": report["near"]["leaked"]["test"],
         "findings": report["findings"],
         "unread": report["unread"],
     }

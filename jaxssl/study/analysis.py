@@ -31,6 +31,7 @@ from jaxssl.study.folds import pool_folds
 from jaxssl.study.learning import learning_curves, mean_overfitting
 from jaxssl.study.runs import Run
 
+COPIES = ("test_images_copied_in_train", "test_images_nearly_copied_in_train")
 TESTED = 2  # Of the metrics that a task compares, the first ones are tested.
 # {(arm, metric, seeds and folds): the mean over these runs}
 Cache = dict[tuple[Arm, str, tuple[Unit, ...]], Measured]
@@ -99,7 +100,7 @@ def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
         "classes": datasets[0]["classes"],
         "fingerprints": sorted({dataset["fingerprint"] for dataset in datasets}),
         "groups_known": all(dataset["groups_known"] for dataset in datasets),
-        "test_images_copied_in_train": max(dataset.get("test_images_copied_in_train", 0) for dataset in datasets),
+        **{name: max(dataset.get(name, 0) for dataset in datasets) for name in COPIES},
         "missing_classes": {
             split: sorted({name for dataset in datasets for name in missing_classes(dataset, split)})
             for split in ("train", "validation", "test")

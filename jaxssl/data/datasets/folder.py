@@ -113,35 +113,46 @@ def load(
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
     labelling = Labelling(task, _as_names(label_columns), label_separator)
     mask_files = mask_listing.find(root, masks)
-    wanted = mask_listing.Masks(masks, mask_files, {}, _as_names(mask_classes))
     if table:
         listing = tables.list_images(root, table, columns, group_pattern, labelling if use_labels else Labelling())
     else:
         _check_folders(labelling)
         tables.check_unused(columns)
-        listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks, {*mask_files})
-        listing = mask_listing.without_image_folder(listing) if mask_files else listing
-        listing = listing._replace(task="single" if task == "auto" else task)
-    if mask_column:
-        wanted = wanted._replace(of=_read_mask_column(root, table, listing.paths, mask_column))
+        listing = _list_folders(root, group_pattern, exclude_pattern, ignore_masks, {*mask_files}, task)
+    of = _read_mask_column(root, table, listing.paths, mask_column) if mask_column else {}
     if not use_labels:
         listing = listing._replace(labels=None, task="single", names=())
     listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
-    stack = loading.stack(
-        lambda i: volumes.read(root, listing.paths[i], size, slice_axis, fits_extension),
-        listing.paths,
-        size,
-        on_bad_file=on_bad_file,
-        nan=nan,
-        fit=fit,
-        cache=_cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension)),
-    )
+    cache = _cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension))
+
+    def read(i: int) -> np.ndarray:
+        return volumes.read(root, listing.paths[i], size, slice_axis, fits_extension)
+
+    stack = loading.stack(read, listing.paths, size, on_bad_file=on_bad_file, nan=nan, fit=fit, cache=cache)
     unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
     made = _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
-    if not (masks or mask_column):
-        return made
-    state = _state(root, [*mask_files, *wanted.of.values(), *([masks] if masks.endswith(".json") else [])])
-    cache = _cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension))
+    wanted = mask_listing.Masks(masks, mask_files, of, _as_names(mask_classes))
+    return _attach_masks(root, made, wanted, cache, fit, on_bad_file) if masks or mask_column else made
+
+
+def _list_folders(
+    root: Path, group_pattern: str, exclude_pattern: str, ignore_masks: bool, mask_files: set[str], task: str
+) -> Listing:
+    listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks, mask_files)
+    listing = mask_listing.without_image_folder(listing) if mask_files else listing
+    return listing._replace(task="single" if task == "auto" else task)
+
+
+def _attach_masks(
+    root: Path,
+    made: source.Source,
+    wanted: mask_listing.Masks,
+    cache: records.Cache | None,
+    fit: str,
+    on_bad_file: str,
+) -> source.Source:
+    where = wanted.where
+    state = _state(root, [*wanted.files, *wanted.of.values(), *([where] if where.endswith(".json") else [])])
     cache = cache and cache._replace(state=f"{cache.state} {state}")
     return mask_listing.attach_all(root, made, wanted, fit=fit, on_bad_file=on_bad_file, cache=cache)
 

@@ -16,6 +16,7 @@ from jaxssl.results.words import (
     describe_test_images,
     format_number,
     get_score,
+    predicted_noun,
     shown_metrics,
 )
 
@@ -32,10 +33,10 @@ def section(run: RunData) -> Section:
     digits = {m: count_common_digits(get_score(e, m) for e in evaluations) for m in metrics}
 
     def row(e: Evaluation) -> Row:
-        name = init_cell(e, results, "always one class" if e["constant_predictor"] else "")
+        name = init_cell(e, results, f"always one {predicted_noun(results)}" if e["constant_predictor"] else "")
         return Row(name, [estimate_cell(get_score(e, metric), digits[metric]) for metric in metrics])
 
-    title_constant, name, constant = constant_scores(evaluations[0])
+    title_constant, name, constant = constant_scores(evaluations[0], digits.get("mae", 3))
     row_constant = Row(Cell(name), cells(*(constant.get(metric, "") for metric in metrics)))
     bodies = [*bodies_by_protocol(evaluations, row), *([Body(title_constant, [row_constant])] if constant else [])]
     labels = evaluations[0]["label_fraction"]
@@ -49,11 +50,14 @@ def section(run: RunData) -> Section:
     return Section("scores", title, [table, *by_group(run)], folded=False)
 
 
-def constant_scores(e: Evaluation) -> tuple[str, str, dict[str, str]]:
+def constant_scores(e: Evaluation, digits: int) -> tuple[str, str, dict[str, str]]:
     """Return title, name and scores of always predicting the same; scores that say nothing are left out."""
     if "constant_mae" in e:
-        scores = {"mae": format_number(e["constant_mae"]), "r2": "0 at most"}
+        scores = {"mae": format_number(e["constant_mae"], digits), "r2": "0 at most"}
         return "One value", "always the median of the training images", scores
+    if background := e.get("all_background"):
+        scores = {metric: format_number(value) for metric, value in background.items()}
+        return "Background", "no pixel of any class", scores
     if e.get("confusion") is None:
         return "Chance", "the same for all images", {"auc_macro": format_number(CHANCE["auc_macro"])}
     present = np.count_nonzero(np.array(e["confusion"]).sum(axis=1))
