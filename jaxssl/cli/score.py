@@ -3,10 +3,16 @@
     jaxssl score runs/mine data/other_hospital
     jaxssl score runs/mine data/other.csv --options='group_pattern=(patient\\d+)' --to=score.json
     jaxssl score runs/mine data/other_hospital --corrupt
+    jaxssl score runs/mine data/other --masks
+    jaxssl score runs/mine data/other --boxes=annotations.json
 
 IMAGES is a folder with a sub-folder for each class of the run, a table of paths and labels, or an .npz archive. Prints
 each score with its 95 % interval over groups, next to that on the test split of the run. With --corrupt, noise, blur,
 lower contrast, brightness and JPEG are added at severities of ImageNet-C, and the difference is given, paired by image.
+
+With --masks, a segmentation is scored by the masks of the images, and by the lesions that they hold: `x_mask.png` or
+`masks/x.png`, or as --options=masks=... says. With --boxes, lesions are scored by boxes: COCO's JSON, or a table with
+the columns image, class, and left, top, right, bottom or x, y, width, height.
 """
 
 import argparse
@@ -21,7 +27,7 @@ from jaxssl.cli.parser import add_workdir_argument
 from jaxssl.config.parse import parse_value
 from jaxssl.data import options as data_options
 from jaxssl.errors import UserError, did_you_mean
-from jaxssl.inference import score
+from jaxssl.inference import score, score_masks
 from jaxssl.results.words import (
     METRIC_NAMES,
     PREDICTED,
@@ -51,6 +57,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="An option of the images, as data.options.KEY of a config; may be repeated.",
     )
 
+    parser.add_argument("--masks", action="store_true", help="Score a segmentation by masks.")
+    parser.add_argument("--boxes", type=files.expand_user, metavar="FILE", help="Score a segmentation by boxes.")
     parser.add_argument(
         "--corrupt",
         nargs="?",
@@ -63,16 +71,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    severities = parse_severities(options.corrupt)
-    content = score.score_images(
-        options.workdir, options.images, options.evaluation, parse_options(options.options), severities
-    )
+    of, severities = parse_options(options.options), parse_severities(options.corrupt)
+    if options.masks or options.boxes:
+        if severities:
+            message = "--corrupt is of class labels: leave out --masks and --boxes"
+            raise UserError(message, code="conflict", field="--corrupt")
+        content = score_masks.score_masks(options.workdir, options.images, options.evaluation, of, options.boxes or "")
+    else:
+        content = score.score_images(options.workdir, options.images, options.evaluation, of, severities)
     if options.to:
         with files.output_errors(options.to):
             files.write_json(options.to, content)
     console = Console(markup=False, emoji=False, highlight=False)
-    console.print(make_table(content))
-    if content["corruptions"]:
+    if content["metrics"]:
+        console.print(make_table(content))
+    if "detection" in content:
+        console.print(lesion_table(content))
+    if content.get("corruptions"):
         console.print(corruption_table(content))
     print("\n".join(remarks(content)))
     return 0
@@ -132,10 +147,27 @@ def make_table(content: dict[str, Any]) -> Table:
     return table
 
 
+def lesion_table(content: dict[str, Any]) -> Table:
+    """Return the scores of lesions."""
+    of = content["detection"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("lesions of these images")
+    table.add_column(f"{sum(of['lesions_by_class']):,} true, {sum(of['predicted_by_class']):,} found", justify="right")
+    for name, estimate in of["metrics"].items():
+        kind, _, at = name.rpartition("_")
+        words = {"": "FROC", "sensitivity": f"sensitivity at {at} false positives an image"}
+        text = words.get(kind, f"average precision at IoU {at}")
+        table.add_row(text, f"{format_number(estimate['value'])} {format_ends(estimate)}".strip())
+    return table
+
+
 def remarks(content: dict[str, Any]) -> list[str]:
     """Return what one must know to read the scores."""
     lines = []
-    if content["majority_accuracy"] is not None:
+    if content.get("all_background"):
+        dice = format_number(content["all_background"]["dice"])
+        lines.append(f"Predicting nothing in every image has Dice {dice}.")
+    if content.get("majority_accuracy") is not None:
         accuracy = format_number(content["majority_accuracy"])
         lines.append(f"Always predicting the most frequent class has accuracy {accuracy}.")
     if content["seen"]:
@@ -146,5 +178,6 @@ def remarks(content: dict[str, Any]) -> list[str]:
     if not content["groups_known"]:
         lines.append("Groups are unknown: intervals are too narrow if a patient has several images.")
     if content["constant_predictor"]:
-        lines.append(f"The same {PREDICTED[content['task']]} is predicted for every image.")
+        predicted = PREDICTED[content["task"]] if "task" in content else "mask"
+        lines.append(f"The same {predicted} is predicted for every image.")
     return lines

@@ -13,7 +13,7 @@ Boxes of equal score enter together, so that their order does not matter.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,11 @@ from jaxssl.evaluation.scores import safe_divide
 IOUS = (0.1, 0.3, 0.5)
 FROC_IOU = 0.1  # As in nnDetection (Baumgartner et al. 2021, arXiv:2106.00817): small lesions have rough borders.
 FALSE_POSITIVES = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+NAMES = (
+    "froc",
+    *(f"sensitivity_{rate:g}" for rate in FALSE_POSITIVES),
+    *(f"average_precision_{iou:g}" for iou in IOUS),
+)
 _RECALLS = np.linspace(0, 1, 101)
 _NEIGHBORS = np.ones((3, 3))  # Pixels that touch at a corner are of one lesion.
 
@@ -167,43 +172,36 @@ def evaluate(
       predicted_by_class: [C], number of predicted ones.
     """
     labels, groups = range(1, classes), np.asarray(groups)
-    statistics = [_statistics(predicted, truth, label) for label in labels]
+    matched = [[match(predicted, truth, label, iou) for iou in (FROC_IOU, *IOUS)] for label in labels]
 
-    def average(name: str) -> Callable[[np.ndarray], float]:
-        def mean(weights: np.ndarray) -> float:
-            values = np.array([of[name](weights) for of in statistics])
-            return math.nan if np.isnan(values).all() else float(np.nanmean(values))
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        """Return the scores [1 + C, M]: the mean over classes, and those of each class."""
+        by_class = np.array([_measure(of, weights) for of in matched])
+        defined = by_class[~np.isnan(by_class[:, 0])]
+        return np.vstack([defined.mean(axis=0) if len(defined) else np.full(len(NAMES), np.nan), by_class])
 
-        return mean
-
-    names = [*statistics[0]]
+    values, influence = statistic(np.ones(len(groups))), means.jackknife_influence(statistic, groups)
+    estimates = [
+        {name: _estimate(values[row, i], influence[:, row, i], groups) for i, name in enumerate(NAMES)}
+        for row in range(classes)
+    ]
     return {
         "images": len(groups),
-        "metrics": {name: _estimate(average(name), groups) for name in names},
-        "class_metrics": [{name: _estimate(of[name], groups) for name in names} for of in statistics],
+        "metrics": estimates[0],
+        "class_metrics": estimates[1:],
         "lesions_by_class": [sum(int((of.labels == label).sum()) for of in truth) for label in labels],
         "predicted_by_class": [sum(int((of.labels == label).sum()) for of in predicted) for label in labels],
     }
 
 
-def _statistics(
-    predicted: Sequence[Lesions], truth: Sequence[Lesions], label: int
-) -> dict[str, Callable[[np.ndarray], float]]:
-    """Return the scores of one class as functions of the weights [N] of the images."""
-    rough = match(predicted, truth, label, FROC_IOU)
-    found: dict[str, Callable[[np.ndarray], float]] = {"froc": lambda w: float(sensitivities(rough, w).mean())}
-    for i, rate in enumerate(FALSE_POSITIVES):
-        found[f"sensitivity_{rate:g}"] = lambda w, i=i: float(sensitivities(rough, w)[i])
-    for iou in IOUS:
-        matched = match(predicted, truth, label, iou)
-        found[f"average_precision_{iou:g}"] = lambda w, matched=matched: average_precision(matched, w)
-    return found
+def _measure(matched: Sequence[Matched], weights: np.ndarray) -> list[float]:
+    """Return the scores of one class in the order of `NAMES`."""
+    sensitivity = sensitivities(matched[0], weights)
+    return [float(sensitivity.mean()), *sensitivity, *(average_precision(of, weights) for of in matched[1:])]
 
 
-def _estimate(statistic: Callable[[np.ndarray], float], groups: np.ndarray) -> dict[str, Any]:
-    value = statistic(np.ones(len(groups)))
-    influence = means.jackknife_influence(statistic, groups)
+def _estimate(value: float, influence: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     if np.isnan(influence).any() and not math.isnan(value):
         without = "without one of the groups there is no lesion"
-        return {"value": value, "low": None, "high": None, "without": without}
-    return means.to_interval(value, influence, groups)
+        return {"value": float(value), "low": None, "high": None, "without": without}
+    return means.to_interval(float(value), influence, groups)

@@ -76,21 +76,21 @@ def to_interval(value: float, influence: np.ndarray, groups: Groups, high: float
     return {"value": value, "low": float(ends[0]), "high": float(ends[1])}
 
 
-def jackknife_influence(statistic: Callable[[np.ndarray], float], groups: Groups) -> np.ndarray:
+def jackknife_influence(statistic: Callable[[np.ndarray], np.ndarray | float], groups: Groups) -> np.ndarray:
     """Return the influence of each group on a statistic by the jackknife (Efron and Stein 1981), one entry an image.
 
     Args:
-      statistic: from the weights [N] of the images, 1 or 0, to a number.
+      statistic: from the weights [N] of the images, 1 or 0, to a number or an array of numbers.
       groups: [N] str.
 
     Returns:
-      [N] float with sum 0: each image has an equal part of the influence of its group. NaN where the statistic is
+      [N, ...] float with sum 0: each image has an equal part of the influence of its group. NaN where the statistic is
       undefined without a group.
     """
     names, indices = scores.group_indices(np.asarray(groups), len(groups))
     without = np.array([statistic((indices != g).astype(float)) for g in range(len(names))])
-    parts = (without.mean() - without) * (len(names) - 1) / len(names)
-    return (parts / np.bincount(indices))[indices]
+    parts = (without.mean(axis=0) - without) * (len(names) - 1) / len(names)
+    return (parts.T / np.bincount(indices)).T[indices]
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, groups: Groups) -> dict[str, Any]:

@@ -125,11 +125,12 @@ def name_outputs(ids: Sequence[str]) -> dict[str, str]:
 def split_volumes(inputs: Inputs) -> tuple[Inputs, Inputs]:
     """Return the images, and the NIfTI volumes."""
     is_volume = [isinstance(of, Path) and of.name.lower().endswith(nifti.EXTENSIONS) for of in inputs.sources]
-    plane, volumes = (
-        Inputs(*([column[i] for i, volume in enumerate(is_volume) if volume == kind] for column in inputs))
-        for kind in (False, True)
-    )
-    return plane, volumes
+
+    def choose(volumes: bool) -> Inputs:
+        rows = [i for i, volume in enumerate(is_volume) if volume == volumes]
+        return Inputs([inputs.ids[i] for i in rows], [inputs.sources[i] for i in rows])
+
+    return choose(False), choose(True)
 
 
 def predict_masks(network: networks.Network, inputs: Inputs) -> Iterator[tuple[int, Mask]]:

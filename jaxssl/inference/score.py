@@ -60,7 +60,7 @@ def score_images(
         "classes": list(network.classes),
         "groups": len(np.unique(source.groups[rows])),
         "groups_known": source.groups_known,
-        "seen": count_seen(network.workdir, names, [_hash_as_held(image, network) for image in held]),
+        "seen": count_seen(network.workdir, names, [hash_as_held(image, network) for image in held]),
         "test_split": {"images": own["images"], "metrics": own["metrics"]},
         "corruptions": score_corrupted(network, held, probabilities, labels[rows], source.groups[rows], severities),
     }
@@ -101,7 +101,7 @@ def score_corrupted(
     return found
 
 
-def _hash_as_held(image: np.ndarray, network: networks.Network) -> str:
+def hash_as_held(image: np.ndarray, network: networks.Network) -> str:
     """Return the hash of an image as the run would hold it."""
     converted = convert(image, network.channels, network.dtype)
     return hash_image(np.broadcast_to(converted, (*converted.shape[:2], network.channels))).hex()

@@ -39,6 +39,7 @@ SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     scores.section,
     differences.section,
     overlays.section,
+    overlays.lesion_section,
     predicted_values.section,
     by_label.section,
     learning.section,

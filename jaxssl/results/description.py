@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
-from jaxssl.results import audit_schema, schema, study_schema
+from jaxssl.results import audit_schema, schema, score_schema, study_schema
 
 # Objects of the same few fields everywhere: described once, by name.
 _LEAVES = (schema.Estimate, study_schema.Interval)
@@ -22,7 +22,8 @@ FILES: dict[str, Any] = {
     "segmentations.csv": schema.SegmentationRow,
     "compare.json": study_schema.Study,
     "sweep.json": study_schema.Sweep,
-    "score.json": schema.Score,
+    "score.json": score_schema.Score,
+    "score.json (masks and boxes)": score_schema.MaskScore,
 }
 # Files without fields, and what they hold.
 OTHER_FILES = {

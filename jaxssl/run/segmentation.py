@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxssl import files
 from jaxssl.augment import views
 from jaxssl.data.pipeline import masks_of
+from jaxssl.evaluation import detection
 from jaxssl.evaluation import segmentation as scoring
 from jaxssl.models import decoder as decoders
 from jaxssl.objectives import Objective
@@ -40,6 +41,7 @@ class Masks(NamedTuple):
     Attributes:
       predicted: [N, S, S] uint8, the masks of the test images in the size in which images are held.
       levels: [N, C, 2, 256], see `evaluation.segmentation.count_levels`.
+      lesions: the connected components of each mask; their scores are the highest probabilities, times 255.
       seconds: of training, of choosing on validation, and of predicting.
       images: number of images trained on, each as often as it was seen.
       chosen: fields of results.json that tell what was chosen on validation.
@@ -47,6 +49,7 @@ class Masks(NamedTuple):
 
     predicted: np.ndarray
     levels: np.ndarray
+    lesions: list[detection.Lesions]
     seconds: float
     images: int
     chosen: dict[str, Any]
@@ -84,8 +87,10 @@ def segment(setup: Setup, protocol: str, arm: Arm) -> Masks:
     outputs = map_batches(setup, rows["test"], predict)
     predicted, probabilities = outputs[..., 0], outputs[..., 1:]
     levels = count_levels(setup, probabilities, rows["test"])
+    classes = len(setup.source.mask_classes)
+    lesions = [detection.find_lesions(mask, classes, p) for mask, p in zip(predicted, probabilities, strict=True)]
     seconds = time.perf_counter() - start + trained.seconds
-    return Masks(predicted, levels, seconds, trained.images, trained.chosen)
+    return Masks(predicted, levels, lesions, seconds, trained.images, trained.chosen)
 
 
 def make_predict(setup: Setup, decoder: nn.Module) -> Any:
@@ -139,13 +144,15 @@ def count_levels(setup: Setup, probabilities: np.ndarray, rows: np.ndarray) -> n
 def write_evaluation(setup: Setup, protocol: str, init: str, result: Masks) -> None:
     """Score the masks of one protocol and encoder; write evaluations/<name>.csv, .npz and .json."""
     name, rows, classes = f"{protocol}_{init}", mask_rows(setup)["test"], setup.source.mask_classes[1:]
-    of = scoring.scores(result.predicted, masks_of(setup.source)[rows], len(classes) + 1)
-    groups = setup.source.groups[rows]
+    truth, groups = masks_of(setup.source)[rows], setup.source.groups[rows]
+    of = scoring.scores(result.predicted, truth, len(classes) + 1)
+    lesions = [detection.find_lesions(mask, len(classes) + 1) for mask in truth]
     evaluation = {
         **describe_evaluation(setup, protocol, init, result.chosen, result.seconds, result.images),
         **dict.fromkeys(("majority_accuracy", "confusion", "temperature", "overfitting")),
         **{"without_temperature": "", "reliability": [], "operating_point": []},
         **scoring.evaluate(of, groups, result.predicted.shape[1:], levels=result.levels),
+        "detection": detection.evaluate(result.lesions, lesions, len(classes) + 1, groups),
         "mask_side": result.predicted.shape[1],
         "constant_predictor": scoring.is_constant(result.predicted),
     }

@@ -7,7 +7,7 @@ import pytest
 
 from jaxssl.cli.parser import main
 from jaxssl.inference import score
-from jaxssl.results import description, schema
+from jaxssl.results import description, score_schema
 from jaxssl.results.workdir import read_results, read_splits
 from tests.refusals import refuses
 
@@ -28,7 +28,7 @@ def test_the_test_images_have_the_scores_of_the_run(run, test_images, tmp_path, 
     printed = capsys.readouterr().out
     assert "macro AUC" in printed and "Groups are unknown" in printed and "too good" not in printed
     found = json.loads((tmp_path / "score.json").read_text())
-    assert description.check(found, schema.Score) == []
+    assert description.check(found, score_schema.Score) == []
     own = next(e for e in read_results(run.workdir)["evaluations"] if e["name"] == "finetune_ssl")
     assert (found["images"], found["confusion"], found["seen"]) == (own["images"], own["confusion"], 0)
     for metric in ("auc_macro", "accuracy"):
@@ -64,7 +64,7 @@ def test_corrupted_images_are_compared_with_the_same_images(run, test_images, tm
     assert main(["score", str(run.workdir), str(test_images), f"--to={to}", "--corrupt=5"]) == 0
     assert "jpeg 5" in capsys.readouterr().out
     content = json.loads(to.read_text())
-    assert description.check(content, schema.Score) == []
+    assert description.check(content, score_schema.Score) == []
     assert [row["corruption"] for row in content["corruptions"]] == ["noise", "blur", "contrast", "brightness", "jpeg"]
     for row in content["corruptions"]:
         for metric, difference in row["differences"].items():

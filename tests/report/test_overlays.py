@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.evaluation import detection
 from jaxssl.report.pictures import MASK_COLORS, overlay_masks
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections import overlays
@@ -73,3 +74,15 @@ def test_every_arm_is_beside_the_truth():
     assert grid.blocks[0].pictures[2].src == grid.blocks[0].pictures[1].src  # The prediction is perfect.
     assert [strip.small for strip in grid.blocks] == ["best Dice", "worst Dice"]
     assert overlays.section(run([], [], {})) is None
+
+
+def test_scores_of_lesions():
+    found = run(["spot"], ["segment_ssl", "segment_random"], {})
+    assert overlays.lesion_section(found) is None
+    estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
+    for e in found.results["evaluations"]:
+        e["detection"] = {"lesions_by_class": [7], "metrics": dict.fromkeys(detection.NAMES, estimate)}
+    (table,) = overlays.lesion_section(found).blocks
+    assert table.caption.startswith("7 lesions")
+    assert [len(row.cells) for body in table.bodies for row in body.rows] == [5, 5]
+    assert table.bodies[0].rows[0].cells[0].small == "(.400–.600)"

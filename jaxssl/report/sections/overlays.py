@@ -1,16 +1,29 @@
-"""True and predicted masks of test images, every arm side by side."""
+"""True and predicted masks of test images, every arm side by side, and the scores of their lesions."""
 
 import math
 
-from jaxssl.report.blocks import Grid, Section, Strip, Text
+import numpy as np
+
+from jaxssl.report.blocks import Grid, Row, Section, Strip, Table, Text
 from jaxssl.report.pictures import MASK_COLORS, make_picture, overlay_masks
 from jaxssl.report.run_data import RunData
+from jaxssl.report.sections.common import bodies_by_protocol, estimate_cell, init_cell
+from jaxssl.results.schema import Evaluation
 from jaxssl.results.words import format_number, init_name, join_words, protocol_name, shorten
 
 TEXT = (
     "Test images with the best, the median and the worst Dice, averaged over all that is shown: what is predicted is "
     "filled, what is true has a white outline, and Dice is that of the classes which the image has."
 )
+
+# Those of `jaxssl.evaluation.detection` that the report shows.
+LESION_NAMES = {
+    "froc": "FROC",
+    "sensitivity_1": "at 1 false positive",
+    "average_precision_0.1": "average precision, IoU .1",
+    "average_precision_0.3": "IoU .3",
+    "average_precision_0.5": "IoU .5",
+}
 
 
 def section(run: RunData) -> Section | None:
@@ -31,9 +44,31 @@ def section(run: RunData) -> Section | None:
             value = f"Dice {format_number(float(dice))}" if not math.isnan(dice) else ""
             small = f"{value}, {protocol}" if len(protocols) > 1 else value
             alt = f"{name}, {protocol} of {init}, {value}"
-            pictures.append(make_picture(overlay_masks(image, predicted, truth), alt, init, small))
+            counted = np.where(truth == 255, 0, predicted)  # As in the scores.
+            pictures.append(make_picture(overlay_masks(image, counted, truth), alt, init, small))
         strips.append(Strip(name, pictures, f"{case} Dice"))
     return Section("masks", "True and predicted masks", [Text(f"{TEXT}{_colors(run)}"), Grid(strips, "overlays")])
+
+
+def lesion_section(run: RunData) -> Section | None:
+    """Return the scores of lesions, None if no evaluation has any."""
+    found = [e for e in run.results["evaluations"] if sum(e.get("detection", {}).get("lesions_by_class", [])) > 0]
+    if not found:
+        return None
+
+    def row(e: Evaluation) -> Row:
+        metrics = e["detection"]["metrics"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        return Row(init_cell(e, run.results), [estimate_cell(metrics[name]) for name in LESION_NAMES])
+
+    count = sum(found[0].get("detection", {}).get("lesions_by_class", []))
+    caption = (
+        f"{count:,} lesions, the connected components of the masks, with 95 % intervals over groups. FROC is the mean "
+        "sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives an image, of boxes with an IoU of .1 at least."
+    )
+    table = Table(
+        "Lesions", caption, ["Initialization", *LESION_NAMES.values()], bodies_by_protocol(found, row), "scores"
+    )
+    return Section("lesions", "Lesions found", [table])
 
 
 def _colors(run: RunData) -> str:
