@@ -242,7 +242,8 @@ def class_table(report: Mapping[str, Any]) -> Table:
     names = sorted({name for of in by_split.values() for name in of})
     for name in names:
         table.add_row(escape_controls(name), *(f"{of.get(name, 0):,}" for of in by_split.values()))
-    if len(names) > 1:
+    total = sum(sum(of.values()) for of in by_split.values())
+    if len(names) > 1 and total == report["images"]:  # Otherwise images count for each of their labels.
         table.add_section()
         table.add_row("together", *(f"{sum(of.values()):,}" for of in by_split.values()))
     if report["majority"]:

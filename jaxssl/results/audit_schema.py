@@ -147,7 +147,9 @@ class Audit(TypedDict):
     schema_version: Version
     images: Annotated[int, "number of images"]
     classes: Annotated[list[str], "class names, sorted"]
-    counts: Annotated[dict[Split, dict[Annotated[str, "class"], int]], 'images; without a class: "unlabelled"']
+    counts: Annotated[
+        dict[Split, dict[Annotated[str, "class"], int]], 'images, for each of several labels; without: "unlabelled"'
+    ]
     majority: dict[Split, Majority]
     groups: Groups
     channels: Annotated[dict[Value, int], "images by number of channels"]

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from jaxssl.files import open_regular
 
 ALL = "all"  # The split of images where there is no split,
 UNUSED = "unused"  # and of those that are in none.
+NONE = "none of the labels"  # Of several, where any is known.
 THUMB = 32  # Pixels a side.
 Row = dict[str, Any]  # Properties of an image, see `inspect_image`.
 
@@ -65,6 +66,12 @@ class Item(NamedTuple):
     used: bool = True
     read: Callable[[], np.ndarray] | None = None
     several: tuple[str, ...] | None = None
+
+
+def name_labels(marks: Sequence[int] | np.ndarray, names: Sequence[str]) -> list[str]:
+    """Return the names of the labels that are 1; `NONE` where there is none, and nothing where all are unknown (-1)."""
+    marks = np.asarray(marks)
+    return np.array(names)[marks == 1].tolist() or [NONE] * bool((marks >= 0).any())
 
 
 def inspect_image(item: Item) -> tuple[Row, np.ndarray | None]:

@@ -10,11 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxssl.data import downloads, labels
 from jaxssl.data.audit.checks import lines
-from jaxssl.data.audit.inspect import ALL, UNUSED, Item
+from jaxssl.data.audit.inspect import ALL, UNUSED, Item, name_labels
 from jaxssl.data.audit.summary import count_values
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images, volumes
@@ -146,8 +144,8 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing, cut: Cut) -> I
 def _with_several(item: Item, listing: Listing) -> Item:
     """Return the item with the names of its labels, of which `label` has the marks."""
     marks = parse_row(item.label or "", len(listing.names))
-    names = tuple(name for name, mark in zip(listing.names, marks, strict=True) if mark == 1)
-    return item._replace(label=format_label(marks, listing.names, "multi") or None, several=names)
+    several = tuple(name_labels(marks, listing.names))
+    return item._replace(label=format_label(marks, listing.names, "multi") or None, several=several)
 
 
 def list_download(name: str, manual_dir: str, **options: Any) -> Items:
@@ -250,7 +248,7 @@ def list_archive(path: str) -> Items:
         pixels = archive.read_array(file, key)
         for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, labels_of, strict=False):
             if task == "multi":
-                text, several = format_label(label, classes, task), tuple(np.array(classes)[label == 1].tolist())
+                text, several = format_label(label, classes, task), tuple(name_labels(label, classes))
             else:
                 text, several = classes[label] if label >= 0 else "", None
             items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), text or None, several=several))

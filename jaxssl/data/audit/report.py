@@ -28,7 +28,6 @@ from jaxssl.data.source import UNLABELLED, Source
 # images, which takes 20 s on two cores.
 MIN_NEAR_SIDE = 48
 MAX_NEAR_IMAGES = 20_000
-NONE = "none of the labels"
 
 
 def audit_files(listed: items.Items) -> dict[str, Any]:
@@ -130,8 +129,10 @@ def _describe_label(source: Source, i: int) -> dict[str, Any]:
     if source.task == "value":
         return {"class": None, "classes": ["with a value"] if np.isfinite(label) else []}
     if source.task == "multi":
-        names = [name for name, of in zip(source.classes, label, strict=True) if of == 1]
-        return {"class": format_label(label, source.classes, "multi") or None, "classes": names or [NONE]}
+        return {
+            "class": format_label(label, source.classes, "multi") or None,
+            "classes": inspect.name_labels(label, source.classes),
+        }
     return {"class": None if label == UNLABELLED else source.classes[label]}
 
 

@@ -38,7 +38,8 @@ def _counts(audit: Audit) -> Table:
     if len(names) > len(shown):
         rest = [sum(images for name, images in of.items() if name not in shown) for of in counts.values()]
         rows.append(Row(Cell(f"{len(names) - len(shown)} others"), cells(*(f"{images:,}" for images in rest))))
-    rows.append(Row(Cell("", strong="all"), cells(*(f"{sum(of.values()):,}" for of in counts.values()))))
+    if sum(total.values()) == audit["images"]:  # Otherwise images count for each of their labels.
+        rows.append(Row(Cell("", strong="all"), cells(*(f"{sum(of.values()):,}" for of in counts.values()))))
     majority = [
         f"{100 * most['accuracy']:.1f}\u00a0%" if (most := audit["majority"].get(split)) else "" for split in counts
     ]

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxssl import data
+from jaxssl.data.audit import items, report
 from tests.refusals import refuses
 
 ROWS = (
@@ -36,6 +37,16 @@ def test_a_column_for_each_label(load):
     assert source.known.tolist() == [True, True, True, False]
     np.testing.assert_array_equal(source.strata[:3].sum(0), [1, 0, 1, 1])
     assert load(task="multi").classes == source.classes  # Found, as the only columns of 1 and 0.
+
+
+def test_the_audit_counts_an_image_for_each_of_its_labels(load, tmp_path):
+    counts = {"Edema": 1, "Lung Opacity": 1, "none of the labels": 1, "unlabelled": 1}
+    assert report.audit_source(load(label_columns=("Edema", "Mass", "Lung Opacity")))["counts"]["all"] == counts
+    options = {"table": "t.csv", "label_columns": ("Edema", "Mass", "Lung Opacity")}
+    found = report.audit_files(items.list_folder(str(tmp_path), **options))
+    assert found["counts"]["all"] == counts and not found["majority"]
+    listed = items.list_archive(str(save(tmp_path / "x.npz", np.array([[1, 1], [0, 0], [-1, 1]])))).items
+    assert [item.several for item in listed] == [("0", "1"), ("none of the labels",), ("1",)]
 
 
 def test_a_separator_between_labels(load):
