@@ -20,7 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxssl.evaluation import means
-from jaxssl.evaluation.scores import safe_divide
+from jaxssl.evaluation.scores import group_indices, safe_divide
 
 IOUS = (0.1, 0.3, 0.5)
 FROC_IOU = 0.1  # As in nnDetection (Baumgartner et al. 2021, arXiv:2106.00817): small lesions have rough borders.
@@ -180,7 +180,9 @@ def evaluate(
         defined = by_class[~np.isnan(by_class[:, 0])]
         return np.vstack([defined.mean(axis=0) if len(defined) else np.full(len(NAMES), np.nan), by_class])
 
-    values, influence = statistic(np.ones(len(groups))), means.jackknife_influence(statistic, groups)
+    names, indices = group_indices(groups, len(groups))
+    without = np.array([statistic((indices != g).astype(float)) for g in range(len(names))])
+    values, influence = statistic(np.ones(len(groups))), means.jackknife_influence(without, groups)
     estimates = [
         {name: _estimate(values[row, i], influence[:, row, i], groups) for i, name in enumerate(NAMES)}
         for row in range(classes)

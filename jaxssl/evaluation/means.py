@@ -6,7 +6,7 @@ Clopper and Pearson for so many groups takes its place.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,9 @@ def to_interval(value: float, influence: np.ndarray, groups: Groups, high: float
         return {"value": None, "low": None, "high": None}
     names, indices = scores.group_indices(np.asarray(groups), len(influence))
     if len(names) < intervals.MIN_GROUPS:
-        without = f"{len(names)} group{'s' * (len(names) > 1)} of test images, and an interval needs 5"
+        without = (
+            f"{len(names)} group{'s' * (len(names) > 1)} of test images, and an interval needs {intervals.MIN_GROUPS}"
+        )
         return {"value": value, "low": None, "high": None, "without": without}
     variance = cluster_variance(influence, indices, np.zeros(len(indices), int))
     if variance.value == 0 and value in (0, 1) and high == 1:
@@ -76,19 +78,18 @@ def to_interval(value: float, influence: np.ndarray, groups: Groups, high: float
     return {"value": value, "low": float(ends[0]), "high": float(ends[1])}
 
 
-def jackknife_influence(statistic: Callable[[np.ndarray], np.ndarray | float], groups: Groups) -> np.ndarray:
-    """Return the influence of each group on a statistic by the jackknife (Efron and Stein 1981), one entry an image.
+def jackknife_influence(without: np.ndarray, groups: Groups) -> np.ndarray:
+    """Return the influence of each group on statistics by the jackknife (Efron and Stein 1981), one entry an image.
 
     Args:
-      statistic: from the weights [N] of the images, 1 or 0, to a number or an array of numbers.
+      without: [G, ...] float, the statistics without each group, in the order of their sorted names.
       groups: [N] str.
 
     Returns:
-      [N, ...] float with sum 0: each image has an equal part of the influence of its group. NaN where the statistic is
-      undefined without a group.
+      [N, ...] float with sum 0: each image has an equal part of the influence of its group. NaN where a statistic is
+      undefined without one of the groups.
     """
     names, indices = scores.group_indices(np.asarray(groups), len(groups))
-    without = np.array([statistic((indices != g).astype(float)) for g in range(len(names))])
     parts = (without.mean(axis=0) - without) * (len(names) - 1) / len(names)
     return (parts.T / np.bincount(indices)).T[indices]
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy import ndimage
 
 from jaxssl.evaluation import means
-from jaxssl.evaluation.scores import safe_divide
+from jaxssl.evaluation.scores import group_indices, safe_divide
 
 IGNORE = 255
 LEVELS = 256  # Probabilities are rounded to so many for the average precision.
@@ -217,12 +217,16 @@ def _mean(name: str, values: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
 def _average_precision(levels: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
     """Return the mean over classes [C] of the average precision of levels [N, C, 2, 256], with its interval."""
 
-    def statistic(weights: np.ndarray) -> float:
-        found = pixel_average_precision(np.tensordot(weights, levels, 1))
+    def average(counts: np.ndarray) -> float:
+        found = pixel_average_precision(counts)
         return math.nan if np.isnan(found).all() else float(np.nanmean(found))
 
-    value = statistic(np.ones(len(levels)))
-    influence = means.jackknife_influence(statistic, groups)
+    names, indices = group_indices(groups, len(levels))
+    of_groups = np.zeros((len(names), *levels.shape[1:]), np.int64)
+    np.add.at(of_groups, indices, levels)
+    total = of_groups.sum(axis=0)
+    influence = means.jackknife_influence(np.array([average(total - of) for of in of_groups]), groups)
+    value = average(total)
     if np.isnan(influence).any() and not math.isnan(value):
         without = "without one of the groups no image has the class"
         return {"value": value, "low": None, "high": None, "without": without}

@@ -56,8 +56,7 @@ def score_masks(
     if boxes:
         rows, truth = read_boxes(network, folder, source.ids, box_files.read(Path(boxes).expanduser(), classes))
     else:
-        rows = np.flatnonzero(source.masked) if source.masked is not None else np.empty(0, int)
-        truth = None
+        rows, truth = np.flatnonzero(np.zeros(0) if source.masked is None else source.masked), None
     if not len(rows):
         what = f"none of the images is in {boxes}" if boxes else "no image has a mask"
         raise UserError(f"{what}: name another folder, or set --options=masks", code="missing", field="IMAGES")
