@@ -91,7 +91,7 @@ def load(
 
       masks: where the masks of images are, see `listing.masks`: "auto" for files named as masks (`x_mask.png`, or
         `masks/x.png` for `images/x.png`), the name of a folder, or a .json file of COCO; "": none are read.
-      mask_column: column of a table with the paths of masks.
+      mask_column: column of a table with the paths of masks, or run lengths ("start length ...").
       mask_classes: names of the classes in masks, from value 1; (): one class, where masks are black and white. COCO
         brings its own.
 

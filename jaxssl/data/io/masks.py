@@ -150,6 +150,11 @@ def _decompress(text: str) -> list[int]:
     return runs
 
 
+def is_runs(text: str) -> bool:
+    """Return whether a text is run lengths of `decode_kaggle` and no path."""
+    return text.strip() == "-1" or re.fullmatch(r"\s*\d+(\s+\d+)+\s*", text) is not None
+
+
 def decode_kaggle(text: str, shape: tuple[int, int]) -> np.ndarray:
     """Decode "start length start length ...", starts from 1, down the columns, to [H, W] bool; "" or "-1" is empty.
 
@@ -158,7 +163,7 @@ def decode_kaggle(text: str, shape: tuple[int, int]) -> np.ndarray:
     """
     if text.strip() in ("", "-1", "nan"):
         return np.zeros(shape, bool)
-    if not re.fullmatch(r"\s*\d+\s+\d+(\s+\d+\s+\d+)*\s*", text):
+    if not is_runs(text) or len(text.split()) % 2:
         raise ValueError(f"'{text[:20]}' is not pairs of start and length")
     starts, lengths = np.array(text.split(), int).reshape(-1, 2).T
     ends = starts - 1 + lengths

@@ -30,7 +30,7 @@ class Masks(NamedTuple):
     Attributes:
       where: "auto", a folder, or a .json file; "" where a table lists them.
       files: those that are masks, relative to the folder of the images.
-      of: masks by the paths of their images, of a table.
+      of: masks by the paths of their images, of a table: paths, or run lengths.
       classes: names of the classes from value 1; () for one class.
     """
 
@@ -156,6 +156,8 @@ def reader(root: Path, paths: Sequence[str], of: Mapping[str, str], classes: int
         path = paths[row]
         if path not in of:
             return None
+        if masks.is_runs(of[path]):
+            return masks.decode_kaggle(of[path], image_shape(root / path)).astype(np.uint8)
         mask = masks.read(root / of[path], classes)
         check_aspect(mask.shape, image_shape(root / path))
         return mask

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from absl import logging
 
 from jaxssl.data import labels
-from jaxssl.data.io import images, table
+from jaxssl.data.io import images, masks, table
 from jaxssl.data.listing.labelling import (
     Labelling,
     check_labelling,
@@ -169,13 +169,13 @@ def _find_one_hot(rows: Rows, used: Sequence[str]) -> list[str]:
 
 
 def list_masks(root: Path, file: str, paths: Sequence[str], column: str) -> dict[str, str]:
-    """Return the paths of the masks that a table lists, by those of their images; a missing value is no mask.
+    """Return the paths, or run lengths, of masks that a table lists by image; a missing value is no mask.
 
     Args:
       root: see `list_images`.
       file: likewise.
       paths: those of `list_images`.
-      column: of the paths of the masks.
+      column: of the paths of the masks, or of their run lengths, see `io.masks.decode_kaggle`.
 
     Raises:
       UserError: the table has no such column, or a path leads out of the folder.
@@ -189,7 +189,7 @@ def list_masks(root: Path, file: str, paths: Sequence[str], column: str) -> dict
             field=field,
         )
     return {
-        path: _relative(root, line, row[column], index)
+        path: row[column] if masks.is_runs(row[column]) else _relative(root, line, row[column], index)
         for path, (line, row) in zip(paths, rows, strict=True)
         if not labels.is_missing(row[column])
     }

@@ -81,6 +81,18 @@ def test_a_table_lists_masks(tmp_path):
         load(tmp_path, masks="", table="t.csv", mask_column="masks")
 
 
+def test_a_table_lists_run_lengths(tmp_path):
+    write(tmp_path, "x/{}.png", "y/{}.png")
+    shape = (SIDE, SIDE)
+    runs = f"{2 * SIDE + 3} 4 {5 * SIDE + 1} 2"  # Columns 2 and 5, from rows 2 and 0.
+    (tmp_path / "t.csv").write_text(f"path,EncodedPixels\nx/a.png,{runs}\nx/b.png,-1\nx/c.png,\nx/d.png,\n")
+    got = load(tmp_path, masks="", table="t.csv", mask_column="EncodedPixels")
+    expected = np.zeros(shape, np.uint8)
+    expected[2:6, 2] = expected[0:2, 5] = 1
+    assert got.masked.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(got.masks[:2], np.stack([expected, np.zeros(shape, np.uint8)]))
+
+
 def test_polygons_of_coco(tmp_path):
     write(tmp_path, "{}.png", "elsewhere/{}.txt.png", names=("a", "b"))
     (tmp_path / "elsewhere" / "a.txt.png").unlink()
