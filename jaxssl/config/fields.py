@@ -38,11 +38,6 @@ FIELDS: tuple[Field, ...] = (
         False,
         "Whether GPUs, too, give the same bytes in each run; slower. CPUs always do.",
     ),
-    Field(
-        "deterministic",
-        False,
-        "Whether GPUs, too, give the same bytes in each run; slower. CPUs always do.",
-    ),
     # Data.
     Field("data.name", "folder", "Dataset; `jaxssl data list` lists them.", choices=tuple(data.names())),
     Field("data.dir", "", "Folder of 'folder', archive of 'npz'.", "place"),
