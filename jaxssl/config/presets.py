@@ -265,6 +265,40 @@ def mae(c: ConfigDict, patch: int) -> None:
     o.warmup_epochs = 5
 
 
+def finetune_mae(c: ConfigDict) -> None:
+    """Fine-tune as MAE's code does ViT-B on ImageNet (github.com/facebookresearch/mae, FINETUNE.md; without erasing).
+
+    Its learning rate is 5e-4 for a batch of 256; ViT-L has 1e-3, layer decay .75, drop path .2 and 50 epochs.
+    """
+    _finetune_vit(c, epochs=100, batch_size=1024, learning_rate=5e-4, weight_decay=0.05)
+    c.transfer.optimizer.scale_learning_rate = True
+    c.transfer.optimizer.layer_decay = 0.65
+    c.transfer.drop_path = 0.1
+
+
+def finetune_dinov2(c: ConfigDict) -> None:
+    """Fine-tune as DINOv2 (arXiv:2304.07193, section 7.1): by the recipe of DeiT III, here that of its ViT-B.
+
+    It is that of github.com/facebookresearch/deit, README_revenge.md; ViT-L has drop path .45.
+    """
+    _finetune_vit(c, epochs=20, batch_size=512, learning_rate=1e-5, weight_decay=0.1)
+    c.transfer.drop_path = 0.2
+
+
+def _finetune_vit(c: ConfigDict, epochs: int, batch_size: int, learning_rate: float, weight_decay: float) -> None:
+    """Fine-tune by AdamW with RandAugment, MixUp, CutMix and label smoothing, and a warm-up of 5 epochs."""
+    t = c.transfer
+    t.epochs, t.batch_size = epochs, batch_size
+    t.optimizer.name = "adamw"
+    t.optimizer.learning_rate, t.optimizer.weight_decay = learning_rate, weight_decay
+    t.optimizer.warmup_epochs = 5
+    t.label_smoothing, t.mixup, t.cutmix = 0.1, 0.8, 1.0
+    a = t.augment
+    a.crop_area = (0.08, 1.0)
+    a.flip_horizontal = True
+    a.randaugment_operations, a.randaugment_magnitude = 2, 9.0
+
+
 def mae_on_two_cores(c: ConfigDict) -> None:
     """Reduce `mae` to two cores: fewer epochs."""
     c.pretrain.epochs = 20

@@ -54,7 +54,7 @@ class AttentiveClassifier(nn.Module):
     @nn.compact
     def __call__(self, out: Mapping[str, jax.Array], *, train: bool) -> jax.Array:
         x = out["tokens"] if "tokens" in out else out["map"]
-        batch, width = len(x), x.shape[-1]
+        batch, width = x.shape[0], x.shape[-1]
         heads = width // 64 if width % 64 == 0 else 1
         x = nn.LayerNorm(epsilon=EPSILON, name="norm")(x.reshape(batch, -1, width))
         query = self.param("query", nn.initializers.normal(0.02), (1, 1, width))

@@ -211,7 +211,7 @@ class ViT(nn.Module):
         """`keep` [B, K] int32 are the indices of visible patches; only these enter, and "tokens" is [B, K, D]."""
         del views
         norm = partial(nn.LayerNorm, epsilon=self.norm_epsilon, dtype=self.dtype)
-        x = jnp.concatenate([self.prefix(len(image)), self.embed(image, keep)], axis=1)
+        x = jnp.concatenate([self.prefix(image.shape[0]), self.embed(image, keep)], axis=1)
         if self.pre_norm:
             x = norm(name="norm_pre")(x)
         for i in range(self.depth):
@@ -228,7 +228,7 @@ class ViT(nn.Module):
             )(x, train=train)
             if keep is None and i in last_of_quarters(self.depth):
                 grid = grid_of(image.shape[1], image.shape[2], self.patch)
-                self.sow("intermediates", "maps", x[:, 1 + self.registers :].reshape(len(x), *grid, self.width))
+                self.sow("intermediates", "maps", x[:, 1 + self.registers :].reshape(x.shape[0], *grid, self.width))
         if self.pool == "fc_norm":
             x = x.astype(jnp.float32)
             cls, tokens = x[:, 0], x[:, 1 + self.registers :]

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -11,6 +12,8 @@ from jaxssl.errors import UserError
 from jaxssl.files import hash_file
 from jaxssl.inference import trained
 from jaxssl.models.shapes import shapes_of
+from jaxssl.run.leakage import find_workdir
+from jaxssl.training import checkpoint
 from jaxssl.weights.load import find_file, load
 from jaxssl.weights.merge import merge
 from jaxssl.weights.provenance import PACKAGED, count_groups, name_weights, read_notes
@@ -42,7 +45,9 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
         return None
     name = name_weights(spec, config.init.name)
     if spec != PACKAGED and Path(spec).expanduser().is_dir():
-        return load_run(Path(spec).expanduser(), name, encoder, channels, size)
+        folder = Path(spec).expanduser()
+        load_folder = load_run if (folder / "config.json").exists() else load_orbax
+        return load_folder(folder, name, encoder, channels, size)
     loaded = load(spec, encoder, channels, size, config.init.prefix)
     for change in loaded.changes:
         log.warning("init.weights=%r: %s", spec, change)
@@ -72,15 +77,45 @@ def load_run(workdir: Path, name: str, encoder: nn.Module, channels: int, size: 
     except UserError as error:
         raise UserError(f"init.weights={str(workdir)!r}: {error}", code=error.code, field="init.weights") from error
     merge(shapes_of(encoder, size, channels), variables, f"init.weights={str(workdir)!r}")
-    description = {
+    return Initial(variables, describe_folder(workdir, name, "jaxssl", {}))
+
+
+def load_orbax(folder: Path, name: str, encoder: nn.Module, channels: int, size: int) -> Initial:
+    """Load an orbax checkpoint: variables of the encoder ("params" and, if it has any, "batch_stats"), or a TrainState.
+
+    `folder` is the checkpoint, or holds those of several steps as runs of jaxssl write them.
+
+    Raises:
+      UserError: it is no checkpoint, or its encoder is another one.
+    """
+    where = f"init.weights={str(folder)!r}"
+    try:
+        tree = checkpoint.read_tree(checkpoint.find_newest(folder) or folder.absolute())
+        nested = "encoder" in tree["params"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where} is neither the workdir of a run nor an orbax checkpoint with 'params': check the path",
+            code="unreadable",
+            field="init.weights",
+        ) from error
+    variables, left_out = tree, {}
+    if nested:
+        variables = {"params": tree["params"]["encoder"], **tree.get("model_state", {}).get("encoder", {})}
+        left_out = {key: len(jax.tree.leaves(value)) for key, value in tree["params"].items() if key != "encoder"}
+    variables = merge(shapes_of(encoder, size, channels), variables, where)
+    return Initial(variables, describe_folder(folder, name, "orbax", left_out))
+
+
+def describe_folder(folder: Path, name: str, naming: str, left_out: dict[str, int]) -> dict[str, Any]:
+    """Return "init" of results.json for weights from a folder."""
+    return {
         "name": name,
-        "weights": str(workdir),
+        "weights": str(folder),
         "sha256": None,
         "license": None,
-        "naming": "jaxssl",
+        "naming": naming,
         "prefix": "",
-        "left_out": {},
+        "left_out": left_out,
         "changes": [],
-        "training_images_known": True,
+        "training_images_known": find_workdir(folder) is not None,
     }
-    return Initial(variables, description)

@@ -13,11 +13,20 @@ log = logging.getLogger(__name__)
 
 
 def read_origin(weights: Path) -> dict[str, str]:
-    """Return what is known of the images that a file, or the run in a workdir, was trained on; {} if nothing is."""
+    """Return what is known of the images that a file, a workdir or a checkpoint was trained on; {} if nothing is."""
     if not weights.is_dir():
         return read_notes(weights)
-    config, splits = results.read_config(weights)["config"], results.read_splits(weights)
+    workdir = find_workdir(weights)
+    if workdir is None:
+        return {}
+    config, splits = results.read_config(workdir)["config"], results.read_splits(workdir)
     return describe_origin(config["data"], splits)
+
+
+def find_workdir(folder: Path) -> Path | None:
+    """Return the workdir that a folder is, or lies in as a checkpoint; None if it is of no run."""
+    folders = (folder, *folder.absolute().parents[:3])
+    return next((f for f in folders if (f / "config.json").is_file() and (f / "splits.json").is_file()), None)
 
 
 def check_weights(setup: Setup, weights: Path, field: str) -> None:

@@ -90,9 +90,12 @@ def load_numpy(folder: Path) -> Tree | None:
     It works on any devices. Named tuples come back as dicts, other tuples as lists, PRNG keys as their data.
     """
     path = find_newest(folder)
-    if path is None:
-        return None
-    with ocp.StandardCheckpointer() as checkpointer:
+    return None if path is None else read_tree(path)
+
+
+def read_tree(path: Path) -> Tree:
+    """Return the tree of any orbax checkpoint of arrays, as `load_numpy` does, without a check of its content."""
+    with silence_orbax(), ocp.StandardCheckpointer() as checkpointer:
         written = checkpointer.metadata(path).item_metadata.tree  # pyright: ignore[reportOptionalMemberAccess]
         return checkpointer.restore(path, jax.tree.map(lambda array: np.empty(array.shape, array.dtype), written))
 

@@ -62,7 +62,7 @@ def init_updates(key: jax.Array, params: Tree, rank: int, products: tuple[str, .
 def find_kernels(params: Tree, products: tuple[str, ...]) -> dict[str, tuple[int, int]]:
     """Return {"<layer>/<product>": shape} of the chosen products of an encoder, sorted; {} if it has none of them."""
     found = {}
-    for path, leaf in traverse_util.flatten_dict(params, sep="/").items():
+    for path, leaf in flatten(params).items():
         layer, _, kind = path.rpartition("/")
         if kind != "kernel" or leaf.ndim != 2:
             continue
@@ -74,11 +74,16 @@ def find_kernels(params: Tree, products: tuple[str, ...]) -> dict[str, tuple[int
     return dict(sorted(found.items()))
 
 
+def flatten(params: Tree) -> dict[str, Any]:
+    """Return {"<module>/<module>/<leaf>": leaf}."""
+    return dict(traverse_util.flatten_dict(params, sep="/"))
+
+
 def merge(params: Mapping[str, Any], alpha: float) -> Tree:
     """Return the parameters of a network without "lora", whose updates are added to the kernels of its encoder."""
     if "lora" not in params:
         return params
-    kernels = dict(traverse_util.flatten_dict(params["encoder"], sep="/"))
+    kernels = flatten(params["encoder"])
     for name, update in params["lora"].items():
         layer, _, product = name.rpartition("/")
         path, change = f"{layer}/kernel", alpha / update["a"].shape[1] * (update["a"] @ update["b"])

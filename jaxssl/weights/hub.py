@@ -33,7 +33,7 @@ def download(spec: str) -> Path:
         hub = importlib.import_module("huggingface_hub")
     except ImportError as error:
         raise UserError(
-            f"init.weights={spec!r} needs the package huggingface_hub: pip install huggingface_hub, {by_hand}",
+            f"init.weights={spec!r} needs the package huggingface_hub: pip install 'jaxssl[hub]', {by_hand}",
             code="missing",
             field="init.weights",
         ) from error

@@ -6,7 +6,7 @@ import pytest
 
 from jaxssl import files
 from jaxssl.augment import views
-from jaxssl.config import fields, schedule
+from jaxssl.config import checks, fields, presets, schedule
 from jaxssl.errors import UserError
 from jaxssl.training import optimizers
 
@@ -61,3 +61,12 @@ def test_fields_of_the_transfer_change_no_pretraining():
     after = {field.path for field in fields.FIELDS if not fields.changes_pretraining(field.path)}
     transfer = {field.path for field in fields.FIELDS if field.path.startswith("transfer.")}
     assert after == {"data.label_fraction", "data.labels_per_class", *transfer}
+
+
+@pytest.mark.parametrize("preset", [presets.finetune_mae, presets.finetune_dinov2])
+def test_recipes_of_fine_tuning_are_valid_for_a_vit(preset):
+    c = fields.base()
+    c.model.name = "vit_base"
+    preset(c)
+    checks.check(c)
+    assert (c.transfer.mixup, c.transfer.optimizer.warmup_epochs) == (0.8, 5)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import scipy.special
 
 from jaxssl import models
 from jaxssl.cli.parser import main
@@ -26,9 +27,13 @@ def workdir(tmp_path):
     encoder = models.find("resnet18")(stem="small", **kw)
     shapes = shapes_of(encoder, 16, 1)
     rng = np.random.default_rng(0)
+
+    def dense(rows, columns):
+        return {"kernel": rng.normal(size=(rows, columns)).astype("f4"), "bias": rng.normal(size=columns).astype("f4")}
+
     first, second = (jax.tree.map(lambda s: rng.uniform(0.5, 1.5, s.shape).astype("f4"), shapes) for _ in "12")
     tuned = {
-        "params": {"encoder": second["params"], "head": {"linear": {"bias": np.zeros(2, "f4")}}},
+        "params": {"encoder": second["params"], "head": {"hidden0": dense(8, 3), "linear": dense(3, 2)}},
         "model_state": {"encoder": {"batch_stats": second["batch_stats"]}},
     }
     folder = tmp_path / "run"
@@ -73,7 +78,9 @@ def test_the_computation_gives_the_features_of_any_number_of_images(workdir, tmp
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--to=encoder.onnx"], "--to=encoder.onnx must end in .safetensors or .stablehlo"),
+        (["--to=encoder.h5"], "--to=encoder.h5 must end in .safetensors or .stablehlo or .onnx"),
+        (["--to=x.safetensors", "--classifier"], "--classifier needs a network with a head"),
+        (["--to=x.safetensors", "--naming=huggingface"], "--naming=huggingface: only ViTs are exported"),
         (["--to=x.safetensors", "--evaluation=finetune_sl"], "did you mean 'finetune_ssl'"),
         (["--to=config.json/x.safetensors"], "config.json/x.safetensors cannot be written: "),
     ],
@@ -114,3 +121,60 @@ def test_no_workdir(tmp_path, capsys):
 )
 def test_how_pytorch_loads_it(name, kw, says):
     assert says in export.pytorch_code(name, models.find(name)(**kw), 36, 2)
+
+
+def test_a_classifier_leaves_with_its_classes(workdir, tmp_path):
+    """Its weights by hand: logits of the MLP on the features; its computation: what the run predicts."""
+    weights, computation = tmp_path / "classifier.safetensors", tmp_path / "classifier.stablehlo"
+    said = export.export_encoder(workdir, weights, "finetune_ssl", classifier=True)
+    export.export_encoder(workdir, computation, "finetune_ssl", classifier=True)
+    tensors = safetensors.numpy.load_file(weights)
+    with safetensors.safe_open(weights, "numpy") as opened:
+        notes = opened.metadata()
+    assert (json.loads(notes["classes"]), notes["task"]) == (["a", "b"], "single")
+    assert "no model of this size" in said
+    found = trained.load(workdir, "finetune_ssl")
+    images = np.random.default_rng(1).normal(size=(3, 16, 16, 1)).astype(np.float32)
+    pooled = np.asarray(found.encoder.apply(found.variables, images, train=False)["pooled"])
+    hidden = np.maximum(pooled @ tensors["fc.0.weight"].T + tensors["fc.0.bias"], 0)
+    logits = hidden @ tensors["fc.2.weight"].T + tensors["fc.2.bias"]
+    expected = scipy.special.softmax(logits, axis=1)
+    predicted = jax.export.deserialize(computation.read_bytes()).call(images)
+    np.testing.assert_allclose(predicted, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_the_code_of_a_classifier():
+    encoder = models.make("vit_tiny", {}, {})
+    head = {"head.0": {"kernel": np.zeros((192, 8))}, "head.2": {"kernel": np.zeros((8, 3))}}
+    code = export.pytorch_code("vit_tiny", encoder, 32, 1, head)
+    assert "num_classes=3" in code
+    assert "m.head = torch.nn.Sequential(torch.nn.Linear(192, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))" in code
+
+
+@pytest.mark.slow  # jax2onnx takes ten seconds an encoder.
+@pytest.mark.parametrize(
+    ("name", "options", "size"),
+    [
+        ("resnet18", {"width": 8}, 32),
+        ("vit_tiny", {"depth": 2, "width": 64, "heads": 2, "patch": 8}, 30),
+        ("convnext_tiny", {"depths": (1, 1, 1, 1), "widths": (8, 8, 8, 8)}, 32),
+        ("efficientnet_lite0", {}, 32),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # Those of jax2onnx.
+def test_onnxruntime_gives_the_predictions(name, options, size):
+    pytest.importorskip("jax2onnx", reason="jaxssl[onnx] is not installed")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="jaxssl[onnx] is not installed")
+    encoder = models.make(name, {"stem": "imagenet"}, options)
+    variables = encoder.init(jax.random.key(0), np.zeros((1, size, size, 3)), train=False)
+    width = encoder.apply(variables, np.zeros((1, size, size, 3)), train=False)["pooled"].shape[1]
+    head = {"linear": {"kernel": np.ones((width, 3), "f4") * np.arange(3, dtype="f4"), "bias": np.arange(3.0)}}
+    network = trained.Trained(encoder, variables, head, ("a", "b", "c"), 3, True)
+    program = export.make_program(network, classifier=True)
+    count = 1 if name == "efficientnet_lite0" else 3
+    content = export.to_onnx(program, (1 if count == 1 else "B", size, size, 3), {"classes": '["a", "b", "c"]'})
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(1).normal(size=(count, size, size, 3)).astype(np.float32)
+    predicted = session.run(None, {"images": images})[0]
+    np.testing.assert_allclose(predicted, program(images), atol=1e-5)
+    assert session.get_modelmeta().custom_metadata_map == {"classes": '["a", "b", "c"]'}

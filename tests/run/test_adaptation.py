@@ -12,7 +12,7 @@ from jaxssl.augment import views
 from jaxssl.config import fields
 from jaxssl.inference import trained
 from jaxssl.models import make
-from jaxssl.run import adaptation, encoders, experiment
+from jaxssl.run import adaptation, encoders, experiment, initial
 from jaxssl.run.finetuning import has_stalled
 from jaxssl.training import checkpoint, metrics
 from tests import tiny, tiny_config
@@ -141,3 +141,21 @@ def test_the_features_of_the_probe():
     out = encoder.apply(variables, image / np.float32(255), train=False)
     both = encoders.feature_function(setup, "cls+mean")(variables, {"image": image})
     np.testing.assert_allclose(both, np.concatenate([out["cls"], out["tokens"].mean(1)], 1), atol=1e-5)
+
+
+def test_an_orbax_checkpoint_is_loaded_and_other_folders_are_refused(tmp_path):
+    encoder = make("vit_tiny", {}, VIT)
+    variables = jax.device_get(encoder.init(jax.random.key(0), np.zeros((1, 16, 16, 1)), train=False))
+    state = {"params": {"encoder": variables["params"], "head": {"bias": np.zeros(2)}}, "model_state": {"encoder": {}}}
+    checkpoint.save(tmp_path / "steps", 3, variables)
+    checkpoint.save(tmp_path / "training", 1, state)
+    for folder, left_out in (("steps", {}), ("steps/3", {}), ("training", {"head": 1})):
+        c = config(init__weights=str(tmp_path / folder))
+        found = initial.load_initial(c, encoder, 1)
+        jax.tree.map(np.testing.assert_array_equal, found.variables["params"], variables["params"])
+        assert (found.description["naming"], found.description["left_out"]) == ("orbax", left_out)
+        assert not found.description["training_images_known"]
+    with refuses("unreadable", "init.weights", str(tmp_path)):
+        initial.load_initial(config(init__weights=str(tmp_path)), encoder, 1)
+    with refuses("mismatch", "model.name", "steps"):
+        initial.load_initial(config(init__weights=str(tmp_path / "steps")), make("vit_tiny", {}, VIT | {"depth": 1}), 1)

@@ -41,7 +41,7 @@ def test_a_revision_is_needed(calls):
 
 def test_without_the_package_one_line_says_how_to_bring_the_file(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with refuses("missing", "init.weights", "pip install huggingface_hub", "set init.weights to its path"):
+    with refuses("missing", "init.weights", "pip install 'jaxssl[hub]'", "set init.weights to its path"):
         hub.download(SPEC)
 
 

@@ -12,6 +12,7 @@ import pytest
 from jaxssl import models
 from jaxssl.models import vit
 from jaxssl.weights import layouts
+from jaxssl.weights.huggingface import to_huggingface
 from jaxssl.weights.layouts import vit as vit_layout
 from jaxssl.weights.load import from_torch, select, to_torch
 from tests.golden import make_published
@@ -209,3 +210,30 @@ def test_computed_positions_are_learnt_ones_to_an_encoder_that_learns():
     assert from_torch(tensors, computed, 3, "made", 32).changes == (
         "positions computed for 2x2 patches, where the file has 4x4",
     )
+
+
+@pytest.mark.parametrize("name", ["hf_vit", "hf_dinov2", "hf_dinov2_registers"])
+def test_to_hugging_face_and_back(name):
+    """Names and shapes of transformers' own models, but for the pooler, which an encoder does not have."""
+    encoder, native = make_encoder(name), make_published.MODELS[name][3]
+    variables = from_torch(make_published.state(SHAPES[name]), encoder, 3, "made", native).variables
+    code, tensors = to_huggingface(encoder, variables, native)
+    expected = {key: shape for key, shape in SHAPES[name].items() if not key.startswith("pooler.")}
+    assert {key: list(array.shape) for key, array in tensors.items()} == expected
+    back = from_torch(tensors, encoder, 3, "back", native).variables
+    jax.tree.map(np.testing.assert_array_equal, back, variables)
+    assert f"image_size={native}" in code and "num_attention_heads=2" in code
+
+
+def test_what_hugging_face_has_no_model_for_is_refused():
+    for options in (
+        {"qk_norm": True},
+        {"pool": "fc_norm"},
+        {"registers": 4},
+        {"activation": "swiglu", "layer_scale": 1.0},
+    ):
+        encoder = models.make("vit_tiny", {}, {"width": 32, "heads": 2, "mlp_width": 85} | options)
+        with refuses("unsupported", "--naming", "--naming=timm"):
+            to_huggingface(encoder, {}, 32)
+    with refuses("unsupported", "--naming", "ViTs"):
+        to_huggingface(models.make("resnet18", {}, {}), {}, 32)

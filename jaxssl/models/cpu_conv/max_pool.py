@@ -10,6 +10,7 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from jaxssl.models.cpu_conv.dispatch import by_platform
 from jaxssl.models.cpu_conv.geometry import Geometry, taps
@@ -26,8 +27,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
-    # Flax annotates the padding as a string only.
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+    # Padded here, which XLA undoes: jax2onnx loses the padding of a pooling.
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)))
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
 
 
 def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
