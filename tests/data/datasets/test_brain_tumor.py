@@ -201,3 +201,44 @@ def test_split_keeps_patients_together(download):
     parts = splits.split(got, seed=0, validation=0.2, test=0.2)
     patients = [set(got.groups[parts[side]]) for side in ("train", "validation", "test")]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 9 and all(patients)
+
+
+SQUARE = np.zeros((512, 512), np.uint8)
+SQUARE[100:200, 300:450] = 1  # Rows, columns.
+BORDER = [300, 100, 449.9, 100, 449.9, 199.9, 300, 199.9]  # x and y in turn.
+
+
+@pytest.mark.parametrize("given", ["tumorMask", "tumorBorder"])
+def test_masks_of_mat_files(download, given):
+    for n, label, patient, _ in SLICES:
+        path = next(download.rglob(f"{n}.mat"))
+        mat(path, label, patient, np.zeros((512, 512), np.int16) + np.int16(n))
+        with h5py.File(path, "r+") as file:
+            del file["cjdata"][given]
+            file["cjdata"][given] = SQUARE.T if given == "tumorMask" else np.array([BORDER])
+    got, plain = load(download, masks=True, size=64), load(download, size=64)
+    assert got.mask_classes == ("background", "tumor") and plain.masks is None
+    # The nearest pixels of 512 are those in the middle of 8 x 8.
+    expected = SQUARE[4::8, 4::8]
+    assert expected.any() and (got.masks == expected).all() and got.groups_known
+    np.testing.assert_array_equal(got.images, plain.images)
+
+
+def test_a_copy_as_jpeg_with_borders(tmp_path):
+    root = tmp_path / "download"
+    rows = []
+    for n in range(1, 61):
+        label = 1 + (n - 1) // 20
+        path = root / "jpg" / str(label) / f"{n}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (128, 128), np.uint8)).save(path)
+        rows.append(f"{n}.jpg,{label},{' '.join(map(str, BORDER))}")
+    table = root / "tumor_metadata.csv"
+    table.write_text("file,label,tumorBorder_xy\n" + "\n".join(rows) + "\n")
+    got = load(root, masks=True, size=64)
+    assert len(got.ids) == 60 and not got.groups_known and got.classes == ("meningioma", "glioma", "pituitary")
+    assert (got.masks == SQUARE[4::8, 4::8]).all() and got.images.shape == (60, 64, 64, 1)
+    assert np.bincount(got.labels).tolist() == [20, 20, 20] and 3 <= len(set(got.groups)) <= 6
+    table.write_text(table.read_text().replace("449.9", "x", 1))
+    with pytest.raises(UserError, match="tumorBorder_xy holds something else than numbers"):
+        load(root, masks=True)
