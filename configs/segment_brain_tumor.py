@@ -73,7 +73,7 @@ def get_config() -> ConfigDict:
 def sweep(arg: str = "") -> list[tuple[str, dict[str, Any]]]:
     """Return one cell per seed, share of the masks and start; the pretraining of a seed is the same for all shares."""
     del arg
-    # Options of the other network do not hold; batch statistics with momentum 0.99 would need more steps.
+    # Batch statistics with momentum 0.99 would need more steps.
     network = {"model.name": "efficientnet_lite0", "model.options.momentum": 0.9}
     # The scaling with which the ImageNet weights were trained, for all arms.
     network |= {"init.mean": (127 / 255,), "init.std": (128 / 255,)}

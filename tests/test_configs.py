@@ -17,7 +17,8 @@ from jaxssl import data, files
 from jaxssl.config import checks, schedule
 from jaxssl.config.load import available, call, load_config
 from jaxssl.data import source
-from jaxssl.run import encoders, pretraining, transfer
+from jaxssl.results import words
+from jaxssl.run import encoders, pretraining, segmentation, transfer
 from jaxssl.run import prepare as preparation
 from jaxssl.training import metrics
 from tests.refusals import refuses
@@ -76,6 +77,9 @@ def made_up(channels, seed=0):
 def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeypatch, quickly_compiled):
     c = load_config(f"{name}:local").unlock()
     images = made_up(CHANNELS.get(c.data.name, 1))
+    if c.data.options.get("masks"):
+        masks = np.tril(np.ones(images.images.shape[:3], np.uint8))
+        images = source.with_masks(images, masks, ("background", "lower"))
     monkeypatch.setattr(data, "load", lambda name, **kw: images)
     c.data.image_size, c.data.stored_size = SIZE, 0
     if c.model.name == "efficientnet_lite0":
@@ -98,7 +102,11 @@ def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeyp
     if "finetune" in c.transfer.protocols:
         said = transfer.finetune(setup, transfer.make_arm(setup, "random", start)).probabilities["test"]
         np.testing.assert_allclose(said.sum(1), 1, rtol=1e-4)
-    for phase in ["pretrain"] * c.pretrain.epochs + ["finetune_random"] * ("finetune" in c.transfer.protocols):
+    trained = [protocol for protocol in c.transfer.protocols if protocol in words.TRAINED_PROTOCOLS]
+    for protocol in {*trained} & {*words.SEGMENTATION_PROTOCOLS}:
+        masks = segmentation.segment(setup, protocol, transfer.make_arm(setup, "random", start)).predicted
+        assert masks.shape == (len(setup.splits["test"]), SIZE, SIZE)
+    for phase in ["pretrain"] * c.pretrain.epochs + [f"{protocol}_random" for protocol in trained]:
         assert [row["step"] for row in metrics.read(tmp_path, phase) if "loss" in row] == [1, 2]
 
 

@@ -151,6 +151,26 @@ def flip(keys: Iterator[jax.Array], x: jax.Array, horizontal: bool, vertical: bo
     return x
 
 
+def split_keys(key: jax.Array) -> Iterator[jax.Array]:
+    """Return the keys of the operations of a view; those added later fold in numbers from 14, which changes no draw."""
+    return iter(jax.random.split(key, 14))
+
+
+def change_colour(
+    keys: Iterator[jax.Array],
+    x: jax.Array,
+    jitter_probability: float,
+    strengths: tuple[float, float, float, float],
+    grey_probability: float,
+) -> jax.Array:
+    """Change brightness, contrast, saturation and hue by these strengths, and drop colour, with these probabilities."""
+    if jitter_probability:
+        x = sometimes(next(keys), jitter_probability, jitter(next(keys), x, *strengths), x)
+    if grey_probability and x.shape[-1] == 3:
+        x = sometimes(next(keys), grey_probability, grey(x), x)
+    return x
+
+
 def blur(keys: Iterator[jax.Array], x: jax.Array, probability: float, sigma: tuple[float, float]) -> jax.Array:
     """Blur each image with this probability by a random sigma of this range."""
     drawn = jax.random.uniform(next(keys), (len(x),), minval=sigma[0], maxval=sigma[1])
@@ -250,25 +270,13 @@ def make(
             x = rotate(jax.random.fold_in(key, 14), x, rotation, nearest)
         return flip(keys, x, flip_horizontal, flip_vertical, rotate90)
 
-    def change_colour(keys: Iterator[jax.Array], x: jax.Array) -> jax.Array:
-        if jitter_probability:
-            strengths = (brightness, contrast, saturation, hue)
-            x = sometimes(next(keys), jitter_probability, jitter(next(keys), x, *strengths), x)
-        if grey_probability and x.shape[-1] == 3:
-            x = sometimes(next(keys), grey_probability, grey(x), x)
-        return x
-
-    # Operations added later fold in numbers from 14, which changes no draw.
-    def split_keys(key: jax.Array) -> Iterator[jax.Array]:
-        return iter(jax.random.split(key, 14))
-
     def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
         keys = split_keys(key)
         of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
         x = move_pixels(key, keys, x)
         if randaugment_operations:
             x = randaugment.randaugment(jax.random.fold_in(key, 15), x, randaugment_operations, randaugment_magnitude)
-        x = change_colour(keys, x)
+        x = change_colour(keys, x, jitter_probability, (brightness, contrast, saturation, hue), grey_probability)
         if of_blur:
             x = blur(keys, x, of_blur, blur_sigma)
         if of_solarize:
