@@ -19,7 +19,7 @@ def format_label(label: Any, classes: Sequence[str], task: str) -> str:
         value = np.ravel(label)[0]
         return str(value) if value.dtype == np.float32 else repr(float(value))
     if task != "multi":
-        return classes[label]
+        return classes[int(label)]
     marks = {1: "", -1: UNKNOWN}
     return SEPARATOR.join(marks[int(of)] + name for of, name in zip(label, classes, strict=True) if int(of) in marks)
 

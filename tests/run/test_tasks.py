@@ -105,7 +105,7 @@ def test_a_run_from_its_table_to_its_page(tmp_path, task):
             "value": str(p[0]) if task == "value" else "",
         }[task]
     )
-    first = next(row for row in rows if row["evaluation"] == "finetune_ssl")
+    first = next(row for row in rows if row["evaluation"] == network.evaluation)
     again = network.predict([tmp_path / first["image_id"]])[0]
     expected = [float(first["predicted"])] if task == "value" else [float(first[f"p_{n}"]) for n in network.classes]
-    np.testing.assert_allclose(again, expected, rtol=1e-4)
+    np.testing.assert_allclose(again, expected, rtol=1e-3)
