@@ -28,7 +28,7 @@ FILES: dict[str, Any] = {
 # Files without fields, and what they hold.
 OTHER_FILES = {
     "report.html": "The report of a run or a study, one page that needs no network.",
-    "gallery.npz": "Images of the report: views, reconstructions, neighbors, mistakes, heat maps, masks and the feature map.",
+    "gallery.npz": "Images of the report: views, reconstructions, neighbors, mistakes, heat maps, masks, feature map.",
     "compare_arms.csv, compare_differences.csv": "The arms and the differences of compare.json, as tables.",
     "evaluations/<name>.csv": "The rows of one evaluation in predictions.csv, or of masks in segmentations.csv.",
     "evaluations/<name>.npz": "Predicted masks of the test images: `ids` [N], `masks` [N, S, S] uint8.",

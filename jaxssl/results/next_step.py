@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.schema import Results, RunConfig
-from jaxssl.results.words import predicted_noun
+from jaxssl.results.words import TRAINED_PROTOCOLS, predicted_noun
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
@@ -82,9 +82,9 @@ def _mend_pretraining(
 
 
 def _mend_transfer(results: Results, command: str, settings: Mapping[str, Any]) -> NextStep | None:
-    constant = [e for e in results["evaluations"] if e["constant_predictor"] and e["protocol"] == "finetune"]
+    constant = [e for e in results["evaluations"] if e["constant_predictor"] and e["protocol"] in TRAINED_PROTOCOLS]
     epochs = (settings.get("transfer") or {}).get("epochs")
-    if not constant or not results["dataset"]["classes"]:
+    if not constant:
         return None
     return NextStep(
         f"Fine-tune longer: the network still names one {predicted_noun(results)} for every image.",
