@@ -185,6 +185,15 @@ FIELDS: tuple[Field, ...] = (
         distinct=True,
     ),
     Field(
+        "transfer.shots",
+        (),
+        "Labels per class of few-shot episodes on frozen features, such as (1, 5); (): no episodes.",
+        "record",
+        range="[1, inf)",
+        distinct=True,
+    ),
+    Field("transfer.episodes", 600, "Draws of these labels.", "record", range="[2, inf)"),
+    Field(
         "transfer.learning_rates",
         (),
         "Learning rates of which the best on validation is kept; (): only optimizer.learning_rate.",

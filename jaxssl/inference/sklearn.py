@@ -15,8 +15,9 @@ from jaxssl.inference import network
 class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Computes pooled features of images by `jaxssl.load(workdir).encode`. Fitting only checks the input.
 
-    X is an array [N, H, W, C], or [N, H, W] of grey images; or [N, H * W * C] with one flattened image per row, if
-    `shape` is given. Values must be finite; see `jaxssl.inference.network.Network` for their scale.
+    X is a list of paths of image files, or an array [N, H, W, C], or [N, H, W] of grey images; or [N, H * W * C] with
+    one flattened image per row, if `shape` is given. Values must be finite; see `jaxssl.inference.network.Network` for
+    their scale.
 
     With shape=(1, -1, 1), which accepts any row as an image, it passes scikit-learn's `check_estimator` on a run with
     grey or RGB float images. On a run with integer images the checks with floats in [0, 1] fail; without `shape`, those
@@ -44,7 +45,9 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         images = self._images(X, reset=False)
         return self._network().encode(images)
 
-    def _images(self, X: np.ndarray, *, reset: bool) -> list[np.ndarray]:
+    def _images(self, X: Any, *, reset: bool) -> list[np.ndarray] | list[str | Path]:
+        if _are_paths(X):
+            return list(X)
         checked: Any = validate_data(self, cast(Any, X), reset=reset, dtype="numeric", allow_nd=True)
         X = checked
         if X.ndim > 2:
@@ -62,6 +65,11 @@ class Encoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.three_d_array = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
+
+
+def _are_paths(X: Any) -> bool:
+    one_dimensional = isinstance(X, list | tuple) or (isinstance(X, np.ndarray) and X.ndim == 1)
+    return one_dimensional and len(X) > 0 and all(isinstance(x, str | Path) for x in X)
 
 
 @functools.lru_cache(maxsize=4)

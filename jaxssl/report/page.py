@@ -19,6 +19,7 @@ from jaxssl.report.sections import (
     class_curves,
     confusion,
     differences,
+    episodes,
     examples,
     feature_map,
     images,
@@ -38,6 +39,7 @@ MAX_SENTENCES = 5  # Cautions; more can be opened.
 SECTIONS: tuple[Callable[[RunData], Section | None], ...] = (
     scores.section,
     differences.section,
+    episodes.section,
     overlays.section,
     overlays.lesion_section,
     predicted_values.section,

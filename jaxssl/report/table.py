@@ -26,6 +26,7 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     parts: list[RenderableType] = []
     if results["evaluations"]:
         parts += [make_score_table(results), Text()]
+    parts += [Text(line) for line in describe_episodes(results)]
     parts += [Text(run_conclusions.answer(results, differences)), Text()]
     if results["pretrain"] and results["pretrain"]["collapse"]["verdict"] != "healthy":
         parts += [Text(words.describe_collapse(results["pretrain"]), style="bold yellow"), Text()]
@@ -34,6 +35,17 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     # One path per line, not broken at spaces, so that terminals link it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]
     return Group(*parts, Text(), *show_verdict(judge_run(results, differences or {}, *_read_setup(Path(workdir)))))
+
+
+def describe_episodes(results: Results) -> list[str]:
+    """Return a line for each number of labels of few-shot episodes, and an empty one after them."""
+    found = results.get("episodes", [])
+    lines = []
+    for shots in dict.fromkeys(e["shots"] for e in found):
+        of = (e for e in found if e["shots"] == shots)
+        scores = (f"{words.init_name(e['init'], results)} {words.format_estimate(e['accuracy'])}" for e in of)
+        lines.append(f"{shots} labels a class, mean accuracy of {found[0]['draws']:,} draws: {', '.join(scores)}")
+    return [*lines, ""] if lines else []
 
 
 def show_verdict(verdict: Verdict) -> list[Text]:

@@ -259,6 +259,17 @@ class Weights(TypedDict):
     training_images_known: Annotated[bool, "whether it was checked that they were not trained on test images"]
 
 
+class Episodes(TypedDict):
+    """Few-shot episodes of one initialization: the nearest class mean on frozen features (arXiv:1911.04623)."""
+
+    init: Annotated[str, "initialization"]
+    shots: Annotated[int, "labelled training images per class, each of another group"]
+    draws: Annotated[int, "draws of these images"]
+    accuracy: Annotated[Estimate, "mean balanced accuracy on the test images, with a 95 % interval over draws"]
+    low: Annotated[float, "accuracy that 2.5 % of the draws do not reach"]
+    high: Annotated[float, "accuracy that 2.5 % of the draws exceed"]
+
+
 class Results(TypedDict):
     """results.json: what a run found. It is written last: a run is finished when it exists."""
 
@@ -267,6 +278,7 @@ class Results(TypedDict):
     init: NotRequired[Annotated[Weights | None, "null for random weights"]]
     pretrain: Annotated[Pretraining | None, "null without pretraining"]
     evaluations: list[Evaluation]
+    episodes: NotRequired[Annotated[list[Episodes], "of `transfer.shots`"]]
 
 
 # config.json, splits.json

@@ -18,7 +18,7 @@ from jaxssl.results.predictions import compute_differences, read_predictions
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.segmentations import read_segmentations
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS
-from jaxssl.run import disk, gallery, plan, reuse, scoring, segmentation
+from jaxssl.run import disk, episodes, gallery, plan, reuse, scoring, segmentation
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.encoders import init_encoder
 from jaxssl.run.finetuning import remove_rejected
@@ -125,6 +125,7 @@ def evaluate(setup: Setup, encoders: dict[str, Tree]) -> list[Evaluation]:
             if distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)) is None:
                 evaluate_arm(setup, protocol, arm)
             evaluations.append(distributed.from_main(lambda: scoring.load_evaluation(setup.workdir, name)))
+        episodes.collect(setup, arm)
     return evaluations
 
 
@@ -142,7 +143,8 @@ def evaluate_arm(setup: Setup, protocol: str, arm: Arm) -> None:
 def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
     """Write segmentations.csv, predictions.csv and, last of all, results.json, whose content is returned."""
     segmentation.write_segmentations(setup, evaluations)
-    return scoring.write_results(setup, evaluations)
+    inits = list(dict.fromkeys(e["init"] for e in evaluations))
+    return scoring.write_results(setup, evaluations, episodes.read(setup, inits))
 
 
 def report(setup: Setup, results: Results) -> None:

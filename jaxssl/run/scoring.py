@@ -3,6 +3,7 @@
 import csv
 import io
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -169,7 +170,7 @@ def label_fraction(setup: Setup) -> float:
     return len(setup.labelled) / int(usable[setup.splits["train"]].sum())
 
 
-def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
+def write_results(setup: Setup, evaluations: list[Evaluation], episodes: Sequence[dict[str, Any]] = ()) -> Results:
     """Write predictions.csv and, last of all, results.json, whose content is returned."""
     lines = io.StringIO()
     classes = () if setup.source.task == "value" else setup.source.classes
@@ -187,6 +188,8 @@ def write_results(setup: Setup, evaluations: list[Evaluation]) -> Results:
         "pretrain": pretraining.summarize(setup, setup.objective) if setup.objective else None,
         "evaluations": evaluations,
     }
+    if episodes:
+        content["episodes"] = episodes
     results = cast(Results, schema.with_version("results.json", content))
     files.write_json(setup.workdir / "results.json", results)
     return results

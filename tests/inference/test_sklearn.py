@@ -64,3 +64,9 @@ def test_in_a_pipeline_it_tells_bright_from_dark(run, images):
 def test_flat_rows_of_unknown_shape_are_refused(run, images):
     with pytest.raises(ValueError, match=r"rows of 1188 values are not images: give \[N, H, W, C\], or shape"):
         Encoder(run.workdir).fit(images[0].reshape(24, -1))
+
+
+def test_paths_are_images_too(run):
+    paths = sorted((run.images / "dark").iterdir())[:4]
+    features = Encoder(run.workdir).fit(paths).transform([str(path) for path in paths])
+    np.testing.assert_array_equal(features, jaxssl.load(run.workdir).encode(paths))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jaxssl.evaluation import probe
-from jaxssl.results import cautions
+from jaxssl.results import cautions, description, schema
 from jaxssl.results.workdir import read_results
-from jaxssl.run import experiment, few_labels, plan, prepare
+from jaxssl.run import encoders, episodes, experiment, few_labels, plan, prepare, transfer
 from jaxssl.run.setup import transfer_rows
 from jaxssl.training import metrics
 from tests import tiny_config
@@ -61,6 +61,16 @@ def test_few_labels_are_trained_on_for_enough_steps(tmp_path):
     assert setup.requested == {"transfer.batch_size": 64, "transfer.min_steps_per_epoch": 0}
 
 
+def test_episodes_of_as_many_labels_as_there_are(tmp_path):
+    setup = prepare.prepare(config(**{"transfer.shots": (1, 5), "transfer.episodes": 20}), tmp_path)
+    arm = transfer.make_arm(setup, "random", encoders.init_encoder(setup))
+    episodes.collect(setup, arm)
+    (found,) = episodes.read(setup, ["random"])
+    assert description.check(found, schema.Episodes) == []
+    assert (found["init"], found["shots"], found["draws"]) == ("random", 1, 20)
+    assert 0 <= found["low"] <= found["accuracy"]["value"] <= found["high"] <= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("few", [False, True])
 def test_a_run_with_twelve_labels(tmp_path, few):
@@ -77,4 +87,7 @@ def test_a_run_with_twelve_labels(tmp_path, few):
     assert len(rates) == (1 + 2 * 4 if few else 1)
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir())[0] == "finetune_random"
     if few:
-        assert of["finetune"]["selected_by"] == "no validation, the last epoch" and of["probe"]["selected_by"] == "auc_macro"
+        assert (
+            of["finetune"]["selected_by"] == "no validation, the last epoch"
+            and of["probe"]["selected_by"] == "auc_macro"
+        )
