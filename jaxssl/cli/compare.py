@@ -4,10 +4,12 @@
     jaxssl compare runs/a runs/b --to=runs/both --against=random
 
 Reads every finished run below the folders. Writes report.html, compare.json, compare_arms.csv and
-compare_differences.csv to --to, by default to the first folder.
+compare_differences.csv to --to, by default to the first folder. Runs of several datasets are a study each, with its
+files in a folder of its name, and report.html tells which start helps on which data.
 """
 
 import argparse
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.text import Text
@@ -15,9 +17,11 @@ from rich.text import Text
 from jaxssl import files
 from jaxssl.report.study import read_commands
 from jaxssl.report.table import show_verdict
+from jaxssl.results.datasets_verdict import judge_studies
+from jaxssl.results.study_schema import Study
 from jaxssl.results.study_verdict import judge_study
 from jaxssl.study import analysis, output, tables
-from jaxssl.study.runs import find_runs
+from jaxssl.study.runs import Run, find_studies
 
 GROUP = "results"
 
@@ -33,10 +37,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    runs, unfinished = find_runs(options.folders)
-    study = analysis.analyze(runs, unfinished, options.against)
-    written = output.write(options.to or options.folders[0], study, runs)
+    found, to = find_studies(options.folders), options.to or options.folders[0]
+    studies = {name: (analysis.analyze(runs, left, options.against), runs) for name, (runs, left) in found.items()}
     console = Console(markup=False, emoji=False, highlight=False)
+    if len(studies) == 1:
+        [(study, runs)] = studies.values()
+        written = output.write(to, study, runs)
+        show_study(console, study, runs)
+    else:
+        written = output.write_datasets(to, studies)
+        for name, (study, _) in studies.items():
+            console.print(Text(f"{name}: {judge_study(study).words}"))
+        for line in show_verdict(judge_studies({name: study for name, (study, _) in studies.items()})):
+            console.print(line)
+    for file in written:
+        console.print(Text(str(file), overflow="fold", style="dim"))
+    return 0
+
+
+def show_study(console: Console, study: Study, runs: Sequence[Run]) -> None:
+    """Print the tables and conclusions of a study."""
     for table in (tables.score_table(study), tables.label_table(study), tables.compute_table(study)):
         if table is not None:
             console.print(table)
@@ -45,6 +65,3 @@ def run(options: argparse.Namespace) -> int:
         console.print(tables.list_sentences(study["conclusion"][key]))
     for line in show_verdict(judge_study(study, read_commands([(run.folder, run.results) for run in runs]))):
         console.print(line)
-    for file in written:
-        console.print(Text(str(file), overflow="fold", style="dim"))
-    return 0

@@ -5,8 +5,9 @@
     jaxssl report runs --serve
 
 A workdir gets the report of its run; a folder with runs below it gets one report of all these runs; with --to, all runs
-go into one report in DIR. The exit code is 2 if one of the reports cannot be written. With --serve, a page in the
-browser lists the runs and studies of a folder while they train: read-only, for this computer only, until Ctrl-C.
+go into one report in DIR. Runs of several datasets get a report for each, and one of all. The exit code is 2 if one of
+the reports cannot be written. With --serve, a page in the browser lists the runs and studies of a folder while they
+train: read-only, for this computer only, until Ctrl-C.
 """
 
 import argparse
@@ -17,8 +18,8 @@ from jaxssl import files
 from jaxssl.cli.server import HOST, make_server
 from jaxssl.errors import UserError, print_error
 from jaxssl.report import page, study
-from jaxssl.study import analysis
-from jaxssl.study.runs import find_runs
+from jaxssl.study import analysis, output
+from jaxssl.study.runs import find_studies
 
 GROUP = "results"
 
@@ -72,7 +73,13 @@ def write(folders: list[Path], to: Path | None) -> Path:
         if (place / "results.json").exists():
             message = f"--to={place} is the workdir of a run and keeps the report of that run: give another folder"
             raise UserError(message, code="conflict", field="--to")
-        runs, unfinished = find_runs(folders)
+        studies = find_studies(folders)
+        if len(studies) > 1:
+            output.write_datasets(
+                place, {name: (analysis.analyze(*found), found[0]) for name, found in studies.items()}
+            )
+            return place / "report.html"
+        [(runs, unfinished)] = studies.values()
         text = study.make_page(analysis.analyze(runs, unfinished), place, [(run.folder, run.results) for run in runs])
         files.write_text(place / "report.html", text)
     except OSError as error:

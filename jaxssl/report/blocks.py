@@ -106,6 +106,25 @@ class Confusion(NamedTuple):
     shares: Sequence[Sequence[float]]
 
 
+class HeatCell(NamedTuple):
+    """A cell of a heat map: what it says, more on hover, its strength in [0, 1], whether good, whether certain."""
+
+    text: str
+    title: str
+    share: float
+    good: bool
+    certain: bool
+
+
+class HeatMap(NamedTuple):
+    """Values by row and column; columns are (name, small print), and cells None where nothing is known."""
+
+    label: str
+    caption: str
+    columns: Sequence[tuple[str, str]]
+    rows: Sequence[tuple[str, Sequence[HeatCell | None]]]
+
+
 class Facts(NamedTuple):
     """Names and values."""
 

@@ -9,7 +9,8 @@ from jaxssl.results.words import clean_text
 
 _LOWER = {term.lower(): term for term in TERMS}
 _PATTERN = re.compile(
-    rf"\b(?:{'|'.join(re.escape(str(escape(term))) for term in sorted(TERMS, key=len, reverse=True))})\b", re.IGNORECASE
+    rf"\b(?:{'|'.join(re.escape(str(escape(term))) for term in sorted(TERMS, key=len, reverse=True))})s?\b",
+    re.IGNORECASE,
 )
 
 
@@ -24,7 +25,8 @@ class Occurrences:
         """Return HTML in which the first occurrence of each term in a section links to its explanation."""
 
         def replace(match: re.Match[str]) -> str:
-            term = _LOWER[match[0].lower()]
+            found = match[0].lower()
+            term = _LOWER.get(found) or _LOWER[found[:-1]]  # "seeds" is explained as "seed".
             if term in self.linked:
                 return match[0]
             self.linked.add(term)

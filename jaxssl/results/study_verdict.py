@@ -43,8 +43,11 @@ def find_main_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _ask(study: Mapping[str, Any]) -> str:
     name = study["dataset"]["name"]
-    methods = list(dict.fromkeys(arm["name"] for arm in study["arms"] if arm["init"] != "random"))
-    return f"{name}: does {methods[0]} help?" if len(methods) == 1 else f"{name}: which start is best?"
+    starts = {arm["name"]: arm for arm in study["arms"] if arm["init"] != "random"}
+    if len(starts) != 1:
+        return f"{name}: which start is best?"
+    [(start, arm)] = starts.items()
+    return f"{name}: does {'pretraining by ' if arm.get('method') else ''}{start} help?"
 
 
 def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
@@ -57,7 +60,7 @@ def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
     if verdict == "these runs":
         return "Not yet known: the networks differ, other seeds may not"
     fields = ("verdict", "protocol", "labels", "b")
-    alike = [d["a"] for d in differences if all(d[field] == first[field] for field in fields)]
+    alike = [d["a"] for d in sorted(differences, key=sort_key) if all(d[field] == first[field] for field in fields)]
     plural, names = len(alike) > 1, join_words(alike)
     if first["b"] == "random":
         verb = ("help" if is_better(first) else "harm") + ("" if plural else "s")

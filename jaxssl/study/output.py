@@ -1,14 +1,38 @@
 """Writes the files of a comparison: report.html, compare.json, compare_arms.csv and compare_differences.csv."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jaxssl import files
+from jaxssl.report import datasets as datasets_page
 from jaxssl.report import study as study_page
+from jaxssl.report.study_data import StudyData
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.study_schema import Study
 from jaxssl.study import tables
 from jaxssl.study.runs import Run
+
+
+def write_datasets(to: Path, studies: Mapping[str, tuple[Study, Sequence[Run]]]) -> list[Path]:
+    """Write the files of each study to a folder of its name, and a page of all; return all paths.
+
+    Args:
+      to: output folder.
+      studies: two or more by dataset, each as in `write`.
+
+    Raises:
+      UserError: a file cannot be written.
+    """
+    places = {name: to / re.sub(r"[^\w.-]+", "-", name) for name in studies}
+    written = [path for name, (study, runs) in studies.items() for path in write(places[name], study, runs)]
+    data = {
+        name: StudyData(study, places[name], [(run.folder, run.results) for run in runs])
+        for name, (study, runs) in studies.items()
+    }
+    with files.output_errors(to):
+        files.write_text(to / "report.html", datasets_page.make_page(data, to))
+    return [*written, to / "report.html"]
 
 
 def write(to: Path, study: Study, runs: Sequence[Run]) -> list[Path]:

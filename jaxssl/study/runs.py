@@ -45,6 +45,38 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
     Raises:
       UserError: a folder without a run, a missing or damaged file, runs on different data.
     """
+    runs, unfinished = _read_all(folders)
+    check_same_data(runs)
+    return runs, len(unfinished)
+
+
+def find_studies(folders: Sequence[Path]) -> dict[str, tuple[list[Run], int]]:
+    """Return the same as `find_runs` for each dataset, by its name.
+
+    Raises:
+      UserError: as `find_runs`; runs of one dataset have different images.
+    """
+    runs, unfinished = _read_all(folders)
+    names = sorted({run.results["dataset"]["name"] for run in runs})
+    others = [_read_dataset(folder) for folder in unfinished]
+    studies = {}
+    for name in names:
+        of = [run for run in runs if run.results["dataset"]["name"] == name]
+        check_same_data(of)
+        studies[name] = of, others.count(name) if len(names) > 1 else len(others)
+    return studies
+
+
+def _read_dataset(folder: Path) -> str:
+    """Return the dataset of an unfinished run, "" where its config cannot be read."""
+    try:
+        return str(read_config(folder)["config"]["data"]["name"])
+    except (UserError, KeyError, TypeError):
+        return ""
+
+
+def _read_all(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
+    """Return the finished runs below these folders, and the folders of the others."""
     finished: set[Path] = set()
     started: set[Path] = set()
     for folder in folders:
@@ -64,8 +96,7 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
             code="missing",
             field=str(bare[0] / "config.json"),
         )
-    check_same_data(runs)
-    return runs, len(started - finished)
+    return runs, sorted(started - finished)
 
 
 def read_runs(folders: Sequence[Path]) -> list[Run]:

@@ -398,7 +398,6 @@ def damaged(folder, file, change):
             lambda f: run(f / "other", 1, fingerprint="xyz"),
             r"run and .*other are of different data \(fingerprint 'abc' and 'xyz'\)",
         ),
-        (lambda f: run(f / "other", 1, name="chest"), "different data"),
         (lambda f: run(f / "other", 0, "mae", images=60), "different test images"),
         (lambda f: (f / "run" / "predictions.csv").unlink(), r"run/predictions\.csv cannot be read"),
         (lambda f: damaged(f / "run", "predictions.csv", lambda t: t[: len(t) // 2]), r"run/predictions\.csv"),

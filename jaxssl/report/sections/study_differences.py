@@ -74,7 +74,9 @@ def plot(data: StudyData) -> Forest | None:
         rows.append(Difference(name, note, d["mean"], groups, text, ends, runs, color))
     metric = differences[0]["metric"]
     caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
-    left, right = ("random weights better", "arm better") if against_random else ("second better", "first better")
+    left, right = (
+        ("random weights better", "this start better") if against_random else ("second better", "first better")
+    )
     if metric in LOWER_IS_BETTER:
         left, right = right, left
     broad = "; 95 % intervals over test groups (broad) and over runs (thin); grey where it is open"

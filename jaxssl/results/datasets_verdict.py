@@ -1,0 +1,85 @@
+"""The answer of several studies, each on a dataset of its own: which start helps on which data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxssl.results.next_step import NextStep
+from jaxssl.results.study_conclusions import is_better
+from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
+from jaxssl.results.verdict import Verdict
+from jaxssl.results.words import format_count, format_number, join_words, shorten
+
+Studies = Mapping[str, Mapping[str, Any]]  # Content of compare.json by dataset.
+LIMITS = (
+    "Each dataset is tested for itself: p-values are corrected within a dataset, not over all of them.",
+    "Differences are not averaged over datasets, whose images, classes and scores are not alike.",
+)
+
+
+def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | None = None) -> Verdict:
+    """Return the answer of several studies.
+
+    Args:
+      studies: two or more.
+      commands: by dataset, as in `judge_study`.
+    """
+    verdicts = {name: judge_study(study, (commands or {}).get(name)) for name, study in studies.items()}
+    # The dataset of which least is known.
+    name = min(studies, key=lambda name: min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0))
+    step = verdicts[name].next_step
+    basis = [f"{shorten(name)}: {v.basis.removeprefix('Rests on ').rstrip('.')}" for name, v in verdicts.items()]
+    return Verdict(
+        f"{format_count(len(studies), 'dataset')}: which start is best on which?",
+        _answer(studies),
+        f"Rests on {'; '.join(basis)}.",
+        _describe_unseen(studies),
+        NextStep(f"{shorten(name)}: {step.text}", step.command),
+    )
+
+
+def count_effects(studies: Studies, better: bool) -> dict[str, list[str]]:
+    """Return the datasets on which each start is better (or worse) than random weights, for other seeds and groups."""
+    found: dict[str, list[str]] = {}
+    for name, study in studies.items():
+        for d in find_main_differences(study):
+            datasets = found.setdefault(d["a"], []) if d["b"] == "random" else []
+            if d["verdict"] in ("higher", "lower") and is_better(d) == better and name not in datasets:
+                datasets.append(name)
+    return found
+
+
+def _answer(studies: Studies) -> str:
+    helpful, harmful = count_effects(studies, True), count_effects(studies, False)
+    if not helpful:
+        return "Nothing to compare with random weights"
+    most, total = max(map(len, helpful.values())), len(studies)
+    if not most:
+        return f"No benefit shown on any of {total} datasets"
+    best = [arm for arm, datasets in helpful.items() if len(datasets) == most]
+    if len(best) == 1:
+        harm = len(harmful[best[0]])
+        words = f"{best[0]} helps on {most} of {total} datasets" + (f", harms on {harm}" if harm else "")
+    else:
+        words = f"{join_words(best)} help on {most} of {total} datasets each"
+    short = f"{format_count(len(best), 'start')} of {len(helpful)} helps most: on {most} of {total} datasets"
+    return words if len(words.split()) <= MAX_WORDS else short
+
+
+def _describe_unseen(studies: Studies) -> str:
+    parts = []
+    for name, study in studies.items():
+        known = [d["detectable"] for d in find_main_differences(study) if d["detectable"]]
+        parts += [f"{format_number(min(known), 2)} ({shorten(name)})"] if known else []
+    return f"True differences below about {join_words(parts)} would usually be missed." if parts else ""
+
+
+def describe_studies(studies: Studies) -> tuple[list[str], list[str]]:
+    """Return what may, and what may not be concluded, a sentence each."""
+    effects = [("better", count_effects(studies, True)), ("worse", count_effects(studies, False))]
+    may = [
+        f"{shorten(arm)} is {word} than random weights on {join_words([shorten(name) for name in of])}."
+        for word, found in effects
+        for arm, of in found.items()
+        if of
+    ]
+    return may, list(LIMITS)
