@@ -12,6 +12,9 @@ done, and one that was interrupted resumes. One that fails is tried once more at
 
     jaxssl sweep own --config.data.dir=data/mine --workdir=runs/study --seeds=5
     jaxssl sweep byol_lenses:local --workdir=runs/ema --grid=pretrain.options.ema=0.97,0.99 --seeds=3
+
+--search=N first makes N trials of each arm in WORKDIR-search, whose learning rates, or the fields given by --space,
+Optuna suggests, and takes for each arm those that are best on validation.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from jaxssl.cli.parser import add_config_arguments, config_name
 from jaxssl.config.assign import parse_assignments
 from jaxssl.errors import UserError
 from jaxssl.study.sweep import cells, devices, expand, runner
+from jaxssl.study.sweep.search import Search, parse_space
 
 GROUP = "experiments"
 TAKES_FIELDS = True
@@ -45,20 +49,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", action="append", default=[], metavar="FIELD=A,B", help="Repeat each cell with each value of a field."
     )
+    parser.add_argument(
+        "--search", type=int, metavar="N", help="Trials of each arm to choose settings by, on validation."
+    )
+    parser.add_argument(
+        "--space", action="append", default=[], metavar="FIELD=LOW:HIGH", help="A field to search, on a log scale."
+    )
     parser.add_argument("--list", action="store_true", help="Only print the commands of the cells that are not done.")
 
 
 def run(options: argparse.Namespace) -> int:
     config, fields = config_name(options), parse_assignments(options.assignments)
     repeat = expand.Repeat(options.seeds, options.folds, expand.parse_grid(options.grid))
-    for flag, number, least in (("--seeds", repeat.seeds, 1), ("--folds", repeat.folds, 2)):
+    numbers = (("--seeds", repeat.seeds, 1), ("--folds", repeat.folds, 2), ("--search", options.search, 1))
+    for flag, number, least in numbers:
         if number is not None and number < least:
             raise UserError(f"{flag}={number}: set it to {least} or more", code="out-of-range", field=flag)
     if options.list:
         print(*cells.list_commands(config, options.workdir, fields, repeat), sep="\n")
         return 0
     with collect_signals() as signals:
-        return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals, repeat)
+        settings = Search(options.search, parse_space(options.space)) if options.search else None
+        return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals, repeat, settings)
 
 
 @contextlib.contextmanager

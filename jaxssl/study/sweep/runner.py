@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxssl.errors import UserError
-from jaxssl.study.sweep.cells import check_settings, list_cells
+from jaxssl.study.sweep.cells import Cell, check_settings, list_cells
 from jaxssl.study.sweep.devices import check_jobs, default_jobs, find_devices
 from jaxssl.study.sweep.expand import NO_REPEAT, Repeat
 from jaxssl.study.sweep.local import CPU, run_local
+from jaxssl.study.sweep.search import Search, search_settings
 from jaxssl.study.sweep.slurm import run_on_slurm
 from jaxssl.study.sweep.state import summarize
 
@@ -24,6 +25,7 @@ def run_sweep(
     slurm_options: str | None = None,
     signals: Sequence[int] = (),
     repeat: Repeat = NO_REPEAT,
+    search: Search | None = None,
 ) -> int:
     """Run the cells of a sweep that are not done, print how they ended, and return the exit code.
 
@@ -35,6 +37,7 @@ def run_sweep(
       slurm_options: options of sbatch; None: the cells run on this machine.
       signals: numbers of the signals received so far; the sweep stops once it is no longer empty.
       repeat: seeds, folds and values over which each cell is repeated.
+      search: settings to be searched before, in WORKDIR-search; None: none.
 
     Raises:
       UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written.
@@ -44,7 +47,11 @@ def run_sweep(
     if jobs is not None:
         check_jobs(jobs, devices)
     cells = list_cells(config, workdir, fields, repeat)
-    check_settings(config, cells)
+    if search is None:
+        check_settings(config, cells)
+    elif slurm_options is not None:
+        message = "--search runs on this machine alone: leave out --slurm"
+        raise UserError(message, code="conflict", field="--search")
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns += (TextColumn("{task.fields[running]}", markup=False),)
@@ -52,6 +59,15 @@ def run_sweep(
         workdir.mkdir(parents=True, exist_ok=True)
         with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             jobs = jobs or (default_jobs(devices) if slurm_options is None else len(cells))
+            if search is not None:
+                trials = workdir.with_name(f"{workdir.name}-search")
+                trials.mkdir(exist_ok=True)
+
+                def run_trials(batch: Sequence[Cell]) -> None:
+                    run_local(config, batch, trials, jobs, progress, signals, devices)
+
+                cells = search_settings(cells, search, trials, run_trials)
+                check_settings(config, cells)
             if slurm_options is None:
                 state = run_local(config, cells, workdir, jobs, progress, signals, devices)
             else:
