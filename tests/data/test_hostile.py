@@ -133,3 +133,12 @@ def test_json_that_is_nested_too_deep_is_damaged(tmp_path):
     (tmp_path / "x.json").write_text(absurd.nested())
     with refuses("damaged"):
         files.read_json(tmp_path / "x.json", "delete it")
+
+
+def test_archives_that_are_none_are_refused(tmp_path):
+    os.mkfifo(tmp_path / "x.npz")
+    np.savez(tmp_path / "y.npz", images=np.float32(3))
+    np.savez(tmp_path / "z.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([2**62, 0, 1, 1]))
+    for name in ("x.npz", "y.npz", "z.npz"):
+        arguments = ["data", "audit", str(tmp_path / name), f"--to={tmp_path}/a.json"]
+        assert within_seconds(lambda arguments=arguments: main(arguments)) == 2

@@ -42,6 +42,12 @@ def place(run, tmp_path):
     shutil.copytree(run.workdir, tmp_path / "runs" / "a")
     shutil.copytree(run.workdir, tmp_path / "runs" / "b")
     (tmp_path / "out").mkdir()
+    images = sorted(run.images.rglob("*.jpg"))
+    (tmp_path / "moles" / "HAM10000_images_part_1").mkdir(parents=True)
+    for i, image in enumerate(images):
+        shutil.copy(image, tmp_path / "moles" / "HAM10000_images_part_1" / f"ISIC_{i}.jpg")
+    rows = [f"HAM_{i},ISIC_{i},{('nv', 'mel')[i % 2]}" for i in range(len(images))]
+    (tmp_path / "moles" / "HAM10000_metadata.csv").write_text("\n".join(["lesion_id,image_id,dx", *rows]))
     (tmp_path / "config.py").write_text(
         "from pathlib import Path\nfrom tests import tiny_run\n\n"
         f"def get_config(arg=''):\n    c = tiny_run.get_config(Path({str(run.images)!r}))\n"
@@ -57,6 +63,16 @@ def command_lines(run, place):
         "embed": ["embed", workdir, str(run.images), f"--to={out}/features.npz"],
         "predict": ["predict", workdir, str(run.images), f"--to={out}/predictions.csv"],
         "export": ["export", workdir, f"--to={out}/encoder.safetensors"],
+        "score": ["score", workdir, str(run.images), f"--to={out}/score.json"],
+        "figures": ["figures", workdir, f"--to={out}/figures"],
+        "prepare": [
+            "data",
+            "prepare",
+            "ham10000",
+            f"--manual_dir={place}/moles",
+            f"--cache_dir={out}/cache",
+            "--size=8",
+        ],
         "audit": ["data", "audit", str(run.images), f"--to={out}/audit.json"],
         "report": ["report", workdir],
         "compare": ["compare", str(place / "runs")],
@@ -89,7 +105,7 @@ def run_command(server, place, arguments, seconds=None):
     return 0, time.monotonic() - began
 
 
-SIMPLE = ("embed", "predict", "export", "audit", "report", "compare")
+SIMPLE = ("embed", "predict", "export", "score", "figures", "prepare", "audit", "report", "compare")
 
 
 @pytest.mark.parametrize("command", SIMPLE)

@@ -15,6 +15,7 @@ from jaxssl.data.io.masks import to_classes
 from jaxssl.data.masks import attach
 from jaxssl.errors import UserError
 
+MAX_CLASSES = 100_000
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -111,7 +112,10 @@ def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, s
             code="missing",
             field=str(path),
         )
-    return sides or {"images": "images"}
+    sides = sides or {"images": "images"}
+    if single := next((key for key in sides.values() if not headers[key].shape), None):
+        raise UserError(f"{path}: '{single}' is a single value, not images", code="unsupported", field=single)
+    return sides
 
 
 def count_images(header: archive.Header) -> int:
@@ -288,6 +292,12 @@ def _number(path: Path, names: list[str], classes: Sequence[str] | None) -> tupl
         index = {name: i for i, name in enumerate(found)}
         return found, np.array([index.get(name, source.UNLABELLED) for name in names])
     needed = max(map(int, known)) + 1
+    if needed > MAX_CLASSES:
+        raise UserError(
+            f"{path} has a label {needed - 1}, above the limit of {MAX_CLASSES:,} classes: count them from 0",
+            code="out-of-range",
+            field=str(path),
+        )
     given = classes if classes is not None else medmnist.find_classes(path)
     if given is not None and len(given) < needed:
         raise UserError(

@@ -1,5 +1,6 @@
 """Arrays of an npz archive, whose sizes are known before any is loaded."""
 
+import contextlib
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import numpy as np
 
 from jaxssl.data.io import npy
 from jaxssl.errors import UserError
+from jaxssl.files import open_regular
 
 _SUFFIX = ".npy"
 MAX_INFLATION = 200  # Of arrays above MIN_INFLATED bytes: images compress to a half or a tenth, zeros to a thousandth.
@@ -31,7 +33,7 @@ def read_headers(path: Path) -> dict[str, Header]:
       UserError: it is not an archive, is damaged or holds objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
             names = [name for name in archive.namelist() if name.endswith(_SUFFIX)]
             return {name.removesuffix(_SUFFIX): _read_header(archive, name) for name in names}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
@@ -102,7 +104,7 @@ def _error(path: Path, error: Exception) -> UserError:
             code="unsupported",
             field=str(path),
         )
-    with path.open("rb") as opened:
+    with contextlib.suppress(OSError), open_regular(path) as opened:
         if opened.read(6) == b"\x93NUMPY":
             return UserError(
                 f"{path} holds a single array: save it as npz with the key 'images'",
