@@ -7,7 +7,7 @@ from markupsafe import Markup, escape
 from jaxssl.results.glossary import TERMS
 from jaxssl.results.words import clean_text
 
-_LOWER = {term.lower(): term for term in TERMS}
+_LOWER = {str(escape(term)).lower(): term for term in TERMS}
 _PATTERN = re.compile(
     rf"\b(?:{'|'.join(re.escape(str(escape(term))) for term in sorted(TERMS, key=len, reverse=True))})s?\b",
     re.IGNORECASE,
