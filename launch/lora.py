@@ -22,8 +22,10 @@ STEPS = 5
 ROWS = {"full": (0, ()), "LoRA, rank 8, q and v": (8, ("q", "v")), "LoRA, rank 8, all": (8, lora.PRODUCTS)}
 
 
-def measure(name: str, batch: int, size: int, rank: int, products: tuple[str, ...]) -> tuple[int, int, int, float]:
-    """Return trained parameters, bytes of the optimizer and of a step, and the median seconds of a step."""
+def measure(
+    name: str, batch: int, size: int, rank: int, products: tuple[str, ...]
+) -> tuple[int, int, int, float, float]:
+    """Return trained parameters, bytes of the optimizer and of a step, and the median seconds of a step, CPU last."""
     encoder = models.make(name, {}, {})
     objective = lora.adapt(supervised.make(encoder, classes=10), rank, 16.0, products)
     tx = optimizers.make("adamw", learning_rate=1e-4, steps=100, lora=rank > 0)
@@ -36,14 +38,21 @@ def measure(name: str, batch: int, size: int, rank: int, products: tuple[str, ..
     state = jax.jit(lambda key: init_state(key, images, objective, augment, tx))(jax.random.key(0))
     compiled = jax.jit(lambda s, b: train_step(s, b, objective, augment, tx), donate_argnums=0).lower(state, images)
     step = compiled.compile()
-    seconds = []
+    seconds, cpu = [], []
     for _ in range(STEPS + 1):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         state, _ = jax.block_until_ready(step(state, images))
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
     trained = count_parameters({k: v for k, v in state.params.items() if k != "encoder" or not rank})
     moments = sum(leaf.nbytes for leaf in jax.tree.leaves(state.opt_state) if jnp.ndim(leaf))
-    return trained, moments, memory.count_step_bytes(step) or 0, statistics.median(seconds[1:])
+    return (
+        trained,
+        moments,
+        memory.count_step_bytes(step) or 0,
+        statistics.median(seconds[1:]),
+        statistics.median(cpu[1:]),
+    )
 
 
 def main() -> None:
@@ -53,10 +62,14 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     options = parser.parse_args()
     runtime.configure()
-    print("| fine-tuning | trained parameters | optimizer, MiB | a step, MiB | a step, s |\n|---|---|---|---|---|")
+    names = ("fine-tuning", "trained parameters", "optimizer, MiB", "a step, MiB", "a step, s", "CPU, s")
+    print(f"| {' | '.join(names)} |\n{'|---' * len(names)}|")
     for row, (rank, products) in ROWS.items():
-        trained, moments, needed, seconds = measure(options.model, options.batch, options.size, rank, products)
-        print(f"| {row} | {trained:,} | {moments / 2**20:.1f} | {needed / 2**20:.0f} | {seconds:.2f} |", flush=True)
+        trained, moments, needed, seconds, cpu = measure(options.model, options.batch, options.size, rank, products)
+        print(
+            f"| {row} | {trained:,} | {moments / 2**20:.1f} | {needed / 2**20:.0f} | {seconds:.2f} | {cpu:.2f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

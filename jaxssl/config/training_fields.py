@@ -50,6 +50,15 @@ def training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field, 
             "record",
             range="[1, inf)",
         ),
+    )
+    return tuple(
+        field._replace(path=f"{phase}.{field.path}") for field in (*fields, *optimizer_fields(), *augment_fields())
+    )
+
+
+def optimizer_fields() -> tuple[Field, ...]:
+    """Fields of the optimizer, and of what it trains."""
+    return (
         Field("optimizer.name", "adamw", "Optimizer.", choices=tuple(optimizers.OPTIMIZERS)),
         Field("optimizer.learning_rate", 1e-3, "Peak learning rate.", range="[0, inf)"),
         Field(
@@ -99,7 +108,6 @@ def training_fields(phase: Phase, epochs: int, batch_size: int) -> tuple[Field, 
             distinct=True,
         ),
     )
-    return tuple(field._replace(path=f"{phase}.{field.path}") for field in (*fields, *augment_fields()))
 
 
 def augment_fields() -> tuple[Field, ...]:

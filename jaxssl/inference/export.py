@@ -19,9 +19,10 @@ from jaxssl.inference import trained
 from jaxssl.inference.inputs import check_suffix
 from jaxssl.models.convnext import ConvNeXt
 from jaxssl.models.efficientnet import EfficientNetLite
+from jaxssl.models.heads import classifier_of
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import EPSILON, ViT
-from jaxssl.objectives import supervised
+from jaxssl.objectives.supervised import READOUTS
 from jaxssl.results.workdir import read_config, read_splits
 from jaxssl.weights.huggingface import to_huggingface
 from jaxssl.weights.load import to_torch
@@ -110,16 +111,15 @@ def check_head(network: trained.Trained, naming: str, classifier: bool) -> None:
 def make_program(network: trained.Trained, classifier: bool) -> Callable[[jax.Array], jax.Array]:
     """Return the function from scaled images [B, H, W, C] to features [B, D], or to predictions [B, classes]."""
 
-    def encode(images: jax.Array) -> jax.Array:
+    def program(images: jax.Array) -> jax.Array:
         out: Any = network.encoder.apply(network.variables, images, train=False)
-        return out["pooled"]
+        if not classifier:
+            return out["pooled"]
+        assert network.head is not None
+        head = classifier_of(len(network.classes), network.head)
+        return READOUTS[network.task].activate(head.apply({"params": network.head}, out, train=False))
 
-    def classify(images: jax.Array) -> jax.Array:
-        params = {"encoder": network.variables["params"], "head": network.head}
-        state = {"encoder": {name: tree for name, tree in network.variables.items() if name != "params"}}
-        return supervised.predict(network.encoder, len(network.classes), params, state, images, network.task)
-
-    return classify if classifier else encode
+    return program
 
 
 def name_tensors(
