@@ -8,6 +8,7 @@ jaxssl data prepare ham10000 --manual_dir=data/ham10000
 import argparse
 import ast
 import inspect
+import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -135,6 +136,9 @@ def show_audit(console: Console, options: argparse.Namespace) -> None:
     for part in audit_tables(report):
         console.print(part)
     console.print(f"The whole report is in {escape_controls(str(options.to))}.")
+    if Path(options.name).exists():
+        line = f"To train on these images: jaxssl run own --config.data.dir={shlex.quote(options.name)}"
+        console.print(escape_controls(line), soft_wrap=True)
 
 
 def find_images(options: argparse.Namespace) -> items.Items:

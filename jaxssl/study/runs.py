@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxssl import files
+from jaxssl.config.fields import has_role
 from jaxssl.errors import TrainingFailedError, UserError
 from jaxssl.evaluation import scores
 from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions, task_name
@@ -153,9 +154,11 @@ def check_same_data(runs: Sequence[Run]) -> None:
             theirs = other.results["dataset"]
             for name in ("name", "classes", "fingerprint"):
                 if mine[name] != theirs[name]:
+                    fields = differing_fields(run, other)
+                    why = "; ".join(fields) or f"{name} {mine[name]!r} and {theirs[name]!r}"
                     raise UserError(
-                        f"{run.folder} and {other.folder} are of different data ({name} {mine[name]!r} and "
-                        f"{theirs[name]!r}): compare runs on the same images",
+                        f"{run.folder} and {other.folder} are of different data ({why}): compare runs on the same "
+                        "images",
                         code="mismatch",
                         field=name,
                     )
@@ -163,6 +166,18 @@ def check_same_data(runs: Sequence[Run]) -> None:
     if len(names) > 1:
         message = f"the runs are of several datasets ({', '.join(names)}): compare those of one"
         raise UserError(message, code="mismatch", field="name")
+
+
+def differing_fields(a: Run, b: Run) -> list[str]:
+    """Return "data.image_size 64 and 32" for each field on which the images depend and in which two runs differ."""
+    names = [
+        name for name in a.settings if name.startswith("data.") and not has_role(name, "place", "repeat", "record")
+    ]
+    return [
+        f"{name} {a.settings[name]!r} and {b.settings.get(name)!r}"
+        for name in names
+        if a.settings[name] != b.settings.get(name)
+    ]
 
 
 def _check_results(results: Results) -> None:

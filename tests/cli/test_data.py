@@ -96,7 +96,8 @@ def test_audit_of_an_archive_and_of_a_group_pattern(place, capsys):
     np.savez("x.npz", images=RNG.integers(0, 256, (4, 6, 6)).astype(np.uint8), labels=[0, 1, 1, 1])
     code, out, _ = run(capsys, "audit", "x.npz")
     assert code == 0 and "4 images" in out and "0.750" in out
-    assert run(capsys, "audit", "npz", "--dir=x.npz")[1] == out
+    # The folder or archive itself has a line more, the next command.
+    assert out.startswith(run(capsys, "audit", "npz", "--dir=x.npz")[1])
     code, out, _ = run(capsys, "audit", "images", r"--options=group_pattern=/(\d)\.png")
     assert code == 0 and "groups on two sides of the split: 3 (0, 1, 2)" in out
 

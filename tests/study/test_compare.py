@@ -17,6 +17,7 @@ from jaxssl.results import schema
 from jaxssl.results.workdir import write
 from jaxssl.study import analysis, output, tables
 from jaxssl.study.runs import find_runs
+from tests.refusals import refuses
 
 CLASSES = ("benign", "malign")
 LIFT = {"random": 0.8, "byol": 2.0, "mae": 0.8}
@@ -511,3 +512,11 @@ def test_learning_curves_and_the_gap_are_means_over_runs(tmp_path):
         assert arm["learning"]["train_loss"] == pytest.approx([1.0, 0.9, 0.8])
         assert arm["overfitting"]["gap"]["value"] == pytest.approx(0.3)
         assert arm["overfitting"]["gap"]["low"] == pytest.approx(0.3 - 4.302653 * 0.1 / 3**0.5)
+
+
+def test_fields_that_make_the_images_differ_are_named(tmp_path):
+    for name, size in (("a", 64), ("b", 32)):
+        config = {"data": {"image_size": size, "dir": name, "fold": size, "fit": "pad"}}
+        run(tmp_path / name, 0, fingerprint=name, config=config)
+    with refuses("mismatch", "fingerprint", "data.image_size 32 and 64"):
+        find_runs([tmp_path])
