@@ -1,6 +1,6 @@
 """Scores a trained segmentation on images with masks or boxes from elsewhere: `jaxssl score --masks` and `--boxes`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -114,24 +114,36 @@ def score_rows(
 def read_boxes(
     network: networks.Network, folder: Path, ids: np.ndarray, found: box_files.Boxes
 ) -> tuple[np.ndarray, list[Lesions]]:
-    """Return the rows of the images that have boxes, and these in pixels of the squares that the run makes of images.
-
-    An image is known by its path below the folder, or by its name where that occurs once.
-    """
-    by_name: dict[str, list[str]] = {}
-    for name in found:
-        by_name.setdefault(PurePosixPath(name).name, []).append(name)
-    rows, truth = [], []
+    """Return the rows of the images that have boxes, and these in pixels of the squares in which a run holds images."""
+    of, rows, truth = match_names(ids.tolist(), found), [], []
     for row, name in enumerate(ids.tolist()):
-        same = by_name.get(PurePosixPath(name).name, [])
-        key = name if name in found else same[0] if len(same) == 1 else None
-        if key is not None:
-            corners, labels = found[key]
+        if name in of:
+            corners, labels = found[of[name]]
             moved = to_square(corners, image_shape(folder / name), network.size, network.fit)
             inside = ((moved[:, 2:] - moved[:, :2]) > 0).all(axis=1)
             rows.append(row)
             truth.append(Lesions(moved[inside], labels[inside], np.ones(int(inside.sum()))))
     return np.array(rows, int), truth
+
+
+def match_names(ids: Sequence[str], found: Iterable[str]) -> dict[str, str]:
+    """Return the name in a file for the paths of images below a folder: the same path, else the same last part.
+
+    Raises:
+      UserError: several images have the last part of a name.
+    """
+    of = {name: name for name in ids if name in {*found}}
+    others = {PurePosixPath(name).name: name for name in found if name not in of}
+    for name in ids:
+        entry = others.get(PurePosixPath(name).name)
+        if name in of or entry is None:
+            continue
+        if entry in of.values():
+            first = next(other for other, taken in of.items() if taken == entry)
+            message = f"--boxes: '{entry}' may be {first} or {name}: write paths below the folder of images"
+            raise UserError(message, code="conflict", field="--boxes")
+        of[name] = entry
+    return of
 
 
 def to_square(boxes: np.ndarray, shape: tuple[int, int], size: int, fit: str) -> np.ndarray:

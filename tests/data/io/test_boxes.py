@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data.io import boxes, resize
-from jaxssl.inference.score_masks import to_square
+from jaxssl.inference.score_masks import match_names, to_square
 from tests.refusals import refuses
 
 CLASSES = ("background", "spot", "line")
@@ -70,3 +70,13 @@ def test_boxes_move_as_images_do(fit, shape):
     drawn = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
     moved = to_square(np.array([[22.0, 20, 38, 30]]), shape, 100, fit)[0]
     assert np.allclose(moved, drawn, atol=1.01)
+
+
+def test_names_are_paths_or_their_last_parts():
+    ids = ["images/a.png", "images/b.png", "masks/a.png"]
+    assert match_names(ids, {"images/a.png": 0, "b.png": 1}) == {
+        "images/a.png": "images/a.png",
+        "images/b.png": "b.png",
+    }
+    with refuses("conflict", "--boxes", "images/a.png", "masks/a.png"):
+        match_names(ids, {"a.png": 0})
