@@ -45,7 +45,9 @@ GROUP = "trained networks"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_workdir_argument(parser)
     parser.add_argument("images", metavar="IMAGES", help="A folder with class folders, a table, or an archive.")
-    parser.add_argument("--evaluation", default="", help="A fine-tuning of results.json; the first by default.")
+    parser.add_argument(
+        "--evaluation", default="", help="A network of results.json; the best on validation by default."
+    )
     parser.add_argument(
         "--to", type=files.expand_user, metavar="FILE", help="Write the scores to this .json file, too."
     )
