@@ -13,8 +13,9 @@ product; `first_step_seconds` from the start of the process, without and with th
     python launch/bench.py --grow batch        # or size, depth, images: seconds per step, and their exponent
     python launch/bench.py --all --turns 5 --peer "peer/bin/python peer_lightly.py" --torch "peer/bin/python"
 
---all alternates with the same work in PyTorch, each run in a process of its own, and prints medians, ranges and the
-ratio of the medians. --peer is a script with the flags of this one for lightly's SimCLR, BYOL and MAE; --torch a Python
+--all alternates with the same work in PyTorch, each run in a process of its own, ours in float32 and mixed precision,
+theirs in float32 and under bfloat16 autocast, and prints medians, ranges and the ratio of the medians to the better of
+theirs. --peer is a script with the flags of this one for lightly's SimCLR, BYOL and MAE; --torch a Python
 with torch, torchvision and timm, which runs launch/benchmarks/torch_steps.py.
 """
 
@@ -47,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     p.add_argument("--steps", type=int, default=6)
     p.add_argument("--images", type=int, default=2048, help="number of images in the dataset")
     p.add_argument("--depth", type=int, default=0, help="blocks in each stage of a ResNet; 0: as published")
-    p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    p.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "mixed"))
     p.add_argument("--streamed", action="store_true", help="read from records on the disk")
     p.add_argument("--brief", action="store_true", help="speed and memory only")
     p.add_argument("--first", action="store_true", help="run one step and print its end, in seconds since 1970")

@@ -11,6 +11,7 @@ def get_config(arg: str = "") -> ConfigDict:
     c.data.image_size = 16
     c.data.options.images_per_class = 40
     c.model.stem = "small"
+    c.model.dtype = "float32"
     c.model.options.width = 4
     c.model.options.stages = (1, 1)
     c.mesh.data = 1

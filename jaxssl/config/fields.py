@@ -129,7 +129,14 @@ FIELDS: tuple[Field, ...] = (
     # Encoder.
     Field("model.name", "resnet18", "Encoder.", choices=tuple(models.available())),
     Field("model.stem", "imagenet", "First layers; 'small' for images below 64 pixels.", choices=("imagenet", "small")),
-    Field("model.dtype", "float32", "Precision of the computation.", choices=("float32", "bfloat16")),
+    Field(
+        "model.dtype",
+        "auto",
+        "Precision: 'float32'; 'mixed', with bfloat16 operands of products; 'bfloat16', with such activations, too. "
+        "'auto': 'bfloat16' on accelerators, 'mixed' for ViTs of width 192 or more on CPUs with AMX or AVX-512 BF16, "
+        "'float32' for others. Parameters, statistics, losses and the optimizer are always float32.",
+        choices=("auto", "float32", "mixed", "bfloat16"),
+    ),
     Field("model.options", ConfigDict(), "Options of the encoder."),
     Field(
         "init.weights",

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
 from jaxssl import models
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.models import decoder as decoders
+from jaxssl.models.precision import make_context
 from jaxssl.models.shapes import count_channels, shapes_of
 from jaxssl.results.schema import Results
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
@@ -150,7 +150,7 @@ def unreadable(workdir: Path, error: Exception) -> UserError:
 def encoder_of(config: Mapping[str, Any]) -> nn.Module:
     """Return the encoder of a config, without variables."""
     m = config["model"]
-    return models.make(m["name"], {"stem": m["stem"], "dtype": jnp.dtype(m["dtype"])}, m["options"])
+    return models.make(m["name"], {"stem": m["stem"], **make_context(m["dtype"])}, m["options"])
 
 
 def checkpoint_folder(workdir: Path, phase: str) -> Path:

@@ -9,6 +9,7 @@ Each file here lists in `ENCODERS` the functions that make its encoders; their n
 """
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,7 +19,7 @@ from flax import linen as nn
 from jaxssl import option_calls
 from jaxssl.errors import UserError, did_you_mean
 
-CONTEXT = ("stem", "dtype")
+CONTEXT = ("stem", "dtype", "precision")
 """Arguments that the config has for all encoders; an encoder gets those that its signature names."""
 
 
@@ -64,15 +65,21 @@ def make(name: str, context: Mapping[str, Any] | None = None, options: Mapping[s
 
     Args:
       name: one of `available()`.
-      context: "stem" ("imagenet" or "small") and "dtype" of the computation.
+      context: "stem" ("imagenet" or "small"), "dtype" of the computation and "precision" of its products.
       options: see `options`.
 
     Raises:
-      UserError: the name or an option is unknown, or the encoder cannot have these options.
+      UserError: the name or an option is unknown, or the encoder cannot have these options or this precision.
     """
-    options = dict(options or {})
+    options, context = dict(options or {}), context or {}
+    if context.get("precision") and "precision" not in inspect.signature(find(name)).parameters:
+        raise UserError(
+            f"model.dtype='mixed' is not possible with {name}: set it to 'float32'",
+            code="mismatch",
+            field="model.dtype",
+        )
     try:
-        return option_calls.call(find(name), context=context or {}, options=options, section="model.options", name=name)
+        return option_calls.call(find(name), context=context, options=options, section="model.options", name=name)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"model.options={options} does not fit {name}: {error}", code="out-of-range", field="model.options"

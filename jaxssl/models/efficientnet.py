@@ -7,6 +7,7 @@ names, with `_` for each dot.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +91,7 @@ class EfficientNetLite(nn.Module):
       momentum: share of the batch statistics that each step keeps. The published .99 needs several hundred steps.
       stem: "imagenet" (first convolution of stride 2, as published) or "small" (stride 1: H' = ceil(H / 16)).
       dtype: of the computation; parameters, statistics and outputs stay float32.
+      precision: of all convolutions but the depthwise ones, such as `jaxssl.models.linear.MIXED`.
 
     Raises:
       ValueError: an attribute is out of its range.
@@ -100,6 +102,7 @@ class EfficientNetLite(nn.Module):
     momentum: float = 0.99
     stem: str = "imagenet"
     dtype: DTypeLike = jnp.float32
+    precision: Any = None
 
     def __post_init__(self):
         if not (self.width > 0 and self.depth > 0 and 0 <= self.momentum < 1):
@@ -125,6 +128,7 @@ class EfficientNetLite(nn.Module):
             nn.Conv,
             use_bias=False,
             dtype=self.dtype,
+            precision=self.precision,
             kernel_init=he_normal,
             conv_general_dilated=conv_general_dilated,
         )
@@ -150,5 +154,6 @@ def efficientnet_lite0(
     momentum: float = 0.99,
     stem: str = "imagenet",
     dtype: DTypeLike = jnp.float32,
+    precision: Any = None,
 ) -> EfficientNetLite:
-    return EfficientNetLite(width, depth, momentum, stem, dtype)
+    return EfficientNetLite(width, depth, momentum, stem, dtype, precision)

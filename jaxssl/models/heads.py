@@ -1,6 +1,7 @@
 """Heads on an encoder: classifiers, and the MLP of projectors and predictors."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -73,15 +74,25 @@ def classifier_of(classes: int, params: Mapping[str, Any]) -> nn.Module:
 
 
 class MLP(nn.Module):
-    """MLP [B, D] -> [B, width]: linear, batch norm, ReLU, linear (BYOL, arXiv:2006.07733, section 3.3)."""
+    """MLP [B, D] -> [B, width]: linear, batch norm, ReLU, linear (BYOL, arXiv:2006.07733, section 3.3).
+
+    `dtype` and `precision` are as in the encoders.
+    """
 
     hidden: int
     width: int
     dtype: DTypeLike = jnp.float32
+    precision: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, views: int = 1) -> jax.Array:
-        x = nn.Dense(self.hidden, use_bias=False, dtype=self.dtype, name="linear1")(x)
+        dense = partial(Dense, dtype=self.dtype, precision=self.precision)
+        x = dense(self.hidden, use_bias=False, name="linear1")(x)
         x = BatchNorm(train, views, dtype=self.dtype, name="bn")(x)
-        x = nn.Dense(self.width, dtype=self.dtype, name="linear2")(nn.relu(x))
+        x = dense(self.width, name="linear2")(nn.relu(x))
         return x.astype(jnp.float32)
+
+
+def make_mlp(encoder: Any, hidden: int, width: int) -> MLP:
+    """Return an MLP that computes in the precision of an encoder."""
+    return MLP(hidden, width, encoder.dtype, getattr(encoder, "precision", None))

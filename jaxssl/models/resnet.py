@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,7 @@ class ResNet(nn.Module):
       stem: "imagenet" (7x7 of stride 2 and a max-pool: the map has 1/32 of the side) or "small" (3x3, 1/8).
       width: channels of the first stage; 64 as published.
       dtype: of the computation; parameters, statistics and outputs stay float32.
+      precision: of the convolutions, such as `jaxssl.models.linear.MIXED`.
     """
 
     stages: tuple[int, ...]
@@ -77,6 +79,7 @@ class ResNet(nn.Module):
     stem: str = "imagenet"
     width: int = 64
     dtype: DTypeLike = jnp.float32
+    precision: Any = None
 
     @property
     def smallest_image(self) -> int:
@@ -88,6 +91,7 @@ class ResNet(nn.Module):
             nn.Conv,
             use_bias=False,
             dtype=self.dtype,
+            precision=self.precision,
             kernel_init=he_normal,
             conv_general_dilated=conv_general_dilated,
         )
@@ -115,8 +119,9 @@ def resnet18(
     width: int = 64,
     stem: str = "imagenet",
     dtype: DTypeLike = jnp.float32,
+    precision: Any = None,
 ) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, stem, width, dtype)
+    return ResNet(tuple(stages), BasicBlock, stem, width, dtype, precision)
 
 
 def resnet34(
@@ -125,8 +130,9 @@ def resnet34(
     width: int = 64,
     stem: str = "imagenet",
     dtype: DTypeLike = jnp.float32,
+    precision: Any = None,
 ) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, stem, width, dtype)
+    return ResNet(tuple(stages), BasicBlock, stem, width, dtype, precision)
 
 
 def resnet50(
@@ -135,5 +141,6 @@ def resnet50(
     width: int = 64,
     stem: str = "imagenet",
     dtype: DTypeLike = jnp.float32,
+    precision: Any = None,
 ) -> ResNet:
-    return ResNet(tuple(stages), Bottleneck, stem, width, dtype)
+    return ResNet(tuple(stages), Bottleneck, stem, width, dtype, precision)

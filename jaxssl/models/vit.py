@@ -6,6 +6,7 @@ variants of published weights: learnt positions, registers, LayerScale, SwiGLU, 
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -115,6 +116,7 @@ class Block(nn.Module):
     qk_norm: bool = False
     epsilon: float = EPSILON
     drop_path: float = 0.0
+    precision: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False) -> jax.Array:
@@ -126,7 +128,8 @@ class Block(nn.Module):
         return LayerScale(self.layer_scale, name=name)(x) if self.layer_scale else x
 
     def dense(self, width: int, name: str) -> nn.Module:
-        return Dense(width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name=name)
+        init = nn.initializers.xavier_uniform()
+        return Dense(width, dtype=self.dtype, precision=self.precision, kernel_init=init, name=name)
 
     def attend(self, x: jax.Array) -> jax.Array:
         batch, tokens, width = x.shape
@@ -167,6 +170,7 @@ class ViT(nn.Module):
       norm_epsilon: added to the variance in each norm; CLIP has 1e-5.
       dtype: of the computation; parameters and outputs stay float32.
       drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first one.
+      precision: of the products, such as `jaxssl.models.linear.MIXED`.
 
     Raises:
       ValueError: the attributes do not fit together.
@@ -187,6 +191,7 @@ class ViT(nn.Module):
     norm_epsilon: float = EPSILON
     dtype: DTypeLike = jnp.float32
     drop_path: float = 0.0
+    precision: Any = None
 
     def __post_init__(self):
         check_width(self.width, self.heads)
@@ -224,6 +229,7 @@ class ViT(nn.Module):
                 self.qk_norm,
                 self.norm_epsilon,
                 self.drop_path * i / max(1, self.depth - 1),
+                self.precision,
                 name=f"blocks_{i}",
             )(x, train=train)
             if keep is None and i in last_of_quarters(self.depth):
@@ -257,6 +263,7 @@ class ViT(nn.Module):
             self.width,
             use_bias=not self.pre_norm,
             dtype=self.dtype,
+            precision=self.precision,
             kernel_init=nn.initializers.xavier_uniform(),
             name="patch_embed",
         )
@@ -281,12 +288,14 @@ class Decoder(nn.Module):
       depth: blocks.
       heads: attention heads of each block.
       dtype: of the computation; parameters and the output stay float32.
+      precision: of the products.
     """
 
     width: int
     depth: int
     heads: int
     dtype: DTypeLike = jnp.float32
+    precision: Any = None
 
     def __post_init__(self):
         check_width(self.width, self.heads)
@@ -305,7 +314,13 @@ class Decoder(nn.Module):
           grid: rows and columns of patches, T in all.
           outputs: numbers per patch.
         """
-        embed = Dense(self.width, dtype=self.dtype, kernel_init=nn.initializers.xavier_uniform(), name="embed")
+        embed = Dense(
+            self.width,
+            dtype=self.dtype,
+            precision=self.precision,
+            kernel_init=nn.initializers.xavier_uniform(),
+            name="embed",
+        )
         mask_token = self.param("mask_token", token_init, (1, 1, self.width)).astype(self.dtype)
         masked = jnp.broadcast_to(mask_token, (len(tokens), place.shape[1] - tokens.shape[1], self.width))
         x = jnp.concatenate([embed(tokens), masked], axis=1)
@@ -313,9 +328,15 @@ class Decoder(nn.Module):
         x = x + jnp.asarray(sincos_positions(*grid, self.width), self.dtype)
         x = jnp.concatenate([embed(cls)[:, None], x], axis=1)
         for i in range(self.depth):
-            x = Block(self.heads, self.dtype, name=f"blocks_{i}")(x)
+            x = Block(self.heads, self.dtype, precision=self.precision, name=f"blocks_{i}")(x)
         x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x)
-        predict = Dense(outputs, dtype=self.dtype, kernel_init=nn.initializers.zeros, name="predict")
+        predict = Dense(
+            outputs,
+            dtype=self.dtype,
+            precision=self.precision,
+            kernel_init=nn.initializers.zeros,
+            name="predict",
+        )
         return predict(x[:, 1:]).astype(jnp.float32)
 
 
@@ -335,6 +356,7 @@ def make_vit(
     pre_norm: bool = False,
     norm_epsilon: float = EPSILON,
     dtype: DTypeLike = jnp.float32,
+    precision: Any = None,
 ) -> ViT:
     """Return a `ViT`; `vit_tiny` to `vit_large` have the published widths, depths and heads as defaults."""
     return ViT(
@@ -352,6 +374,7 @@ def make_vit(
         pre_norm,
         norm_epsilon,
         dtype,
+        precision=precision,
     )
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxssl.models.heads import MLP
+from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import (
     LossAndAux,
     Objective,
@@ -33,7 +33,7 @@ def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int 
       ema: decay of the moving average in the first step; rises to 1 along a cosine (section 3.3). With 0, which
         stays 0, the target is the online network itself: SimSiam (arXiv:2011.10566).
     """
-    projector, predictor = MLP(hidden, projection, encoder.dtype), MLP(hidden, projection, encoder.dtype)
+    projector, predictor = make_mlp(encoder, hidden, projection), make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         keys = jax.random.split(key, 3)

@@ -107,7 +107,7 @@ def check_encoder(encoder: nn.Module) -> None:
 
 def make_decoder(encoder: nn.Module, width: int, depth: int, heads: int) -> vit.Decoder:
     try:
-        return vit.Decoder(width, depth, heads, encoder.dtype)
+        return vit.Decoder(width, depth, heads, encoder.dtype, getattr(encoder, "precision", None))
     except ValueError as error:
         raise UserError(
             f"pretrain.options.decoder_width={width} and pretrain.options.decoder_heads={heads} do not fit: {error}",

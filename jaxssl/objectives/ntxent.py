@@ -5,7 +5,7 @@ import math
 import jax
 from flax import linen as nn
 
-from jaxssl.models.heads import MLP
+from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
 
@@ -20,7 +20,7 @@ def make(encoder: nn.Module, *, hidden: int = 512, projection: int = 128, temper
       projection: width of its output, on which the loss is taken.
       temperature: by which cosine similarities are divided.
     """
-    projector = MLP(hidden, projection, encoder.dtype)
+    projector = make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         return *init_projected(encoder, projector, jax.random.split(key), batch["views"][0]), {}

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl.errors import UserError
-from jaxssl.models.heads import MLP
+from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
 
@@ -43,7 +43,7 @@ def make(
             code="out-of-range",
             field="pretrain.options.margin",
         )
-    projector = MLP(hidden, projection, encoder.dtype)
+    projector = make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
         return *init_projected(encoder, projector, jax.random.split(key), batch["views"][0]), {}

@@ -300,7 +300,7 @@ class RunConfig(TypedDict):
     schema_version: Version
     config: Annotated[dict[str, Any], "every field of the config"]
     fingerprint: Annotated[str, "SHA-256 of images, labels and groups"]
-    requested: NotRequired[Annotated[dict[Name, int], "fields that were changed to fit the images, as requested"]]
+    requested: NotRequired[Annotated[dict[Name, int | str], "fields changed to fit images or machine, as requested"]]
     pixels: Pixels
     dtype: Annotated[str, "dtype of the stored images"]
     command: Annotated[str, "the command line"]

@@ -25,6 +25,7 @@ from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.run import adaptation, leakage
 from jaxssl.run.initial import load_initial
 from jaxssl.run.plan import count_transferred, fit_batches, fit_image_size, list_protocols
+from jaxssl.run.precision import choose_precision
 from jaxssl.run.setup import Setup, every_nth, init_names, mask_rows, transfer_rows
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
@@ -50,6 +51,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     config = config.copy_and_resolve_references()
     fields.fill_options(config)
     check_config(config, workdir)
+    config, chosen = choose_precision(config, workdir)
     mesh = sharding.make_mesh(config.mesh.data, config.mesh.fsdp)
     for phase in schedule.trained_phases(config):
         sharding.check_batch_size(f"{phase}.batch_size", config[phase].batch_size, mesh)
@@ -78,7 +80,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
         seen = choose_pretraining_rows(source, rows["train"], labelled, config, reads_labels)
     counts = {"pretrain": len(seen), "transfer": count_transferred(source, labelled, config)}
     config, requested = fit_batches(config, {p: counts[p] for p in schedule.trained_phases(config)}, mesh.size)
-    requested = resized | requested
+    requested = chosen | resized | requested
     if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
         objective = make_objective(config, encoder, max(1, len(source.classes)), steps)

@@ -35,7 +35,7 @@ class Setup(NamedTuple):
       encoder: the network that is pretrained and evaluated.
       weights: variables of `init.weights`; None for random initialization.
       encode: (variables, batch) -> pooled features [B, D], jitted.
-      requested: {field: value} of those fields of the config that were changed to fit the images.
+      requested: {field: value} of those fields of the config that were changed to fit images or machine.
       weights_origin: name and origin of `weights`, "init" of results.json; None for random initialization.
     """
 
@@ -51,7 +51,7 @@ class Setup(NamedTuple):
     encoder: nn.Module
     weights: Tree | None
     encode: Callable[[Tree, dict], jax.Array]
-    requested: Mapping[str, int] = MappingProxyType({})
+    requested: Mapping[str, int | str] = MappingProxyType({})
     weights_origin: dict[str, Any] | None = None
 
 

@@ -20,24 +20,37 @@ LINES = (
     ("--method supervised --model efficientnet_lite0 --size 64 --batch 64", "tf_efficientnet_lite0", False),
     ("--method features --model resnet18 --size 64 --batch 128", "resnet18", False),
 )
+# The flags of each precision: ours, and that of PyTorch.
+OURS = {"float32": "--dtype=float32", "mixed": "--dtype=mixed"}
+THEIRS = {"float32": [], "bfloat16": ["--bf16"]}
 COLUMNS = ("images_per_second_step_only", "images_per_second", "peak_rss_mib")
 
 
 def compare(a: argparse.Namespace, script: list[str]) -> str:
-    """Return the table of `--all` in Markdown; `script` is the command that runs `launch/bench.py`."""
-    rows = ["| work | step alone | end to end | peak MiB |", "|---|---|---|---|"]
+    """Return the table of `--all` in Markdown; `script` is the command that runs `launch/bench.py`.
+
+    Each of our precisions is compared with the one of PyTorch whose step is faster.
+    """
+    rows = ["| work | precision | step alone | end to end | peak MiB |", "|---|---|---|---|---|"]
     for options, model, in_lightly in LINES:
         if not (a.peer if in_lightly else a.torch):
             continue
         command = a.peer if in_lightly else f"{a.torch} {Path(__file__).with_name('torch_steps.py')}"
         peer = [*shlex.split(command), *options.replace(options.split()[3], model).split()]
-        ours, theirs = [], []
+        commands = {(True, name): [*script, *options.split(), "--brief", flag] for name, flag in OURS.items()}
+        commands |= {(False, name): [*peer, *flags] for name, flags in THEIRS.items()}
+        runs = {kind: [] for kind in commands}
         for _ in range(a.turns):
-            for command, runs in (([*script, *options.split(), "--brief"], ours), (peer, theirs)):
-                runs.append(run_json([*command, f"--steps={a.steps}"]))
-        cells = [format_ratio(*([run[name] for run in runs] for runs in (ours, theirs))) for name in COLUMNS]
-        rows.append(f"| `{options}` | {' | '.join(cells)} |")
-        print(rows[-1], file=sys.stderr, flush=True)
+            for kind, command in commands.items():
+                runs[kind].append(run_json([*command, f"--steps={a.steps}"]))
+        best = max(THEIRS, key=lambda name: statistics.median(run[COLUMNS[0]] for run in runs[False, name]))
+        for name in OURS:
+            pairs = [
+                [[run[column] for run in of] for of in (runs[True, name], runs[False, best])] for column in COLUMNS
+            ]
+            cells = " | ".join(format_ratio(*pair) for pair in pairs)
+            rows.append(f"| `{options}` | {name}, theirs {best} | {cells} |")
+            print(rows[-1], file=sys.stderr, flush=True)
     return "\n".join(rows)
 
 

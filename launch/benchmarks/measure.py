@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from benchmarks.work import Work, batches, make_work
 
+from jaxssl.models.linear import multiply
 from jaxssl.training.step import compile_ahead
 
 GROWTH = {
@@ -104,16 +105,16 @@ def step_details(
         "augment": round(a.batch / augmenting, 1),
         "seconds": {name: round(value, 4) for name, value in parts.items()},
         "gflop_a_step": round(flop / 1e9, 1),
-        "share_of_peak": round(flop / step / peak_flops(jnp.dtype(a.dtype)), 3),
+        "share_of_peak": round(flop / step / peak_flops(a.dtype), 3),
     }
 
 
-def peak_flops(dtype: jnp.dtype) -> float:
+def peak_flops(dtype: str) -> float:
     """Return the highest FLOP/s of a product of square matrices, over a few sizes."""
     rates = []
     for n in (1024, 2048, 4096):
-        x = jnp.ones((n, n), dtype)
-        rates.append(2 * n**3 / time_call(jax.jit(jnp.matmul), x, x))
+        x = jnp.ones((n, n), "bfloat16" if dtype == "mixed" else dtype)
+        rates.append(2 * n**3 / time_call(jax.jit(multiply if dtype == "mixed" else jnp.matmul), x, x))
     return max(rates)
 
 

@@ -26,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     p.add_argument("--size", type=int, default=64)
     p.add_argument("--batch", type=int, default=64)
     p.add_argument("--steps", type=int, default=6)
+    p.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
     return p.parse_args()
 
 
@@ -43,11 +44,13 @@ def main() -> None:
         return x.to(memory_format=torch.channels_last), labels[rows]
 
     def step(x: torch.Tensor, y: torch.Tensor) -> None:
+        autocast = torch.autocast("cpu", torch.bfloat16, enabled=a.bf16)
         if not training:
-            with torch.inference_mode():
+            with torch.inference_mode(), autocast:
                 net(x).sum().item()
             return
-        loss = nn.functional.cross_entropy(net(x), y)
+        with autocast:
+            loss = nn.functional.cross_entropy(net(x), y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -15,6 +14,7 @@ from jaxssl import models, objectives
 from jaxssl.augment import views
 from jaxssl.config import fields, presets
 from jaxssl.data import pipeline, records, source
+from jaxssl.models.precision import make_context
 from jaxssl.training import optimizers, sharding, step
 
 METHODS = ("simclr", "byol", "mae", "supervised", "features")
@@ -84,7 +84,7 @@ def make_work(a: argparse.Namespace, folder: Path) -> Work:
     options = {"patch": a.patch} if a.model.startswith("vit") else {"stem": "imagenet"}
     if a.depth:
         options["stages"] = (a.depth,) * 4
-    encoder = models.find(a.model)(dtype=jnp.dtype(a.dtype), **options)
+    encoder = models.make(a.model, make_context(a.dtype), options)
     objective = make_objective(a.method, encoder)
     pixels = views.Pixels(0.0, 255.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     view = views.make(pixels, size=a.size, views=objective.views, **view_options(a.method))

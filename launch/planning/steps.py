@@ -14,6 +14,7 @@ from jaxssl.augment import views
 from jaxssl.config import schedule
 from jaxssl.data.datasets import lenses
 from jaxssl.errors import UserError
+from jaxssl.models import precision
 from jaxssl.objectives import Objective, with_online_probe
 from jaxssl.run import prepare
 from jaxssl.training import optimizers, sharding, step
@@ -77,7 +78,10 @@ def known_images(d: ConfigDict, count: int, channels: int) -> Images:
 
 
 def phases(config: ConfigDict, known: Images) -> list[Phase]:
-    """Return the pretraining and the fine-tuning of a config, as `jaxssl.run.experiment` does them."""
+    """Return the pretraining and the fine-tuning of a config, as `jaxssl.run.experiment` does them on accelerators."""
+    if config.model.dtype == "auto":
+        config = config.copy_and_resolve_references()
+        config.model.dtype = precision.choose(config.model.name, config.model.options, "tpu")
     d, encoder = config.data, prepare.make_encoder(config)
     rows = {"pretrain": int(known.count * (1 - d.validation - (1 / d.folds if d.folds else d.test)))}
     rows["transfer"] = int(rows["pretrain"] * d.label_fraction)

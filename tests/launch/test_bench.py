@@ -58,7 +58,8 @@ def test_growth(what, capsys, monkeypatch):
 
 def test_alternating_with_pytorch(capsys, monkeypatch, tmp_path):
     """Both get the same work in turn; the ratio is that of the medians."""
-    script = "import json, sys; print(json.dumps({'images_per_second': %d, 'images_per_second_step_only': %d, "
+    script = "import json, sys; fast = 2 if '--bf16' in sys.argv else 1; "
+    script += "print(json.dumps({'images_per_second': %d, 'images_per_second_step_only': fast * %d, "
     script += "'peak_rss_mib': 10, 'asked': sys.argv[1:]}))"
     ours, theirs = tmp_path / "ours.py", tmp_path / "theirs.py"
     ours.write_text(script % (30, 40))
@@ -69,9 +70,10 @@ def test_alternating_with_pytorch(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(against_torch, "run_json", lambda command: asked.append(run_json(command)) or asked[-1])
     bench.main(["--all", "--turns=2", "--steps=3", f"--peer={sys.executable} {theirs}"])
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 + sum(in_lightly for *_, in_lightly in against_torch.LINES)
-    assert "**4.00**: 40 (40-40) against 10 (10-10) | **1.50**: 30 (30-30) against 20 (20-20)" in lines[2]
-    assert [run["images_per_second"] for run in asked[:4]] == [30, 20, 30, 20]
+    assert len(lines) == 2 + 2 * sum(in_lightly for *_, in_lightly in against_torch.LINES)
+    for line, ours in zip(lines[2:4], ("float32", "mixed"), strict=True):
+        assert f"| {ours}, theirs bfloat16 | **2.00**: 40 (40-40) against 20 (20-20) | **1.50**: 30 (30-30)" in line
+    assert [run["images_per_second"] for run in asked[:8]] == [30, 30, 20, 20] * 2
     mae = [" ".join(run["asked"]) for run in asked if "mae" in run["asked"]]
-    assert mae[0] == "--method mae --model vit_tiny --size 64 --patch 8 --batch 128 --brief --steps=3"
-    assert mae[1] == "--method mae --model vit_tiny_patch16_224 --size 64 --patch 8 --batch 128 --steps=3"
+    assert mae[0] == "--method mae --model vit_tiny --size 64 --patch 8 --batch 128 --brief --dtype=float32 --steps=3"
+    assert mae[3] == "--method mae --model vit_tiny_patch16_224 --size 64 --patch 8 --batch 128 --bf16 --steps=3"

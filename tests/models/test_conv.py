@@ -12,7 +12,9 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jaxssl.models.cpu_conv import choice, conv, depthwise, matmul, max_pool, native, winograd
 from jaxssl.models.cpu_conv.geometry import Geometry
+from jaxssl.models.linear import MIXED
 
+ROUNDING = 2.0**-9  # The largest relative error of rounding to bfloat16.
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 FORMS = {**vars(native), **vars(matmul), **vars(winograd), **vars(depthwise)}
 
@@ -22,12 +24,13 @@ def arrays(*shapes, dtype=np.float32):
     return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
-def values_and_gradients(convolve, x, w, **kw):
+def values_and_gradients(convolve, x, w, *, absolute=False, **kw):
     kw = {"dimension_numbers": DIMENSIONS, **kw}
 
     def run(x, w):
         y, pullback = jax.vjp(lambda x, w: convolve(x, w, **kw), x, w)
-        return y, *pullback(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype))
+        g = jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape).astype(y.dtype)
+        return y, *pullback(jnp.abs(g) if absolute else g)
 
     return jax.jit(run)(x, w)
 
@@ -74,6 +77,30 @@ def test_the_shapes_of_the_encoders(n, px, c, d, k, stride, depthwise):
     x, w = arrays((n, px, px, c), (k, k, 1 if depthwise else c, d))
     padding = ((k // 2, k // 2),) * 2
     assert_same(x, w, window_strides=(stride, stride), padding=padding, feature_group_count=c if depthwise else 1)
+
+
+@pytest.mark.parametrize(
+    ("px", "c", "d", "k", "stride"), [(9, 24, 16, 1, 2), (2, 16, 24, 3, 1), (9, 3, 8, 3, 1), (6, 64, 64, 3, 1)]
+)
+def test_in_mixed_precision_values_and_gradients_are_within_the_error_of_rounded_operands(px, c, d, k, stride):
+    """|fl(x) * fl(w) - x * w| <= (2 u + u^2) |x| * |w|, where one product is the convolution; Winograd's is exact."""
+    x, w = arrays((2, px, px, c), (k, k, c, d))
+    kw = {"window_strides": (stride, stride), "padding": ((k // 2, k // 2),) * 2}
+    mixed = values_and_gradients(conv.conv_general_dilated, x, w, precision=MIXED, **kw)
+    exact = values_and_gradients(reference, x, w, **kw)
+    sums = values_and_gradients(reference, jnp.abs(x), jnp.abs(w), absolute=True, **kw)
+    for a, b, bound in zip(mixed, exact, sums, strict=True):
+        assert a.dtype == jnp.float32
+        assert (jnp.abs(a - b) <= (2 * ROUNDING + ROUNDING**2 + 1e-4) * bound).all()
+    rounded = jnp.abs(mixed[0] - exact[0]).max() > 1e-3 * jnp.abs(exact[0]).max()
+    assert rounded == (c < 64)
+
+
+def test_what_has_no_form_in_mixed_precision_is_computed_in_float32():
+    x, w = arrays((1, 7, 7, 2), (3, 3, 2, 4))
+    kw = {"window_strides": (1, 1), "padding": "SAME", "rhs_dilation": (2, 2), "dimension_numbers": DIMENSIONS}
+    found = conv.conv_general_dilated(x, w, precision=MIXED, **kw)
+    np.testing.assert_array_equal(found, lax.conv_general_dilated(x, w, **kw))
 
 
 def test_every_form_is_chosen_by_some_shape_of_the_encoders():

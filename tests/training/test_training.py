@@ -8,8 +8,9 @@ import pytest
 
 from jaxssl import models
 from jaxssl.augment import views
-from jaxssl.objectives import byol, supervised, with_online_probe
-from jaxssl.training import loop, optimizers, sharding
+from jaxssl.models.precision import make_context
+from jaxssl.objectives import byol, mae, supervised, with_online_probe
+from jaxssl.training import checkpoint, loop, optimizers, sharding
 from jaxssl.training import step as steps
 from tests import tiny
 
@@ -90,6 +91,20 @@ def test_a_step_depends_on_its_number_alone():
         state, step = make(mesh, objective)
         losses.append(float(step(state._replace(step=state.step + number), batch)[1]["loss"]))
     assert losses[0] == losses[1] != losses[2]
+
+
+def test_in_mixed_precision_a_restored_state_goes_on_to_the_same_bytes(tmp_path):
+    mesh = sharding.make_mesh(1, 1)
+    options = {"width": 16, "depth": 1, "heads": 2, "patch": 4}
+    encoder = models.make("vit_tiny", make_context("mixed"), options)
+    state, step = make(mesh, mae.make(encoder, decoder_width=16, decoder_depth=1, decoder_heads=2))
+    batch = jax.device_put(tiny.batch(16, side=8), sharding.batch_sharding(mesh))
+    state, _ = step(state, batch)
+    checkpoint.save(tmp_path, 1, state)
+    like = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding), state)
+    whole, resumed = (jax.device_get(step(s, batch)[0].params) for s in (state, checkpoint.restore(tmp_path, like)[1]))
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    assert {a.dtype for a in jax.tree.leaves(whole)} == {np.dtype("float32")}
 
 
 def test_accumulation_gives_the_gradient_of_the_whole_batch():

@@ -11,6 +11,7 @@ from jaxssl.models.cpu_conv.choice import choose_forward, choose_input_gradient,
 from jaxssl.models.cpu_conv.dispatch import by_platform
 from jaxssl.models.cpu_conv.geometry import NHWC, Geometry, Shape, output_size
 from jaxssl.models.cpu_conv.native import native, native_input_gradient, native_kernel_gradient
+from jaxssl.models.linear import unless_mixed
 
 
 def conv_general_dilated(
@@ -59,7 +60,7 @@ def conv_general_dilated(
         rhs_dilation=rhs_dilation,
         dimension_numbers=dimension_numbers,
         feature_group_count=feature_group_count,
-        precision=precision,
+        precision=unless_mixed(precision),
         **kw,
     )
 

@@ -7,17 +7,28 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxssl.models.linear import unless_mixed
+
 Shape = tuple[int, ...]
 NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 
 
 class Geometry(NamedTuple):
-    """Static arguments of a convolution; `padding` is explicit, `groups` is 1 or the number of channels."""
+    """Static arguments of a convolution; `padding` is explicit, `groups` is 1 or the number of channels.
+
+    With precision `MIXED` only values and input gradients that are one product have bfloat16 operands: kernel gradients
+    are no faster so, Winograd's transforms multiply the error by ten, and XLA's own convolution has no such form.
+    """
 
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     groups: int
     precision: Any
+
+    @property
+    def of_float32(self) -> Any:
+        """Precision of what is computed in float32 also where that of products is `MIXED`."""
+        return unless_mixed(self.precision)
 
 
 def is_pointwise(w_shape: Shape, geometry: Geometry) -> bool:

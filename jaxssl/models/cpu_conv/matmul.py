@@ -6,16 +6,18 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.typing import ArrayLike
 
 from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
 from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, taps
+from jaxssl.models.linear import MIXED, multiply
 
 # Columns of one step of a scan that stay in the cache.
 CHUNK_BYTES = 4 << 20
 
 
-def matmul(a: ArrayLike, b: jax.Array, geometry: Geometry) -> jax.Array:
+def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+    if geometry.precision == MIXED:
+        return multiply(a, b)
     return jnp.matmul(a, b, precision=geometry.precision)
 
 
@@ -24,7 +26,7 @@ def contract_pixels(a: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array
     # As matrices: over several axes XLA would first write one of the two anew, transposed.
     a, g = (x.reshape(-1, x.shape[-1]) for x in (a, g))
     dims = (((0,), (0,)), ((), ()))
-    return lax.dot_general(a, g, dims, precision=geometry.precision, preferred_element_type=jnp.float32)
+    return lax.dot_general(a, g, dims, precision=geometry.of_float32, preferred_element_type=jnp.float32)
 
 
 # 1x1: a product over the channels, of every stride-th pixel.

@@ -14,7 +14,7 @@ def native(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
         geometry.padding,
         dimension_numbers=NHWC,
         feature_group_count=geometry.groups,
-        precision=geometry.precision,
+        precision=geometry.of_float32,
     )
 
 

@@ -12,10 +12,10 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from jaxssl.models.cpu_conv.chunks import images_per_chunk, map_chunks, sum_over_chunks
 from jaxssl.models.cpu_conv.geometry import Geometry, Shape, output_size, pad
-from jaxssl.models.cpu_conv.matmul import matmul
 
 # Tiles of one step of a scan that stay in the cache.
 TILE_BYTES = 5 << 20
@@ -48,6 +48,10 @@ def fits_winograd(w_shape: Shape, geometry: Geometry) -> bool:
 def combine(weights: np.ndarray, arrays: Sequence[jax.Array]) -> jax.Array:
     terms = (float(weight) * array for weight, array in zip(weights, arrays, strict=True) if weight)
     return reduce(operator.add, terms)
+
+
+def matmul(a: ArrayLike, b: jax.Array, geometry: Geometry) -> jax.Array:
+    return jnp.matmul(a, b, precision=geometry.of_float32)
 
 
 def to_tiles(x: jax.Array, m: np.ndarray) -> jax.Array:
@@ -121,7 +125,7 @@ def winograd_kernel_gradient(
         x = to_tiles(pad_to_tiles(x.astype(jnp.float32), geometry), WINOGRAD_INPUT)
         below, right = TILE * height - g.shape[1], TILE * width - g.shape[2]
         g = jnp.pad(g.astype(jnp.float32), ((0, 0), (0, below), (0, right), (0, 0)))
-        return jnp.einsum("ptc,ptd->pcd", x, to_tiles(g, WINOGRAD_OUTPUT.T), precision=geometry.precision)
+        return jnp.einsum("ptc,ptd->pcd", x, to_tiles(g, WINOGRAD_OUTPUT.T), precision=geometry.of_float32)
 
     images = images_per_tile_chunk(x_shape, sum(w_shape[2:]), geometry)
     total = sum_over_chunks(part, (36, *w_shape[2:]), x, g, images).reshape(6, 6, *w_shape[2:])
