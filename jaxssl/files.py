@@ -129,6 +129,11 @@ def open_regular(path: str | Path) -> io.BufferedReader:
     return opened
 
 
+def open_text(path: Path) -> io.TextIOWrapper:
+    """Open a regular file in UTF-8 for the module `csv`, see `open_regular`."""
+    return io.TextIOWrapper(open_regular(path), encoding="utf-8", newline="")
+
+
 def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 

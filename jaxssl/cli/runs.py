@@ -144,7 +144,7 @@ def last_row(file: Path) -> dict[str, Any] | None:
     """Return the last complete row of a file of JSON lines, or None."""
     if not file.exists():
         return None
-    with open(file, "rb") as opened:
+    with files.open_regular(file) as opened:
         opened.seek(max(0, file.stat().st_size - _TAIL))
         lines = opened.read().splitlines()
     for line in reversed(lines):

@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.data.label_text import parse_labels
 from jaxssl.errors import UserError
 from jaxssl.evaluation import tasks
@@ -86,7 +87,7 @@ def _parse(file: Path, classes: list[str], task: str) -> dict[str, Predictions]:
     first = 4 if task == "value" else 5  # The predicted value is the prediction.
     rows: dict[str, list[list[str]]] = {}
     try:
-        with open(file, newline="", encoding="utf-8") as stream:
+        with files.open_text(file) as stream:
             lines = csv.reader(stream)
             next(lines, None)
             for row in lines:

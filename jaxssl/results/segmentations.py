@@ -6,6 +6,7 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.evaluation.segmentation import paired_differences
 from jaxssl.results.cells import unescape_cell
@@ -41,7 +42,7 @@ def read_segmentations(workdir: Path, results: Results) -> dict[str, Segmentatio
     file, classes = Path(workdir) / "segmentations.csv", results["dataset"].get("mask_classes", [])[1:]
     rows: dict[str, list[list[str]]] = {}
     try:
-        with open(file, newline="", encoding="utf-8") as stream:
+        with files.open_text(file) as stream:
             lines = csv.reader(stream)
             next(lines, None)
             for row in lines:

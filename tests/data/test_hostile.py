@@ -5,6 +5,7 @@ What the absurd ones need of memory is in test_absurd.py.
 
 import logging
 import os
+import shutil
 import socket
 import threading
 
@@ -78,6 +79,14 @@ def test_a_table_that_is_a_fifo_is_refused(tmp_path, capsys):
     arguments = ["data", "audit", str(folder), f"--options=table={tmp_path}/labels.csv", f"--to={tmp_path}/a.json"]
     assert within_seconds(lambda: main(arguments)) == 2
     assert "labels.csv" in capsys.readouterr().err
+
+
+def test_runs_whose_files_are_fifos_are_refused(run, tmp_path):
+    for name in ("results.json", "predictions.csv", "gallery.npz"):
+        shutil.copytree(run.workdir, tmp_path / name, ignore=shutil.ignore_patterns("checkpoints", "report.html"))
+        (tmp_path / name / name).unlink()
+        os.mkfifo(tmp_path / name / name)
+        assert within_seconds(lambda name=name: main(["report", str(tmp_path / name)])) == 2
 
 
 def test_links_that_lead_out_are_named(tmp_path, caplog):
