@@ -77,7 +77,8 @@ def export_encoder(
         notes |= {"format": "pt", "pytorch": usage} | describe_origin(config["config"]["data"], read_splits(workdir))
         content = safetensors.numpy.save(tensors, notes)
     elif to.suffix == ".onnx":
-        batch = 1 if isinstance(network.encoder, EfficientNetLite) else "B"  # jax2onnx clips fixed shapes alone.
+        # jax2onnx pads and clips fixed shapes alone.
+        batch = "B" if isinstance(network.encoder, ViT | ConvNeXt) else 1
         usage = f"onnxruntime.InferenceSession({to.name!r}).run(None, {{'images': images}}), {batch} images at a time"
         content = to_onnx(make_program(network, classifier), (batch, size, size, network.channels), notes)
     else:
