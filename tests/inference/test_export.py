@@ -168,7 +168,8 @@ def test_onnxruntime_gives_the_predictions(name, options, size):
     encoder = models.make(name, {"stem": "imagenet"}, options)
     variables = encoder.init(jax.random.key(0), np.zeros((1, size, size, 3)), train=False)
     width = encoder.apply(variables, np.zeros((1, size, size, 3)), train=False)["pooled"].shape[1]
-    head = {"linear": {"kernel": np.arange(3 * width, dtype="f4").reshape(width, 3) / (100 * width), "bias": np.arange(3.0)}}
+    kernel = np.arange(3 * width, dtype="f4").reshape(width, 3) / (100 * width)
+    head = {"linear": {"kernel": kernel, "bias": np.arange(3, dtype="f4")}}
     network = trained.Trained(encoder, variables, head, ("a", "b", "c"), 3, True)
     program = export.make_program(network, classifier=True)
     count = 3 if name in ("vit_tiny", "convnext_tiny") else 1
