@@ -34,8 +34,9 @@ def local(c: ConfigDict) -> None:
     c.model.options.width = 16
     c.pretrain.epochs = 12
     c.pretrain.batch_size = 64
-    c.transfer.epochs = 10
+    c.transfer.epochs = 20
     c.transfer.batch_size = 32
+    c.transfer.optimizer.learning_rate = 3e-3
     c.transfer.images_per_epoch = 1280
     c.transfer.min_steps_per_epoch = 40
 

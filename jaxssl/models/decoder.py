@@ -18,6 +18,14 @@ from jaxssl.models.norm import BatchNorm
 Tree = Any
 MAX_WIDTH = 64
 MIN_WIDTH = 16
+BACKGROUND_BIAS = 3.0  # Of the logits, so that a class has a probability of about 5 % at first.
+small_normal = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
+
+
+def background_bias(key: jax.Array, shape: Sequence[int], dtype: Any = jnp.float32) -> jax.Array:
+    """Initialize a bias with 0, and that of the first class, the background, with `BACKGROUND_BIAS`."""
+    del key
+    return jnp.zeros(shape, dtype).at[0].set(BACKGROUND_BIAS)
 
 
 def apply_maps(
@@ -70,7 +78,8 @@ class UNetDecoder(nn.Module):
 
     From the coarsest map on, features are interpolated bilinearly to the next map, joined with it, and convolved twice
     (3x3, batch norm, ReLU). Where the finest map has less than half the side of the image, further steps double the
-    side. Widths are those of the maps, `MAX_WIDTH` at most.
+    side. Widths are those of the maps, `MAX_WIDTH` at most. At first most pixels are background (Lin et al., 2017,
+    arXiv:1708.02002, section 4.1).
     """
 
     classes: int
@@ -89,8 +98,9 @@ class UNetDecoder(nn.Module):
             step += 1
             x = resize(x, (2 * x.shape[1], 2 * x.shape[2]))
             x = self.convolve(x, max(MIN_WIDTH, x.shape[-1] // 2), f"upsample{step}", train)
-        # Not zero at first, as heads are: few features, all small steps away from a first mask, would take long.
-        logits = Dense(self.classes, name="linear")(x.astype(jnp.float32))
+        # With zeros, as heads begin, the first masks take hundreds of steps: nearly all pixels are background.
+        linear = Dense(self.classes, kernel_init=small_normal, bias_init=background_bias, name="linear")
+        logits = linear(x.astype(jnp.float32))
         return resize(logits, size)
 
     def convolve(self, x: jax.Array, width: int, name: str, train: bool) -> jax.Array:
