@@ -68,7 +68,7 @@ def _mend_pretraining(
     if steps and steps < FEW_STEPS:
         epochs = pretraining["epochs"] * -(-ENOUGH_STEPS // steps)
         return NextStep(
-            f"Pretrain longer: {steps:,} steps are too few to learn from, {ENOUGH_STEPS:,} are a start.",
+            f"Pretrain longer: {steps:,} steps are few, {ENOUGH_STEPS:,} are a start.",
             change_command(command, "longer", {"pretrain.epochs": epochs}),
         )
     if pretraining["collapse"]["verdict"] == "collapsed":

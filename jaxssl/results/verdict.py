@@ -90,7 +90,8 @@ def name_subject(init: str, results: Results) -> str:
 def _ask(results: Results) -> str:
     name, init = results["dataset"]["name"], find_subject(results)
     if init is not None:
-        return f"{name}: does {name_subject(init, results)} help?"
+        own = "pretraining by " if init == "ssl" and results["pretrain"] else ""
+        return f"{name}: does {own}{name_subject(init, results)} help?"
     if results["pretrain"]:
         return f"{name}: what did pretraining by {method_name(results)} learn?"
     value = results["dataset"].get("task") == "value"

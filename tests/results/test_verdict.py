@@ -49,7 +49,7 @@ def differ(**outcomes):
 def test_the_verdict_of_a_run(outcomes, steps, says):
     found = verdict.judge_run(make_results(*outcomes), differ(**outcomes), CONFIG, steps)
     assert found.words == says and len(found.words.split()) <= 12
-    assert found.question == "lesions: does byol help?"
+    assert found.question == "lesions: does pretraining by byol help?"
     assert "1,200 test images of 700 groups" in found.basis and "below about .04" in found.unseen
 
 
