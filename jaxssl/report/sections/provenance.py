@@ -60,7 +60,7 @@ def _splits(dataset: Dataset) -> Table:
     groups = (
         "All images of a group are in the same split."
         if dataset["groups_known"]
-        else "Groups are unknown, and each image counts as a group of its own: this does not exclude leakage."
+        else "Groups are unknown: this does not exclude leakage."
     )
     rows = [Row(Cell(name), cells(f"{of['images']:,}", f"{of['groups']:,}")) for name, of in dataset["splits"].items()]
     caption = f"{groups} The ids of the images are in splits.json."
