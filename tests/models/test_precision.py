@@ -33,7 +33,7 @@ def test_in_mixed_precision_outputs_are_float32_and_near_those_of_float32():
     image = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     for name, options in (
         ("vit_tiny", {"width": 16, "depth": 1, "heads": 2, "patch": 8}),
-        ("resnet18", {"width": 4, "stages": (1,)}),
+        ("resnet18", {"width": 4, "stages": (1, 1)}),
     ):
         kinds = [models.make(name, precision.make_context(kind), options) for kind in ("float32", "mixed")]
         variables = kinds[0].init(jax.random.key(1), image, train=False)
