@@ -128,7 +128,7 @@ def digest(images: np.ndarray | Images) -> str:
     state = {"bytes": seen.st_size, "modified_ns": seen.st_mtime_ns, "shape": list(images.shape)}
     sidecar = Path(images.file).with_suffix(".sha256.json")
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        kept = json.loads(sidecar.read_text())
+        kept = files.load_json(sidecar)
         found = kept.pop("sha256")
         if kept == state:
             return found
