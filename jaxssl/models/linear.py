@@ -45,7 +45,10 @@ def _forward(a, b):
 
 def _backward(operands, g):
     a, b = operands
-    return multiply(g, b.T), multiply_transposed(a, g)
+    # Not `multiply(g, b.T)`: XLA would write the transposed `b`, and the product would take as long as in float32.
+    by_columns = (((1,), (1,)), ((), ()))
+    dx = lax.dot_general(g.astype(jnp.bfloat16), b, by_columns, preferred_element_type=jnp.float32)
+    return dx, multiply_transposed(a, g)
 
 
 _product.defvjp(_forward, _backward)

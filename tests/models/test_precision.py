@@ -36,7 +36,7 @@ def test_in_mixed_precision_outputs_are_float32_and_near_those_of_float32():
         ("resnet18", {"width": 4, "stages": (1, 1)}),
     ):
         kinds = [models.make(name, precision.make_context(kind), options) for kind in ("float32", "mixed")]
-        variables = kinds[0].init(jax.random.key(1), image, train=False)
+        variables = jax.jit(lambda x, e=kinds[0]: e.init(jax.random.key(1), x, train=False))(image)
         exact, mixed = (
             jax.jit(lambda v, x, e=e: e.apply(v, x, train=False))(variables, image)["pooled"] for e in kinds
         )
