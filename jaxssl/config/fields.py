@@ -197,6 +197,7 @@ FIELDS: tuple[Field, ...] = (
         "Labels per class of few-shot episodes on frozen features, such as (1, 5); (): no episodes.",
         "record",
         range="[1, inf)",
+        item=int,
         distinct=True,
     ),
     Field("transfer.episodes", 600, "Draws of these labels.", "record", range="[2, inf)"),

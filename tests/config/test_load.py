@@ -21,6 +21,7 @@ from tests.refusals import refuses
         ("transfer.protocols=()", ()),
         ("transfer.protocols=", ()),
         ("transfer.learning_rates=1e-3", (1e-3,)),
+        ("transfer.shots=1,5", (1, 5)),
         ("transfer.learning_rates=[1e-3,1e-4]", (1e-3, 1e-4)),
         ("pretrain.augment.crop_area=0.2,1", (0.2, 1.0)),
         ("pretrain.epochs=1e2", 100),
