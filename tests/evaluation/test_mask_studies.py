@@ -30,7 +30,7 @@ def test_the_mean_and_its_interval_are_those_of_a_run():
 
 def test_the_p_value_counts_all_swaps_of_groups():
     got = TestImages(np.zeros(len(GROUPS)), GROUPS).compare("dice", run(A), run(B))
-    sums = [(A - B)[GROUPS == group, 0].sum() for group in np.unique(GROUPS)]
+    sums = [(A - B)[group == GROUPS, 0].sum() for group in np.unique(GROUPS)]
     observed = abs(sum(sums)) - 1e-12
     swapped = [abs(np.dot(signs, sums)) >= observed for signs in itertools.product((1, -1), repeat=len(sums))]
     assert np.isclose(got.p, np.mean(swapped)) and np.isclose(got.value, (A - B)[:, 0].mean())
