@@ -88,7 +88,16 @@ def test_every_score_can_be_recomputed_from_predictions(done):
 def test_splits_are_stored_apart_and_predictions_are_of_test_alone(done):
     workdir, results = done
     splits = json.loads((workdir / "splits.json").read_text())
-    expected = {"schema_version", "train", "validation", "test", "groups_known", "fingerprint", "config_sha256"}
+    expected = {
+        "schema_version",
+        "train",
+        "validation",
+        "test",
+        "groups_known",
+        "fingerprint",
+        "config_sha256",
+        "pixels",
+    }
     assert set(splits) == expected
     for e in results["evaluations"]:
         of = e["overfitting"]
