@@ -118,7 +118,8 @@ def make_program(network: trained.Trained, classifier: bool) -> Callable[[jax.Ar
             return out["pooled"]
         assert network.head is not None
         head = classifier_of(len(network.classes), network.head)
-        return READOUTS[network.task].activate(head.apply({"params": network.head}, out, train=False))
+        outputs: Any = head.apply({"params": network.head}, out, train=False)
+        return READOUTS[network.task].activate(outputs)
 
     return program
 

@@ -204,14 +204,15 @@ class Network:
         if of.decoder is None:
             message = f"{self.workdir}: {self.evaluation or 'its encoder'} predicts no masks"
             raise UserError(message, code="missing", field="evaluation")
-        trained, decoder = {"encoder": dict(of.variables), "decoder": dict(of.decoder_variables)}, of.decoder
+        trained, decoder = {"encoder": dict(of.variables), "decoder": dict(of.decoder_variables or {})}, of.decoder
         params = {name: variables.pop("params") for name, variables in trained.items()}
         network = jax.device_put((params, trained), sharding.replicated(self.mesh))
 
         @jax.jit
         def apply(network: Tree, image: jax.Array) -> jax.Array:
+            params, model_state = network
             scaled = views.eval_transform(image, self.pixels, self.image_size)
-            return segmentation.predict(of.encoder, decoder, *network, scaled, image.shape[1])
+            return segmentation.predict(of.encoder, decoder, params, model_state, scaled, image.shape[1])
 
         return functools.partial(apply, network)
 
