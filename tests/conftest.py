@@ -20,6 +20,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 from tests import tiny_run
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly(request):
+    """Programs of the networks and their losses run once or twice here, which is not worth optimizing them."""
+    quickly = request.path.parent.name in ("models", "objectives") or request.path.name == "test_configs.py"
+    jax.config.update("jax_disable_most_optimizations", quickly)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def shared_data() -> Path:
     """Small real copies of the datasets, which are not part of this repository."""

@@ -41,14 +41,6 @@ ALIKE |= {"mae_lenses", "blur_lenses", "rotation_lenses", "supervised_lenses", "
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 
 
-@pytest.fixture
-def quickly_compiled():
-    """Two steps of each of so many programs are not worth optimising."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.mark.parametrize("argument", ["", ":local"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_is_valid_and_documents_how_to_run_it(name, argument):
@@ -74,7 +66,7 @@ def made_up(channels, seed=0):
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in CONFIGS]
 )
-def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeypatch, quickly_compiled):
+def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeypatch):
     c = load_config(f"{name}:local").unlock()
     images = made_up(CHANNELS.get(c.data.name, 1))
     if c.data.options.get("masks"):

@@ -70,9 +70,14 @@ def run(tmp_path, capfd, monkeypatch):
             "did you mean 'probe'",
         ),
         ((CONFIG, "--config.transfer.epochs=0"), "conflict", "transfer.epochs", ""),
-        ((TINY, "--config.pretrain.objective=rotation"), "conflict", "pretrain.augment.rotate90", ""),
+        (
+            (TINY, "--config.pretrain.objective=rotation", "--config.pretrain.augment.rotate90"),
+            "conflict",
+            "pretrain.augment.rotate90",
+            "",
+        ),
         ((CONFIG, "--config.data.folds=1"), "out-of-range", "data.folds", ""),
-        ((TINY, "--config.pretrain.objective=mae"), "mismatch", "model.name", ""),
+        ((TINY, "--config.pretrain.objective=mae", "--config.model.name=resnet18"), "mismatch", "model.name", ""),
         (
             (CONFIG, "--config.data.label_fraction=0.1", "--config.data.labels_per_class=5"),
             "conflict",

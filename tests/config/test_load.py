@@ -58,7 +58,7 @@ def test_values_have_the_type_of_the_field(assignment, value):
         ("pretrain.kw.mask_ratio=.6", "unknown-name", "pretrain.kw.mask_ratio", ["'pretrain.options.mask_ratio'"]),
         ("pretrain.epoch=2", "unknown-name", "pretrain.epoch", ["'pretrain.epochs'"]),
         ("augment.noise=1", "unknown-name", "augment.noise", ["'pretrain.augment.noise'"]),
-        ("transfer.layer_decay=1", "unknown-name", "transfer.layer_decay", ["transfer.optimizer.*"]),
+        ("transfer.layer_decay=1", "unknown-name", "transfer.layer_decay", ["'transfer.optimizer.layer_decay'"]),
         ("mesh=1", "unknown-name", "mesh", ["mesh.data, mesh.fsdp"]),
         ("model.options=1", "unknown-name", "model.options", ["model.options.NAME"]),
         ("model.options.drop_path=1", "unknown-name", "model.options.drop_path", ["model.options.depth=12"]),

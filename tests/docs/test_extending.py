@@ -48,6 +48,7 @@ def apply(folder, text):
     file.write_text(content.replace(old, new))
 
 
+@pytest.mark.slow
 def test_every_example_works(copy):
     commands = [text for language, text in BLOCKS if language == "bash"]
     ended = subprocess.run(

@@ -103,6 +103,9 @@ def command_lines(run, tmp_path_factory):
             "predict": [str(workdir), images, f"--to={out}.csv"],
             "embed": [str(workdir), images, f"--to={out}.npz"],
             "export": [str(workdir), f"--to={out}.safetensors"],
+            "score": [str(workdir), str(run.images), f"--to={out}.json"],
+            "figures": [str(workdir), f"--to={out}"],
+            "weights": [str(workdir)],
         }[command]
 
     return arguments
@@ -120,7 +123,7 @@ def attempt(command, arguments, capsys):
     return "done" if code == 0 else "refused"
 
 
-READERS = ("report", "runs", "compare", "predict", "embed", "export")
+READERS = ("report", "runs", "compare", "predict", "embed", "export", "score", "figures", "weights")
 
 
 @pytest.mark.slow
