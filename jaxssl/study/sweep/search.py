@@ -1,5 +1,6 @@
 """Search of settings by Optuna before the cells of a sweep: each arm has as many trials, judged on validation."""
 
+import importlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def search_settings(
       UserError: Optuna is not installed, or no trial of an arm has a score on validation.
     """
     try:
-        import optuna
+        optuna = importlib.import_module("optuna")
     except ImportError as error:
         message = "--search needs the package optuna: pip install 'jaxssl[search]'"
         raise UserError(message, code="missing", field="--search") from error
