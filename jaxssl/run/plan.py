@@ -168,7 +168,7 @@ def describe(setup: Setup, seconds: float | None = None) -> str:
     kinds = {"multi": f"{len(source.classes)} labels", "value": f"values of {' '.join(source.classes)}"}
     classes = kinds.get(source.task, f"{len(source.classes)} classes") if source.classes else "no labels"
     if source.masked is not None:
-        classes += f", {source.masked.sum():,} with masks of {len(source.mask_classes) - 1} classes"
+        classes += f", {source.masked.sum():,} with masks ({', '.join(source.mask_classes[1:])})"
     side, channels = c.data.image_size, source.channels
     kind = "1 channel" if channels == 1 else f"{channels} channels"
     lines = [f"images: {sizes}; {classes}; {side} x {side} pixels, {kind}"]
