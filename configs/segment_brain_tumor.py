@@ -10,7 +10,8 @@ accelerator; we have not run it to the end.
 
     jaxssl run segment_brain_tumor:local --config.data.manual_dir=data/brain_tumor
 
-96 px and 16 channels, for two cores: within half an hour.
+96 px and 16 channels, for two cores: 12 minutes. On the copy as JPEG, one seed, 605 test slices: mean Dice of `segment`
+.62 (.56-.68) from random weights and .60 (.54-.66) after NT-Xent, of `segment_linear` .21 (.15-.27) and .24 (.19-.29).
 
     jaxssl sweep segment_brain_tumor:local --config.data.manual_dir=data/brain_tumor --workdir=runs/masks
     jaxssl compare runs/masks
