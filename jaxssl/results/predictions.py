@@ -1,18 +1,16 @@
 """Predictions of a run, read from predictions.csv, and the paired differences from random weights."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from jaxssl import files
 from jaxssl.data.label_text import parse_labels
 from jaxssl.errors import UserError
 from jaxssl.evaluation import tasks
 from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
-from jaxssl.results.cells import unescape_cell
+from jaxssl.results.cells import Row, parse_rows, unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.segmentations import Segmentations, compare_masks
 from jaxssl.results.words import find_random_partner, is_segmentation
@@ -85,13 +83,8 @@ def mask_predictions(masks: dict[str, Segmentations]) -> dict[str, Predictions]:
 
 def _parse(file: Path, classes: list[str], task: str) -> dict[str, Predictions]:
     first = 4 if task == "value" else 5  # The predicted value is the prediction.
-    rows: dict[str, list[list[str]]] = {}
-    try:
-        with files.open_text(file) as stream:
-            lines = csv.reader(stream)
-            next(lines, None)
-            for row in lines:
-                rows.setdefault(unescape_cell(row[0]), []).append(row)
+
+    def parse(rows: dict[str, list[Row]]) -> dict[str, Predictions]:
         return {
             name: Predictions(
                 [unescape_cell(row[1]) for row in of],
@@ -101,18 +94,8 @@ def _parse(file: Path, classes: list[str], task: str) -> dict[str, Predictions]:
             )
             for name, of in rows.items()
         }
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be read: {error.strerror}; run the command of the run again to write it",
-            code="missing",
-            field=str(file),
-        ) from error
-    except (KeyError, IndexError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{file} does not agree with results.json ({error}); run the command of the run again to write both",
-            code="damaged",
-            field=str(file),
-        ) from error
+
+    return parse_rows(file, parse)
 
 
 def _outside_test(file: Path, fault: str) -> UserError:

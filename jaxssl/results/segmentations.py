@@ -1,15 +1,12 @@
 """Scores of masks of a run, read from segmentations.csv, and the paired differences from random weights."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
 
-from jaxssl import files
-from jaxssl.errors import UserError
 from jaxssl.evaluation.segmentation import paired_differences
-from jaxssl.results.cells import unescape_cell
+from jaxssl.results.cells import Row, parse_rows, unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.words import find_random_partner, is_segmentation
 
@@ -39,34 +36,19 @@ def read_segmentations(workdir: Path, results: Results) -> dict[str, Segmentatio
     expected = {e["name"]: e["images"] for e in results["evaluations"] if is_segmentation(e)}
     if not expected:
         return {}
-    file, classes = Path(workdir) / "segmentations.csv", results["dataset"].get("mask_classes", [])[1:]
-    rows: dict[str, list[list[str]]] = {}
-    try:
-        with files.open_text(file) as stream:
-            lines = csv.reader(stream)
-            next(lines, None)
-            for row in lines:
-                rows.setdefault(unescape_cell(row[0]), []).append(row)
+    classes = results["dataset"].get("mask_classes", [])[1:]
+
+    def parse(rows: dict[str, list[Row]]) -> dict[str, Segmentations]:
         found = {name: _parse(rows[name], classes) for name in expected}
         wrong = [name for name, of in found.items() if len(of.ids) != expected[name]]
         if wrong:
             raise ValueError(f"it has {len(found[wrong[0]].ids)} images of {wrong[0]}, not {expected[wrong[0]]}")
-    except OSError as error:
-        raise UserError(
-            f"{file} cannot be read: {error.strerror}; run the command of the run again to write it",
-            code="missing",
-            field=str(file),
-        ) from error
-    except (KeyError, IndexError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{file} does not agree with results.json ({error}); run the command of the run again to write both",
-            code="damaged",
-            field=str(file),
-        ) from error
-    return found
+        return found
+
+    return parse_rows(Path(workdir) / "segmentations.csv", parse)
 
 
-def _parse(rows: list[list[str]], classes: list[str]) -> Segmentations:
+def _parse(rows: list[Row], classes: list[str]) -> Segmentations:
     if [unescape_cell(row[3]) for row in rows] != classes * (len(rows) // max(1, len(classes))):
         raise ValueError("its classes are others")
     first = rows[:: len(classes)]
