@@ -28,6 +28,7 @@ from jaxssl.results.words import (
     get_score,
     init_as_subject,
     join_words,
+    lacks_intervals,
     method_name,
     predicted_noun,
     primary_metric,
@@ -56,13 +57,14 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         scores = (f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}" for e in evaluations)
         found = f"{name_metric(evaluations[0])} on {describe_test_images(results)}: {', '.join(scores)}"
         return f"This run has nothing to compare; {found}. {ONE_RUN}"
-    clauses = []
+    clauses, reasons = [], {}
     for init in dict.fromkeys(e["init"] for e, _ in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
         for e, partner in pairs:
             if e["init"] == init:
                 difference = (differences or {}).get(e["name"], {}).get(primary_metric(e))
                 kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
+                reasons[(difference or {}).get("without")] = None
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
         subject, metric = init_as_subject(init, results), name_metric(evaluations[0])
@@ -74,7 +76,8 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             UNDEFINED: f"after {subject} {metric} is undefined with ",
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
-    return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}. {ONE_RUN}"
+    why = "".join(f" There is no interval: {reason}." for reason in reasons if reason)
+    return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}.{why} {ONE_RUN}"
 
 
 def name_metric(e: Evaluation) -> str:
@@ -96,8 +99,7 @@ def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None
         tested = "" if p is None else f", {format_p(p)}"
         return kind, f"{numbers}, difference {mean} [{format_range(difference)}]{tested}"
     if difference:
-        reason = difference.get("without") or "without interval"
-        return "none", f"{format_number(a['value'])} against {format_number(b['value'])}: {reason}"
+        return "none", f"{format_number(a['value'])} against {format_number(b['value'])}, without interval"
     if a["low"] is None or a["high"] is None or b["low"] is None or b["high"] is None:
         return "none", f"{format_number(a['value'])} against {format_number(b['value'])}, without intervals"
     if a["low"] > b["high"] or a["high"] < b["low"]:
@@ -180,8 +182,8 @@ def _test_image_cautions(results: Results) -> list[str]:
     groups = dataset["splits"]["test"]["groups"]
     if groups < 2:
         sentences.append("The test images are of fewer than two groups, so there are no intervals.")
-    elif groups < FEW_GROUPS:
-        sentences.append(f"The test images are of {groups} groups: intervals from so few are rough, often too narrow.")
+    elif groups < FEW_GROUPS and not lacks_intervals(results):
+        sentences.append(f"The test images are of {groups} groups: so few show large differences only.")
     return sentences
 
 

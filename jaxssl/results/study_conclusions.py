@@ -10,6 +10,7 @@ from jaxssl.results.words import (
     FEW_GROUPS,
     LOWER_IS_BETTER,
     METRIC_NAMES,
+    arm_title,
     format_count,
     format_labels,
     format_number,
@@ -19,7 +20,6 @@ from jaxssl.results.words import (
     has_interval,
     join_words,
     protocol_name,
-    shorten,
 )
 
 ROUGH = 0.095  # Larger differences are told with one decimal.
@@ -48,15 +48,16 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     test groups: that p-value alone is, and so is the interval.
     """
     groups, mean, p = d["over_groups"], d["mean"], d["p_holm"]
+    a, b = arm_title(d["a"]), arm_title(d["b"])
     where = f"in {METRIC_NAMES[d['metric']]} by {protocol_name(d['protocol'])} with {format_labels(d['labels'])}"
     if mean is None:
-        return "open", f"{d['a']} and {d['b']} cannot be compared {where}: the difference is undefined."
+        return "open", f"{a} and {b} cannot be compared {where}: the difference is undefined."
     one_sided = has_interval(groups) and (groups["low"] > 0 or groups["high"] < 0)
     numbers = f"{format_signed(mean)} ({format_evidence(d)})"
     if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
         kind = "higher" if mean > 0 else "lower"
         comparison = "better" if is_better(d) else "worse"
-        return kind, f"{d['a']} is {comparison} than {d['b']} {where}: {numbers}."
+        return kind, f"{a} is {comparison} than {b} {where}: {numbers}."
     if one_sided and groups["p_holm"] is not None and groups["p_holm"] < ALPHA:
         comparison = "higher" if groups["low"] > 0 else "lower"
         limit = (
@@ -66,12 +67,11 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
         )
         return (
             "these runs",
-            f"The networks trained here score {comparison} with {d['a']} than with {d['b']} {where}: {numbers}; "
-            f"{limit}.",
+            f"The networks trained here score {comparison} with {a} than with {b} {where}: {numbers}; {limit}.",
         )
     return (
         "open",
-        f"No difference between {d['a']} and {d['b']} can be concluded {where}: {numbers}, which does not show that "
+        f"No difference between {a} and {b} can be concluded {where}: {numbers}, which does not show that "
         f"they are equal: {describe_detectable(d['detectable'], groups['without'])}.",
     )
 
@@ -169,7 +169,7 @@ def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[
             "leakage, and intervals over the test groups and p-values may be too small."
         )
     if groups < FEW_GROUPS:
-        sentences.append(f"The test images are of {format_count(groups, 'group')}: intervals from so few are rough.")
+        sentences.append(f"The test images are of {format_count(groups, 'group')}: so few show large differences only.")
     if any(d["mcnemar"] and d["mcnemar"]["without"] not in (None, TOO_FEW_SEEDS) for d in study["differences"]):
         sentences.append(
             "Groups hold several test images, which are not independent: McNemar's test is left out, and the interval "
@@ -212,7 +212,7 @@ def _training_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = []
     short = [a for a in arms if a["method"] and a["pretrain_steps"] is not None and a["pretrain_steps"] < FEW_STEPS]
     if short:
-        names = join_words(sorted({f"{shorten(arm['name'])} ({arm['pretrain_steps']:,.0f} steps)" for arm in short}))
+        names = join_words(sorted({f"{arm_title(arm['name'])} ({arm['pretrain_steps']:,.0f} steps)" for arm in short}))
         sentences.append(f"Pretraining was too short for a verdict on the method: {names}.")
     for metric, chance in CHANCE.items():
         found = [(arm, arm["metrics"][metric]["over_groups"]) for arm in arms if metric in arm["metrics"]]
@@ -254,4 +254,4 @@ def _arm_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _arm_name(arm: Mapping[str, Any]) -> str:
-    return f"{shorten(arm['name'])} by {protocol_name(arm['protocol'])} with {format_labels(arm['labels'])}"
+    return f"{arm_title(arm['name'])} by {protocol_name(arm['protocol'])} with {format_labels(arm['labels'])}"

@@ -13,17 +13,22 @@ from jaxssl.results.words import (
     METRIC_NAMES,
     PROTOCOL_OBJECTS,
     UNDEFINED,
+    dataset_title,
+    describe_test_groups,
     describe_test_images,
     find_random_partner,
     format_number,
     get_score,
     given_weights,
     join_words,
+    lacks_intervals,
     method_name,
+    name_groups,
     primary_metric,
     shorten,
 )
 
+MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
 # What happened to weights whose score is compared with that of random weights.
 OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
 
@@ -32,7 +37,7 @@ class Verdict(NamedTuple):
     """The answer of one run.
 
     Attributes:
-      question: what was asked, such as "lesions: does pretraining by byol help?".
+      question: what was asked, such as "lesions: does pretraining by BYOL help?".
       words: the answer in at most twelve words.
       basis: on how many images, groups and seeds it rests.
       unseen: the difference that could not have been seen; "" where nothing was compared.
@@ -79,7 +84,7 @@ def find_subject(results: Results) -> str | None:
 
 
 def name_subject(init: str, results: Results) -> str:
-    """Return what is said to help, such as "byol" or "ImageNet, then byol"."""
+    """Return what is said to help, such as "BYOL" or "ImageNet, then BYOL"."""
     by = method_name(results) if results["pretrain"] else "pretraining"
     given = given_weights(init)
     if init.rpartition("+")[2] not in ("ssl", "supervised"):
@@ -88,7 +93,7 @@ def name_subject(init: str, results: Results) -> str:
 
 
 def _ask(results: Results) -> str:
-    name, init = results["dataset"]["name"], find_subject(results)
+    name, init = dataset_title(results["dataset"]), find_subject(results)
     if init is not None:
         own = "pretraining by " if init == "ssl" and results["pretrain"] else ""
         return f"{name}: does {own}{name_subject(init, results)} help?"
@@ -108,9 +113,14 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     if init is None:
         return "Nothing to compare in this run"
     pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
+    copies, images = results["dataset"]["test_images_copied_in_train"], pairs[0][0]["images"]
+    if copies > MANY_COPIES * images:
+        return f"Not valid: {copies:,} of {images:,} test images are in training too"
     if all(e["constant_predictor"] and p["constant_predictor"] for e, p in pairs):
         same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
         return f"Not learned: every network {same}"
+    if lacks_intervals(results):
+        return f"Cannot tell: test images are of {describe_test_groups(results)}"
     outcomes = {outcome: [] for outcome in OUTCOMES}
     for e, partner in pairs:
         outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))
@@ -141,17 +151,11 @@ def has_classes(e: Evaluation) -> bool:
 
 def _describe_basis(results: Results, steps: int | None) -> str:
     pretraining, evaluations = results["pretrain"], results["evaluations"]
-    parts = [f"{describe_test_images(results)}{_describe_missing(results)}"] if evaluations else []
+    parts = [name_groups(describe_test_images(results))] if evaluations else []
     if pretraining:
         epochs = f"{pretraining['epochs']:,} epochs"
         parts.append(f"{epochs} ({steps:,} steps) of pretraining" if steps else f"{epochs} of pretraining")
-    return f"Rests on {join_words([*parts, 'one seed'])}."
-
-
-def _describe_missing(results: Results) -> str:
-    counts = [sum(row) for row in results["evaluations"][0].get("confusion") or []]
-    missing = counts.count(0)
-    return f" (with no image of {missing} of the {len(counts)} classes)" if missing and any(counts) else ""
+    return f"Rests on {join_words([*parts, 'one training run (one seed)'])}."
 
 
 def describe_unseen(results: Results, differences: Differences) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from jaxssl.results.names import display_arm, display_name
 from jaxssl.results.schema import Estimate, Evaluation, Pretraining, Results
 
 METRIC_NAMES = {
@@ -35,16 +36,31 @@ PROTOCOL_NAMES = {
     "segment_linear": "linear segmentation",
     "segment": "segmentation",
 }
+# For readers who know no machine learning, beside the names.
+PROTOCOL_HINTS = {
+    "probe": "frozen network, simple classifier",
+    "knn": "frozen network, most similar images",
+    "finetune": "whole network trained on the labels",
+    "attentive": "frozen network, classifier with attention",
+    "segment_linear": "frozen network, one layer",
+    "segment": "whole network trained on the masks",
+}
+METRIC_HINTS = {
+    "auc_macro": "Macro AUC: .5 is chance, 1 is perfect.",
+    "quadratic_kappa": "Quadratic kappa: 0 is chance, 1 is perfect.",
+    "mae": "Of errors, lower is better.",
+    "dice": "Dice: overlap with the true mask, 0 is none, 1 is perfect.",
+}
 SEGMENTATION_PROTOCOLS = ("segment_linear", "segment")
 TRAINED_PROTOCOLS = ("finetune", "attentive", *SEGMENTATION_PROTOCOLS)
-# As the object of "byol helps ...".
+# As the object of "BYOL helps ...".
 PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe", "attentive": "an attentive probe"}
 UNDEFINED = "undefined"
 WIDE = 0.1  # Of scores with a wider interval, two decimals are shown, or one if it is wider than 1,
 NARROW = 0.001  # and of those with a narrower one as many as it supports.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.
 MAX_CLASSES = 12  # Classes with figures and a row of the confusion matrix of their own.
-FEW_GROUPS = 50  # Below this many test groups, intervals are called rough.
+FEW_GROUPS = 50  # Fewer test groups are called few.
 
 
 def protocol_name(protocol: str) -> str:
@@ -58,12 +74,12 @@ def is_segmentation(e: Evaluation) -> bool:
 
 
 def evaluation_name(e: Evaluation, results: Results) -> str:
-    """Return the name of an evaluation, such as "fine-tuning, pretrained by byol" for "finetune_ssl"."""
+    """Return the name of an evaluation, such as "fine-tuning, pretrained by BYOL" for "finetune_ssl"."""
     return f"{protocol_name(e['protocol'])}, {init_name(e['init'], results)}"
 
 
 def phase_name(phase: str, results: Results) -> str:
-    """Return the name of a training phase, such as "fine-tuning, random" for "finetune_random"."""
+    """Return the name of a training phase, such as "fine-tuning, random weights" for "finetune_random"."""
     names = {"pretrain": "pretraining"}
     for e in results["evaluations"]:
         if e["protocol"] not in TRAINED_PROTOCOLS:
@@ -79,29 +95,20 @@ def method_name(results: Results) -> str:
     """Return the pretraining objective, marked as supervised where it read labels."""
     pretraining = results["pretrain"]
     assert pretraining
-    return (
-        f"{pretraining['objective']} with labels (supervised)"
-        if pretraining["supervised"]
-        else pretraining["objective"]
-    )
+    return f"{display_name(pretraining['objective'])}{' with labels (supervised)' if pretraining['supervised'] else ''}"
 
 
 def given_weights(init: str) -> str:
-    """Return the name of the weights that an initialization starts from, such as "dinov2" for "dinov2+ssl"; else "".
-
-    "imagenet" stands for the weights of the package, and is written ImageNet.
-    """
+    """Return the name of the weights that an initialization starts from, such as "dinov2" for "dinov2+ssl"; else ""."""
     first = init.partition("+")[0]
-    if first in ("random", "ssl", "supervised"):
-        return ""
-    return "ImageNet" if first == "imagenet" else first
+    return "" if first in ("random", "ssl", "supervised") else display_name(first)
 
 
 def init_name(init: str, results: Results) -> str:
-    """Return the name of an initialization, such as "pretrained by byol" for "ssl"."""
+    """Return the name of an initialization, such as "pretrained by BYOL" for "ssl"."""
     by = method_name(results) if results["pretrain"] else "an earlier run"
     if init.rpartition("+")[2] not in ("ssl", "supervised"):
-        return given_weights(init) or init
+        return given_weights(init) or display_name(init)
     given = given_weights(init)
     return f"{given}, then {by}" if given else f"pretrained by {by}"
 
@@ -129,12 +136,31 @@ def describe_collapse(pretraining: Pretraining) -> str:
     )
 
 
+def describe_test_groups(results: Results) -> str:
+    """Return "only 2 groups"."""
+    return f"only {format_count(results['dataset']['splits']['test']['groups'], 'group')}"
+
+
+def lacks_intervals(results: Results) -> bool:
+    """Return whether scores are known and none has an interval: there are too few test groups."""
+    scores = [get_score(e) for e in results["evaluations"]]
+    return any(score["value"] is not None for score in scores) and not any(map(has_interval, scores))
+
+
 def describe_test_images(results: Results) -> str:
-    """Return "1,200 test images of 700 groups"."""
-    dataset = results["dataset"]
-    images, groups = results["evaluations"][0]["images"], dataset["splits"]["test"]["groups"]
+    """Return "1,200 test images of 700 groups", or "20 test images (with no image of 1 of the 3 classes)"."""
+    dataset, first = results["dataset"], results["evaluations"][0]
+    images, groups = first["images"], dataset["splits"]["test"]["groups"]
     of = f" of {groups:,} groups" if dataset["groups_known"] and groups != images else ""
-    return f"{images:,} test images{of}"
+    counts = [sum(row) for row in first.get("confusion") or []]
+    missing = counts.count(0) if any(counts) else 0
+    without = f" (with no image of {missing} of the {len(counts)} classes)" if missing else ""
+    return f"{images:,} test images{of}{without}"
+
+
+def name_groups(text: str) -> str:
+    """Return text that says what groups are where it first names them."""
+    return re.sub(r"\bgroups?\b", r"\g<0> (patients or series)", text, count=1)
 
 
 def group_by_protocol(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
@@ -213,9 +239,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
 
 
 def format_signed(value: float | None, digits: int = 3) -> str:
-    """Return "+.059", "−.010" or "undefined"."""
+    """Return "+.059", "−.010", ".000" or "undefined"."""
     text = format_number(value, digits)
-    return text if value is None or text.startswith("−") else f"+{text}"
+    return f"+{text}" if value is not None and round(value, digits) > 0 else text
 
 
 def format_value(value: float | None) -> str:
@@ -267,6 +293,16 @@ def join_words(texts: Sequence[str]) -> str:
 def shorten(name: str) -> str:
     """Return a name of at most `MAX_NAME` characters."""
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def dataset_title(dataset: Any) -> str:
+    """Return the name of the dataset of results.json or compare.json for a title."""
+    return shorten(dataset.get("title") or dataset["name"].replace("_", " "))
+
+
+def arm_title(name: str) -> str:
+    """Return the name of an arm of a study as pages and tables show it."""
+    return shorten(display_arm(name))
 
 
 def shorten_list(names: Sequence[str]) -> list[str]:

@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 
 from jaxssl.evaluation import scores
+from jaxssl.evaluation.ends import auc_interval
+from jaxssl.evaluation.influence import Variance
 from jaxssl.evaluation.intervals import RunPredictions, TestImages
 
 TRIALS = 1000
@@ -58,6 +60,13 @@ def images(rng, positive, negative, gains=(1.0, 1.0), shared=0.5, scale=1.0):
         labels * gain + np.sqrt(shared) * hard + np.sqrt(1 - shared) * rng.normal(size=n) - gain / 2 for gain in gains
     )
     return Draw(a[None], scale * b[None], labels, np.arange(n), [np.arange(n)])
+
+
+def two_kinds(rng, positive, negative, seen):
+    """Images of a patient each; a share `seen` of the positive ones is obvious, the others look like negative ones."""
+    labels = np.repeat([1, 0], [positive, negative])
+    evidence = rng.normal(size=len(labels)) + 6 * (labels * (rng.random(len(labels)) < seen))
+    return Draw(evidence[None], evidence[None], labels, np.arange(len(labels)), [np.arange(len(labels))])
 
 
 def splits(rng, groups=60, each=2, folds=5, overlap=False):
@@ -115,6 +124,7 @@ COVERAGE: dict[str, tuple[Callable[[np.random.Generator], Draw], float, float]] 
         for a, b in ((0.7, 0.7), (1.2, 0.5))
     },
 }
+TWO_KINDS = [(p, n, seen) for p, n in ((5, 300), (10, 10), (10, 300), (25, 26), (100, 100)) for seen in (0.5, 0.8)]
 
 
 # Measures.
@@ -171,6 +181,21 @@ def coverage(make: Callable[[np.random.Generator], Draw], a: float, b: float, tr
     return float(np.mean(one)), float(np.mean(both))
 
 
+def coverage_of_two_kinds(positive: int, negative: int, seen: float, trials: int) -> tuple[float, float]:
+    """Return how often the interval of the AUC holds the truth, and how often Newcombe's alone does.
+
+    The latter takes its variance from the AUC and the numbers of images, not from the predictions.
+    """
+    truth = seen * stats.norm.cdf(6 / 2**0.5) + (1 - seen) / 2
+    hits = []
+    for draw, _ in draws(lambda rng: two_kinds(rng, positive, negative, seen), trials):
+        found = TestImages(draw.labels, draw.groups).measure("auc_macro", runs_of(draw.a, draw.rows))
+        alone = auc_interval(found.value, Variance(0.0, 1.0), [(positive, negative)], 1.0)
+        hits.append([low <= truth <= high for low, high in (found.ends or (0.0, 1.0), alone)])
+    own, other = np.mean(hits, axis=0)
+    return float(own), float(other)
+
+
 def accuracy_coverage(groups: int, each: int, right: float, trials: int) -> float:
     """Return how often the interval of an accuracy holds the truth; patients with several images differ."""
     hits = []
@@ -210,6 +235,12 @@ def main(trials: int) -> None:
     print_row("---", "---", "---")
     for name, (make, a, b) in COVERAGE.items():
         print_row(name, *coverage(make, a, b, trials))
+    print()
+    print_row("test images", "macro AUC", "by Newcombe's interval alone")
+    print_row("---", "---", "---")
+    for positive, negative, seen in TWO_KINDS:
+        name = f"{positive} + {negative} images, of the positive ones {seen:.0%} obvious"
+        print_row(name, *coverage_of_two_kinds(positive, negative, seen, trials))
     print()
     print_row("test images", "accuracy")
     print_row("---", "---")
