@@ -15,7 +15,7 @@ from jaxssl.report import export, page, run_data, study
 from jaxssl.report.figures import collect_drawings
 from jaxssl.report.sections import differences, study_differences
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.words import init_name
+from jaxssl.results.words import arm_title, init_name
 from jaxssl.study import analysis
 from jaxssl.study.runs import find_runs
 
@@ -50,7 +50,8 @@ def run(options: argparse.Namespace) -> int:
         with collect_drawings() as drawings:
             for section in study.SECTIONS:
                 section(found)
-        forest, names = study_differences.plot(found), {}
+        forest = study_differences.plot(found)
+        names = {arm["name"]: arm_title(arm["name"]) for arm in found.study["arms"]}
     to = options.to or folder / "figures"
     with files.output_errors(to):
         to.mkdir(parents=True, exist_ok=True)

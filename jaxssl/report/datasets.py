@@ -12,7 +12,7 @@ from jaxssl.report.study_data import StudyData
 from jaxssl.results.datasets_verdict import describe_studies, judge_studies
 from jaxssl.results.study_conclusions import format_evidence, is_better
 from jaxssl.results.study_verdict import describe_where, find_main_differences, judge_study
-from jaxssl.results.words import METRIC_NAMES, count_digits, format_signed, shorten
+from jaxssl.results.words import METRIC_NAMES, arm_title, count_common_digits, format_signed, shorten
 
 CAPTION = (
     "Difference of each start from random weights. Blue is better, orange worse; bold holds for other seeds and other "
@@ -38,7 +38,7 @@ def make_page(studies: Mapping[str, StudyData], folder: Path) -> str:
         verdict=verdict,
         forest=make_heat_map(contents),
         answer="Each dataset is a study of its own, with its own page.",
-        may=may or ["Nothing."],
+        may=may,
         may_not=may_not,
         shown=MAX_SENTENCES,
     )
@@ -53,12 +53,13 @@ def make_heat_map(studies: Mapping[str, Any]) -> HeatMap:
         largest[d["metric"]] = max(largest.get(d["metric"], 1e-9), abs(d["mean"] or 0))
     several = len({d["labels"] for of in main.values() for d in of}) > 1
     for dataset, of in main.items():
+        digits = count_common_digits([d["over_groups"] for d in of])
         for d in of:
-            start = shorten(d["a"]) if d["b"] == "random" else f"{shorten(d['a'])} − {shorten(d['b'])}"
+            start = arm_title(d["a"]) if d["b"] == "random" else f"{arm_title(d['a'])} − {arm_title(d['b'])}"
             row = found.setdefault(f"{start}, {describe_where(d, several)}", {})
             if d["mean"] is not None:
                 row[dataset] = HeatCell(
-                    format_signed(d["mean"], count_digits(d["over_groups"])),
+                    format_signed(d["mean"], digits),
                     format_evidence(d),
                     abs(d["mean"]) / largest[d["metric"]],
                     is_better(d),

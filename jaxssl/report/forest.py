@@ -24,6 +24,7 @@ class Difference(NamedTuple):
       detail: its interval in words, in small print.
       wide_ends: another interval, drawn thin.
       color: class of its color: that of an initialization's swatch, or "open".
+      group: heading above the rows that share it; "" without one.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Difference(NamedTuple):
     detail: str = ""
     wide_ends: Ends = NO_ENDS
     color: str = "open"
+    group: str = ""
 
 
 class Mark(NamedTuple):
@@ -46,9 +48,13 @@ class Mark(NamedTuple):
 
 
 class Forest(NamedTuple):
-    """The block: rows, ticks as (percent, text), the position of zero, and what lies on both sides of it."""
+    """The block: rows, ticks as (percent, text), the position of zero, and what lies on both sides of it.
+
+    `key` explains scores and lines in small print.
+    """
 
     caption: str
+    key: str
     left: str
     right: str
     marks: Sequence[Mark]
@@ -56,7 +62,7 @@ class Forest(NamedTuple):
     zero: float
 
 
-def make_forest(caption: str, rows: Sequence[Difference], left: str, right: str) -> Forest | None:
+def make_forest(caption: str, key: str, rows: Sequence[Difference], left: str, right: str) -> Forest | None:
     """Return the forest plot of some differences; None where all are undefined."""
     if all(row.mean is None for row in rows):
         return None
@@ -73,9 +79,12 @@ def make_forest(caption: str, rows: Sequence[Difference], left: str, right: str)
         Mark(row, None if row.mean is None else place(row.mean), place_ends(row.ends), place_ends(row.wide_ends))
         for row in rows
     ]
-    values = [float(value) for value in MaxNLocator(4).tick_values(low, high) if low <= value <= high]
-    ticks = [(place(value), "0" if abs(value) < 1e-9 else _format_tick(value)) for value in values]
-    return Forest(caption, left, right, marks, ticks, place(0))
+    values = [float(value) for value in MaxNLocator(5).tick_values(low, high) if low <= value <= high]
+    # Numbers at the ends would stand out.
+    ticks = [
+        (place(value), "0" if abs(value) < 1e-9 else _format_tick(value)) for value in values if 4 <= place(value) <= 96
+    ]
+    return Forest(caption, key, left, right, marks, ticks, place(0))
 
 
 def _find_limits(rows: Sequence[Difference]) -> tuple[float, float]:

@@ -14,7 +14,7 @@ from jaxssl.report.blocks import Block, Section
 from jaxssl.report.glossary import Occurrences
 from jaxssl.results.words import clean_text
 
-INTERVAL = r"\[?[+−][\d.]+ to [+−][\d.]+\]?"
+UNBROKEN = r"\[?[+−]?[\d.]+ to [+−]?[\d.]+\]?|NT-Xent"
 GLYPHS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖⬟", strict=True))
 
 
@@ -78,5 +78,5 @@ def _environment() -> jinja2.Environment:
 
 
 def keep_intervals(text: str) -> Markup:
-    """Return text in which no line breaks within an interval."""
-    return Markup(re.sub(INTERVAL, r"<span>\g<0></span>", str(escape(clean_text(text)))))
+    """Return text in which no line breaks within an interval or a name with a hyphen."""
+    return Markup(re.sub(UNBROKEN, r"<span>\g<0></span>", str(escape(clean_text(text)))))

@@ -12,6 +12,7 @@ from jaxssl.results.words import (
     format_estimate,
     get_score,
     join_words,
+    method_name,
     primary_metric,
     shorten_list,
 )
@@ -29,7 +30,7 @@ def training_cautions(results: Results) -> list[str]:
         return []
     return [
         f"Pretraining took {steps:,} steps on {pretraining['images']:,} images: too few for a verdict on "
-        f"{pretraining['objective']}, whatever the scores."
+        f"{method_name(results)}, whatever the scores."
     ]
 
 

@@ -7,7 +7,7 @@ from jaxssl.results.next_step import NextStep
 from jaxssl.results.study_conclusions import is_better
 from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
 from jaxssl.results.verdict import Verdict
-from jaxssl.results.words import format_count, format_number, join_words, shorten
+from jaxssl.results.words import arm_title, format_count, format_number, join_words, shorten
 
 Studies = Mapping[str, Mapping[str, Any]]  # Content of compare.json by dataset.
 LIMITS = (
@@ -24,16 +24,17 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
       commands: by dataset, as in `judge_study`.
     """
     verdicts = {name: judge_study(study, (commands or {}).get(name)) for name, study in studies.items()}
+    images = [f"{shorten(name)} ({max(a['images'] for a in s['arms']):,})" for name, s in studies.items() if s["arms"]]
+    runs = format_count(sum(study["runs"] for study in studies.values()), "training run")
     # The dataset of which least is known.
     name = min(studies, key=lambda name: min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0))
     step = verdicts[name].next_step
-    basis = [f"{shorten(name)}: {v.basis.removeprefix('Rests on ').rstrip('.')}" for name, v in verdicts.items()]
     return Verdict(
         f"{format_count(len(studies), 'dataset')}: which start is best on which?",
         _answer(studies),
-        f"Rests on {'; '.join(basis)}.",
+        f"Rests on {runs} and these test images: {', '.join(images)}.",
         _describe_unseen(studies),
-        NextStep(f"{shorten(name)}: {step.text}", step.command),
+        NextStep(f"First, {shorten(name)}. {step.text}", step.command),
     )
 
 
@@ -55,9 +56,10 @@ def _answer(studies: Studies) -> str:
     most, total = max(map(len, helpful.values())), len(studies)
     if not most:
         return f"No benefit shown on any of {total} datasets"
-    best = [arm for arm, datasets in helpful.items() if len(datasets) == most]
+    found = [arm for arm, datasets in helpful.items() if len(datasets) == most]
+    best = [arm_title(arm) for arm in found]
     if len(best) == 1:
-        harm = len(harmful[best[0]])
+        harm = len(harmful[found[0]])
         words = f"{best[0]} helps on {most} of {total} datasets" + (f", harms on {harm}" if harm else "")
     else:
         words = f"{join_words(best)} help on {most} of {total} datasets each"
@@ -77,7 +79,7 @@ def describe_studies(studies: Studies) -> tuple[list[str], list[str]]:
     """Return what may, and what may not be concluded, a sentence each."""
     effects = [("better", count_effects(studies, True)), ("worse", count_effects(studies, False))]
     may = [
-        f"{shorten(arm)} is {word} than random weights on {join_words([shorten(name) for name in of])}."
+        f"{arm_title(arm)} is {word} than random weights on {join_words([shorten(name) for name in of])}."
         for word, found in effects
         for arm, of in found.items()
         if of

@@ -1,14 +1,15 @@
 """What to do next after a run or a study, with the command that does it."""
 
+import fnmatch
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.schema import Results, RunConfig
-from jaxssl.results.words import TRAINED_PROTOCOLS, predicted_noun
+from jaxssl.results.words import TRAINED_PROTOCOLS, describe_test_groups, lacks_intervals, predicted_noun
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
@@ -40,7 +41,7 @@ def choose_next_step(results: Results, config: RunConfig | None = None, steps: i
         if step:
             return step
     return NextStep(
-        f"Repeat it with {MIN_SEEDS - 1} other seeds and compare: one run cannot tell chance of training from effect.",
+        f"Repeat the training with {MIN_SEEDS - 1} other seeds and compare: one run alone may be good by chance.",
         repeat_with_seeds(command, range(1, MIN_SEEDS)),
     )
 
@@ -52,6 +53,12 @@ def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None
         return NextStep(f"Remove duplicates: {copies:,} test images are among the training images too.", audit)
     if not dataset["classes"]:
         return NextStep("Give labels (a folder per class, or a table) to measure whether pretraining helps.")
+    if lacks_intervals(results):
+        return NextStep(
+            f"Add test images of other patients, objects or series: those of {describe_test_groups(results)} allow no "
+            "interval.",
+            audit,
+        )
     pretraining = results["pretrain"]
     expected = pretraining["expected_first_loss"] if pretraining else None
     if pretraining and expected is not None and is_far(pretraining["first_loss"], expected):
@@ -103,13 +110,34 @@ def change_command(command: str, suffix: str, changes: Mapping[str, Any]) -> str
     return f"{moved} {fields}".strip()
 
 
-def repeat_with_seeds(command: str, seeds: range) -> str:
-    """Return a shell loop that repeats a run with other seeds, and the comparison of all; "" without a workdir."""
+def repeat_with_seeds(command: str, seeds: Iterable[int], folds: Iterable[int] = ()) -> str:
+    """Return a shell loop that repeats a run, or each fold, with other seeds, and the comparison of all.
+
+    "" without a workdir.
+    """
     found = WORKDIR.search(command)
     if not found:
         return ""
-    folder = found[2]
-    again = WORKDIR.sub(lambda match: f"--workdir{match[1]}{folder}-seed$s", command)
-    again = re.sub(r" --config\.seed[= ]\S+", "", again)
-    loop = f"for s in {' '.join(map(str, seeds))}; do {again} --config.seed=$s; done"
-    return f"{loop}\njaxssl compare {folder} {folder}-seed*"
+    loops = {"seed": ("s", seeds)} | ({"data.fold": ("k", folds)} if folds else {})
+    again, ends = command, ""
+    for field in reversed(loops):
+        again = _vary(again, field, loops[field][0])
+    for variable, values in loops.values():
+        again, ends = f"for {variable} in {' '.join(map(str, values))}; do {again}", f"{ends}; done"
+    places = re.sub(r"\$[sk]", "*", WORKDIR.findall(again)[0][1])
+    first = "" if fnmatch.fnmatch(found[2], places) else f"{found[2]} "
+    return f"{again}{ends}\njaxssl compare {first}{places}"
+
+
+def _vary(command: str, field: str, variable: str) -> str:
+    """Return the command with a shell variable as the value of a field, and in the name of its workdir."""
+    given = re.search(rf" --config\.{re.escape(field)}[= ](\d+)", command)
+
+    def move(match: re.Match[str]) -> str:
+        number = rf"(?<!\d){given[1]}$" if given else "$."
+        place, moved = re.subn(number, f"${variable}", match[2])
+        name = "" if moved else f"-{field.rpartition('.')[2]}${variable}"
+        return f"--workdir{match[1]}{place}{name}"
+
+    command = WORKDIR.sub(move, command.replace(given[0], "") if given else command)
+    return f"{command} --config.{field}=${variable}"

@@ -62,6 +62,7 @@ class Dataset(TypedDict):
     """The images of a run."""
 
     name: Annotated[str, "`data.name`"]
+    title: NotRequired[Annotated[str, "name of the folder or file that the images are from"]]
     task: NotRequired[
         Annotated[
             Literal["single", "multi", "ordinal", "value"],

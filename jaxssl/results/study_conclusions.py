@@ -11,6 +11,7 @@ from jaxssl.results.words import (
     LOWER_IS_BETTER,
     METRIC_NAMES,
     arm_title,
+    count_common_digits,
     format_count,
     format_labels,
     format_number,
@@ -53,7 +54,8 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     if mean is None:
         return "open", f"{a} and {b} cannot be compared {where}: the difference is undefined."
     one_sided = has_interval(groups) and (groups["low"] > 0 or groups["high"] < 0)
-    numbers = f"{format_signed(mean)} ({format_evidence(d)})"
+    known = [of for of in (groups, d["over_runs"]) if has_interval(of)]
+    numbers = f"{format_signed(mean, count_common_digits(known))} ({format_evidence(d)})"
     if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
         kind = "higher" if mean > 0 else "lower"
         comparison = "better" if is_better(d) else "worse"
@@ -125,7 +127,7 @@ def sort_key(d: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def answer(study: Mapping[str, Any]) -> str:
-    """Return the surest difference in the primary metric, and how many differences have each verdict."""
+    """Return how many differences in the primary metric have each verdict."""
     differences = primary_differences(study)
     if not differences:
         return "No two arms can be compared, so nothing can be concluded."
@@ -136,11 +138,10 @@ def answer(study: Mapping[str, Any]) -> str:
     if undecided == len(differences):
         count = format_count(len(differences), "difference")
         return f"None of {count} in {name} can be concluded: the arms may or may not be equal."
-    counts = (
-        f" Of {len(differences)} differences in {name}, {sure} hold for other seeds and test groups, {here} for the "
-        f"networks trained here only, and {undecided} are open."
+    return (
+        f"Of {format_count(len(differences), 'difference')} in {name}, {sure} hold for other seeds and test groups, "
+        f"{here} for the networks trained here only, and {undecided} are open."
     )
-    return min(differences, key=sort_key)["sentence"] + (counts if len(differences) > 1 else "")
 
 
 def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:

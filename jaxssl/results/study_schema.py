@@ -1,6 +1,6 @@
 """Typed descriptions of compare.json and sweep.json, as in `jaxssl.results.schema`."""
 
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from jaxssl.results.schema import Bin, Estimate, Metric, Name, Split, Version
 
@@ -11,6 +11,7 @@ class StudyDataset(TypedDict):
     """The images of all runs of a study."""
 
     name: Annotated[str, "`data.name`"]
+    title: NotRequired[Annotated[str, "as in results.json, if all runs have the same"]]
     task: Annotated[str, "as in results.json"]
     classes: Annotated[list[str], "class names"]
     fingerprints: Annotated[list[str], "of all runs"]

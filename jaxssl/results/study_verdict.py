@@ -4,17 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.next_step import NextStep, repeat_with_seeds
+from jaxssl.results.next_step import WORKDIR, NextStep, change_command, repeat_with_seeds
 from jaxssl.results.study_conclusions import is_better, primary_differences, sort_key
-from jaxssl.results.verdict import Verdict, describe_least
+from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_least
 from jaxssl.results.words import (
     PROTOCOL_OBJECTS,
+    arm_title,
+    dataset_title,
     format_count,
     join_words,
+    name_groups,
     protocol_name,
 )
 
-MAX_WORDS = 12
 OPEN = "No difference shown"
 
 
@@ -23,7 +25,7 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
 
     Args:
       study: the content of compare.json.
-      commands: {name of an arm: the command of one of its runs}, where known, for the command of the next step.
+      commands: {pretraining objective, or "random": the command of a run}, where known, for the next step.
     """
     differences = find_main_differences(study)
     return Verdict(
@@ -42,12 +44,12 @@ def find_main_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _ask(study: Mapping[str, Any]) -> str:
-    name = study["dataset"]["name"]
+    name = dataset_title(study["dataset"])
     starts = {arm["name"]: arm for arm in study["arms"] if arm["init"] != "random"}
     if len(starts) != 1:
         return f"{name}: which start is best?"
     [(start, arm)] = starts.items()
-    return f"{name}: does {'pretraining by ' if arm.get('method') else ''}{start} help?"
+    return f"{name}: does {'pretraining by ' if arm.get('method') else ''}{arm_title(start)} help?"
 
 
 def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
@@ -57,20 +59,21 @@ def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
     verdict, task = first["verdict"], PROTOCOL_OBJECTS.get(first["protocol"], first["protocol"])
     if verdict == "open":
         return OPEN
+    fields, than = ("verdict", "protocol", "labels", "b"), "better" if is_better(first) else "worse"
+    alike = [d for d in sorted(differences, key=sort_key) if all(d[field] == first[field] for field in fields)]
+    names = [arm_title(d["a"]) for d in alike if is_better(d) == is_better(first)]
+    count, plural = format_count(len(names), "start"), len(names) > 1
     if verdict == "these runs":
-        return "Not yet known: the networks differ, other seeds may not"
-    fields = ("verdict", "protocol", "labels", "b")
-    alike = [d["a"] for d in sorted(differences, key=sort_key) if all(d[field] == first[field] for field in fields)]
-    plural, names = len(alike) > 1, join_words(alike)
-    if first["b"] == "random":
-        verb = ("help" if is_better(first) else "harm") + ("" if plural else "s")
-        words = f"{names} {verb} {task}"
-        short = f"{format_count(len(alike), 'arm')} {verb} {task}"
+        end = f"{'are' if plural else 'is'} {than} in these runs; other seeds may differ"
+    elif first["b"] == "random":
+        end = f"{'help' if is_better(first) else 'harm'}{'' if plural else 's'} {task}"
     else:
-        than = "better" if is_better(first) else "worse"
-        words = f"{first['a']} is {than} than {first['b']} with {task}"
-        short = f"One arm is {than} than another with {task}"
-    return words if len(words.split()) <= MAX_WORDS else short
+        names, count = names[:1], "One start"
+        end = f"is {than} than {arm_title(first['b'])} with {task}"
+    words = f"{join_words(names)} {end}"
+    if len(words.split()) <= MAX_WORDS:
+        return words
+    return f"{count} {end if len(end.split()) < MAX_WORDS - 1 else f'is {than} than another with {task}'}"
 
 
 def _describe_basis(study: Mapping[str, Any]) -> str:
@@ -81,8 +84,9 @@ def _describe_basis(study: Mapping[str, Any]) -> str:
     of = f" of {format_count(groups, 'group')}" if study["dataset"]["groups_known"] and groups != images else ""
     seeds = format_count(max(len(arm["seeds"]) for arm in arms), "seed")
     folds = max(len(arm["folds"]) for arm in arms)
-    parts = [f"{format_count(images, 'test image')}{of}", format_count(study["runs"], "run"), seeds]
-    return f"Rests on {join_words([*parts, format_count(folds, 'fold')] if folds else parts)}."
+    of_runs = f"{seeds}, {format_count(folds, 'fold')}" if folds else seeds
+    runs = format_count(study["runs"], "training run")
+    return f"Rests on {format_count(images, 'test image')}{name_groups(of)} and {runs} ({of_runs})."
 
 
 def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
@@ -92,22 +96,42 @@ def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
 
 def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> NextStep:
     if study["unfinished"]:
-        return NextStep(f"Finish the {format_count(study['unfinished'], 'unfinished run')}: give its command again.")
+        runs = format_count(study["unfinished"], "unfinished run")
+        return NextStep(f"Finish the {runs}: `jaxssl runs FOLDER` has the command of each.")
     short = [arm for arm in study["arms"] if len(arm["seeds"]) < MIN_SEEDS]
     if short:
         arm = min(short, key=lambda arm: (len(arm["seeds"]), arm["init"] == "random"))
         start = max(arm["seeds"], default=-1) + 1
         missing = range(start, start + MIN_SEEDS - len(arm["seeds"]))
         text = (
-            f"Run more seeds: {arm['name']} has {len(arm['seeds'])} of the {MIN_SEEDS} that a p-value needs "
+            f"Run more seeds: {arm_title(arm['name'])} has {len(arm['seeds'])} of the {MIN_SEEDS} that a p-value needs "
             f"(missing: {', '.join(map(str, missing))})."
         )
-        command = (commands or {}).get(arm["name"], "")
-        return NextStep(text, repeat_with_seeds(command, missing).partition("\n")[0])
-    verdicts = {d["verdict"] for d in find_main_differences(study)}
-    if verdicts <= {"open"}:
-        return NextStep("Add test images of other groups, or try another pretraining: more seeds alone rarely help.")
-    return NextStep("Confirm the difference on images of another source before relying on it.")
+        again = repeat_with_seeds(_find_command(study, arm, commands), missing, arm["folds"])
+        return NextStep(text, again.partition("\n")[0])
+    differences = find_main_differences(study)
+    best = min(differences, key=sort_key, default=None)
+    if best is None or best["verdict"] == "open":
+        tried = {arm.get("method") for arm in study["arms"]}
+        other = next((objective for objective in ("ntxent", "byol", "mae") if objective not in tried), "")
+        command = next(filter(None, (_find_command(study, arm, commands) for arm in study["arms"])), "")
+        return NextStep(
+            "Add test images of other groups, or try another pretraining: more seeds alone rarely help.",
+            change_command(command, other, {"pretrain.objective": other}) if other else "",
+        )
+    arm = next((arm for arm in study["arms"] if arm["name"] == best["a"]), study["arms"][0])
+    found = WORKDIR.search(_find_command(study, arm, commands))
+    return NextStep(
+        "Confirm it on labeled images of another source (another clinic, scanner or year) before relying on it.",
+        f"jaxssl score {found[2]} OTHER_IMAGES" if found else "",
+    )
+
+
+def _find_command(study: Mapping[str, Any], arm: Mapping[str, Any], commands: Mapping[str, str] | None) -> str:
+    """Return the command of a run of an arm, "" where several arms have its method."""
+    method = arm.get("method")
+    alike = {other["name"] for other in study["arms"] if other.get("method") == method}
+    return (commands or {}).get(method or "random", "") if len(alike) == 1 else ""
 
 
 def describe_where(d: Mapping[str, Any], several_shares: bool) -> str:

@@ -28,6 +28,7 @@ from jaxssl.results.words import (
     shorten,
 )
 
+MAX_WORDS = 12
 MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
 # What happened to weights whose score is compared with that of random weights.
 OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
@@ -125,15 +126,23 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     for e, partner in pairs:
         outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))
     name = name_subject(init, results)
+    # The use that matters most in practice.
+    same = [f"; {use}: no difference shown" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
     if outcomes["raises"] and outcomes["lowers"]:
-        return f"{name} helps {join_words(outcomes['raises'])}, harms {join_words(outcomes['lowers'])}"
+        return _limit(f"{name} helps {join_words(outcomes['raises'])}, harms {join_words(outcomes['lowers'])}", same)
     if outcomes["raises"]:
-        return f"{name} helps {join_words(outcomes['raises'])}"
+        return _limit(f"{name} helps {join_words(outcomes['raises'])}", same)
     if steps and steps < FEW_STEPS:
         return f"Too early to tell: only {steps:,} steps of pretraining"
     if outcomes["lowers"]:
-        return f"{name} harms {join_words(outcomes['lowers'])}"
+        return _limit(f"{name} harms {join_words(outcomes['lowers'])}", same)
     return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
+
+
+def _limit(words: str, rest: list[str]) -> str:
+    """Return the words and the rest, or the words alone where all would be more than `MAX_WORDS`."""
+    text = "".join([words, *rest])
+    return text if len(text.split()) <= MAX_WORDS else words
 
 
 def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:

@@ -94,8 +94,10 @@ def measure(arm: Arm, cells: dict[Unit, Cell], metric: str, images: TestImages, 
 def describe_dataset(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the "dataset" of compare.json."""
     datasets = [run.results["dataset"] for run in runs]
+    titles = {dataset.get("title") for dataset in datasets} - {None}
     return {
         "name": datasets[0]["name"],
+        **({"title": titles.pop()} if len(titles) == 1 else {}),
         "task": task_name(runs[0].results),
         "classes": datasets[0]["classes"],
         "fingerprints": sorted({dataset["fingerprint"] for dataset in datasets}),

@@ -30,7 +30,7 @@ def score_table(study: Study) -> Table:
         intervals = [words.format_ends(cast(Any, auc[kind]))[1:-1] for kind in ("over_runs", "over_groups")]
         mark = "*" if arm["constant_runs"] else ""
         numbers = [words.format_number(auc["mean"]), *intervals, words.format_number(accuracy["mean"])]
-        table.add_row(Text(arm["name"] + mark), str(arm["runs"]), *numbers)
+        table.add_row(Text(words.arm_title(arm["name"]) + mark), str(arm["runs"]), *numbers)
     if arms and arms[0]["majority_accuracy"] is not None:
         table.add_section()
         table.add_row("majority class", "", "", "", "", words.format_number(arms[0]["majority_accuracy"]))
@@ -56,7 +56,7 @@ def label_table(study: Study) -> Table | None:
         for curve in of:
             means = {point["label_fraction"]: point["mean"] for point in curve["points"]}
             cells = [words.format_number(means[share]) if share in means else "" for share in sorted(shares)]
-            table.add_row(Text(curve["name"]), *cells)
+            table.add_row(Text(words.arm_title(curve["name"])), *cells)
     return table
 
 
@@ -65,7 +65,7 @@ def compute_table(study: Study) -> Table:
     table = _make_table("compute, mean over runs", ("pretraining s", "transfer s", "images trained on"))
     for arm in _in_sections(table, _with_most_labels(study["arms"])):
         cells = ["unknown" if arm[field] is None else f"{arm[field]:,.0f}" for field in COMPUTE]
-        table.add_row(Text(arm["name"]), *cells)
+        table.add_row(Text(words.arm_title(arm["name"])), *cells)
     if any(words.given_weights(arm["init"]) for arm in study["arms"]):
         table.caption = Text("Without the training of the weights that were given.")
     return table

@@ -4,6 +4,7 @@ import pytest
 
 from jaxssl.cli.parser import main
 from jaxssl.report.datasets import make_heat_map
+from jaxssl.results import words
 from jaxssl.results.datasets_verdict import describe_studies, judge_studies
 from jaxssl.results.workdir import read
 from jaxssl.study.runs import find_runs
@@ -29,7 +30,7 @@ def place(tmp_path_factory):
 def test_each_dataset_is_a_study_and_the_page_tells_which_start_helps_on_which(place, tmp_path, capsys):
     assert main(["compare", str(place), f"--to={tmp_path}"]) == 0
     said = capsys.readouterr().out
-    assert "lesions: byol helps a linear probe" in said and "byol and mae help on 1 of 3 datasets each" in said
+    assert "lesions: BYOL helps a linear probe" in said and "BYOL and MAE help on 1 of 3 datasets each" in said
     studies = {name: read(tmp_path / name / "compare.json") for name in ("chest", "lenses", "lesions")}
     assert {study["dataset"]["name"] for study in studies.values()} == studies.keys()
     assert all(study["runs"] == 10 for study in studies.values())
@@ -44,13 +45,13 @@ def test_each_dataset_is_a_study_and_the_page_tells_which_start_helps_on_which(p
     for start, row in heat.rows:
         for (name, _), cell in zip(heat.columns, row, strict=True):
             [d] = [d for d in studies[name]["differences"] if d["metric"] == "auc_macro" and d["b"] == "random"
-                   and start.startswith(d["a"])]  # fmt: skip
+                   and start.startswith(words.arm_title(d["a"]))]  # fmt: skip
             assert cell.good == (d["mean"] > 0) and cell.certain == (d["verdict"] != "open") and 0 <= cell.share <= 1
             assert cell.text in page.words and cell.title
     verdict = judge_studies(studies)
     assert len(verdict.words.split()) <= 12 and verdict.words in page.words and "(lenses)" in verdict.unseen
     may, _ = describe_studies(studies)
-    assert "byol is worse than random weights on chest." in may
+    assert "BYOL is worse than random weights on chest." in may
 
 
 def test_report_writes_the_same_page(place, capsys):

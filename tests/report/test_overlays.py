@@ -68,7 +68,7 @@ def test_every_arm_is_beside_the_truth():
     text, grid = section.blocks
     assert "orange is line" in text.text
     assert [[picture.below for picture in strip.pictures] for strip in grid.blocks] == 2 * [
-        ["image", "truth", "pretrained by mae", "random", "random"]
+        ["image", "truth", "pretrained by MAE", "random weights", "random weights"]
     ]
     assert grid.blocks[0].pictures[2].small.startswith("Dice .500")
     assert grid.blocks[0].pictures[2].src == grid.blocks[0].pictures[1].src  # The prediction is perfect.

@@ -444,7 +444,7 @@ def test_no_pretraining(tmp_path):
     found = report(tmp_path)
     check(found)
     assert "This run has nothing to compare" in found.words and "Difference from random" not in found.words
-    assert "byol" not in shown(results, tmp_path)
+    assert "BYOL" not in shown(results, tmp_path)
 
 
 def test_no_test_images(tmp_path):
@@ -516,7 +516,7 @@ def test_answer_from_intervals(ssl, random, says):
     [
         ((0.059, 0.031, 0.087), "raises macro AUC with linear probing (from .580 to .612, difference +.059 [+.031 to"),
         ((-0.01, -0.02, -0.004), "lowers macro AUC with linear probing (from .580 to .612, difference −.010 [−.020 to"),
-        ((0.02, -0.01, 0.05), "no difference in macro AUC between pretraining by byol and random weights can be"),
+        ((0.02, -0.01, 0.05), "no difference in macro AUC between pretraining by BYOL and random weights can be"),
         ((0.0, 0.0, 0.0), "no difference"),
         ((0.02, None, None), "no difference"),
     ],
@@ -624,7 +624,7 @@ def test_summary_fits_eighty_columns_and_says_all(tmp_path):
         for metric in ("auc_macro", "accuracy"):
             digits = words.count_common_digits(other["metrics"][metric] for other in results["evaluations"])
             assert words.format_estimate(e["metrics"][metric], digits) in text
-    assert re.search(r"majority class +\.500", text) and "pretrained by byol*" in text
+    assert re.search(r"majority class +\.500", text) and "pretrained by BYOL*" in text
     assert "raises macro AUC" in text and "…" not in text and "One run with one seed" in " ".join(text.split())
     whole = "".join(text.split())  # A long path is folded.
     assert "results.json" in whole and "report.html" not in whole

@@ -30,7 +30,9 @@ def test_each_figure_of_a_run_has_svg_pdf_and_data(tmp_path, capsys):
         assert set(re.findall(r"font-size: ([\d.]+)px", drawing)) == {"8"}
         assert Path(f"{stem}.pdf").read_bytes().startswith(b"%PDF")
     rows = read_table(tmp_path / "run" / "figures" / "roc-probe-1.csv")
-    assert {row["series"] for row in rows} == {"pretrained by byol", "random"} and any(row["low"] for row in rows)
+    assert {row["series"] for row in rows} == {"pretrained by BYOL", "random weights"} and any(
+        row["low"] for row in rows
+    )
     auc = read_table(tmp_path / "run" / "figures" / "differences.csv")
     values = [e["metrics"]["auc_macro"]["value"] for e in results["evaluations"]]
     assert float(auc[0]["difference"]) == pytest.approx(values[0] - values[2])
@@ -42,7 +44,7 @@ def test_the_figures_of_a_study(tmp_path, capsys):
             make_run(tmp_path / f"{seed}-{share}", seed, share=share, config={})
     assert main(["figures", str(tmp_path), f"--to={tmp_path / 'to'}", "--width=180"]) == 0
     rows = read_table(tmp_path / "to" / "labels-auc-macro-probe.csv")
-    assert {row["series"] for row in rows} == {"byol", "random"}
+    assert {row["series"] for row in rows} == {"BYOL", "random weights"}
     assert len(read_table(tmp_path / "to" / "differences.csv")) == 2
     assert main(["figures", str(tmp_path), "--width=1"]) == 2
     assert "--width=1 mm is out of range" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def difference(verdict, a="byol", b="random", mean=0.1, share=1.0, metric="auc_m
     }
 
 
-def test_the_answer_is_the_surest_difference_from_random_weights():
+def test_the_answer_counts_the_differences_in_the_primary_metric():
     found = [
         difference("open"),
         difference("these runs", mean=0.3),
@@ -57,7 +57,6 @@ def test_the_answer_is_the_surest_difference_from_random_weights():
         difference("higher", mean=0.9, metric="accuracy"),
     ]
     said = study_conclusions.answer({"differences": found})
-    assert said.startswith("byol and random: lower -0.2 1.0")
     assert "Of 5 differences in macro AUC, 3 hold" in said and "1 for the networks" in said and "1 are open" in said
     assert study_conclusions.answer({"differences": found[:1]}).startswith(
         "None of 1 difference in macro AUC can be concluded"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from jaxssl.results import next_step, run_conclusions, study_verdict, verdict, words
+from jaxssl import models, objectives
+from jaxssl.results import names, next_step, run_conclusions, study_verdict, verdict, words
 from tests.report.test_report import results_with
 
 COMMAND = "python -m jaxssl.main --config=configs/byol_ham.py --workdir=runs/ham"
@@ -38,10 +39,10 @@ def differ(**outcomes):
 @pytest.mark.parametrize(
     ("outcomes", "steps", "says"),
     [
-        ({"probe": "raises"}, 5000, "byol helps a linear probe"),
-        ({"probe": "raises", "finetune": "none"}, 5000, "byol helps a linear probe"),
-        ({"probe": "raises", "knn": "lowers"}, 5000, "byol helps a linear probe, harms nearest neighbors"),
-        ({"finetune": "lowers"}, 5000, "byol harms fine-tuning"),
+        ({"probe": "raises"}, 5000, "BYOL helps a linear probe"),
+        ({"probe": "raises", "finetune": "none"}, 5000, "BYOL helps a linear probe; fine-tuning: no difference shown"),
+        ({"probe": "raises", "knn": "lowers"}, 5000, "BYOL helps a linear probe, harms nearest neighbors"),
+        ({"finetune": "lowers"}, 5000, "BYOL harms fine-tuning"),
         ({"finetune": "none"}, 5000, "No benefit shown"),
         ({"finetune": "none"}, 6, "Too early to tell: only 6 steps of pretraining"),
     ],
@@ -49,8 +50,8 @@ def differ(**outcomes):
 def test_the_verdict_of_a_run(outcomes, steps, says):
     found = verdict.judge_run(make_results(*outcomes), differ(**outcomes), CONFIG, steps)
     assert found.words == says and len(found.words.split()) <= 12
-    assert found.question == "lesions: does pretraining by byol help?"
-    assert "1,200 test images of 700 groups" in found.basis and "below about .04" in found.unseen
+    assert found.question == "lesions: does pretraining by BYOL help?"
+    assert "1,200 test images of 700 groups (patients or series)" in found.basis and "below about .04" in found.unseen
 
 
 def test_a_collapse_and_one_class_come_before_any_score():
@@ -63,6 +64,22 @@ def test_a_collapse_and_one_class_come_before_any_score():
         e["constant_predictor"] = True
     found = verdict.judge_run(results, differ(finetune="none"), CONFIG, 5000)
     assert "one class only" in found.words and found.next_step.command.endswith("--config.transfer.epochs=20")
+
+
+def test_leaked_images_and_too_few_groups_are_no_answer():
+    results = make_results("probe")
+    results["dataset"]["test_images_copied_in_train"] = 61
+    found = verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000)
+    assert found.words == "Not valid: 61 of 1,200 test images are in training too"
+    results = make_results("probe")
+    results["dataset"]["splits"]["test"]["groups"] = 2
+    for e in results["evaluations"]:
+        e["metrics"]["auc_macro"] |= {"low": None, "high": None}
+    none = {"auc_macro": {"value": 0.3, "low": None, "high": None, "detectable": None, "without": "too few"}}
+    found = verdict.judge_run(results, {"probe_ssl": none}, CONFIG, 6)
+    assert found.words == "Cannot tell: test images are of only 2 groups"
+    assert found.next_step.text.startswith("Add test images of other patients")
+    assert "There is no interval: too few. " in run_conclusions.answer(results, {"probe_ssl": none})
 
 
 def test_nothing_to_compare():
@@ -85,13 +102,41 @@ def test_the_next_step_is_sound_data_then_sound_training_then_seeds():
     assert next_step.choose_next_step(results, None, 6).command == ""
 
 
+def test_seeds_and_folds_are_repeated_in_workdirs_of_their_own():
+    again = next_step.repeat_with_seeds(f"{COMMAND}-1 --config.seed=1", [2, 3])
+    assert again == (f"for s in 2 3; do {COMMAND}-$s --config.seed=$s; done\njaxssl compare runs/ham-*")
+    again = next_step.repeat_with_seeds("jaxssl run own --workdir=cv/fold4 --config.data.fold=4", [1], range(5))
+    assert again == (
+        "for k in 0 1 2 3 4; do for s in 1; do jaxssl run own --workdir=cv/fold$k-seed$s --config.data.fold=$k "
+        "--config.seed=$s; done; done\njaxssl compare cv/fold4 cv/fold*-seed*"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("ntxent", "NT-Xent"),
+        ("imagenet+byol", "ImageNet, then BYOL"),
+        ("byol (supervised)", "BYOL (supervised)"),
+        ("mae, pretrain.epochs=50", "MAE, pretrain.epochs=50"),
+        ("of_my_own", "of_my_own"),
+    ],
+)
+def test_names_are_those_of_the_literature(name, shown):
+    assert names.display_arm(name) == shown
+
+
+def test_every_objective_and_encoder_has_a_name():
+    assert names.NAMES.keys() >= {*objectives.available(), *models.available()} - {"segmentation", "supervised"}
+
+
 def test_phases_have_names_for_people():
     results = make_results("finetune")
     assert words.phase_name("pretrain", results) == "pretraining"
-    assert words.phase_name("finetune_ssl", results) == "fine-tuning, pretrained by byol"
+    assert words.phase_name("finetune_ssl", results) == "fine-tuning, pretrained by BYOL"
     tried = [{"phase": f"finetune_random_{i}", "learning_rate": rate} for i, rate in ((1, 0.1), (2, 0.03))]
     results["evaluations"][1] |= {"phase": "finetune_random_2", "tried": tried}
-    assert words.phase_name("finetune_random_1", results) == "fine-tuning, random, rate 0.1"
+    assert words.phase_name("finetune_random_1", results) == "fine-tuning, random weights, rate 0.1"
     assert words.phase_name("other", results) == "other"
 
 
@@ -108,15 +153,15 @@ def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
     [
         ([], "Nothing to compare"),
         ([difference("open")], "No difference shown"),
-        ([difference("these runs")], "Not yet known: the networks differ, other seeds may not"),
-        ([difference("higher"), difference("higher", "mae")], "byol and mae help a linear probe"),
-        ([difference("lower", mean=-0.1)], "byol harms a linear probe"),
-        ([difference("higher", a="mae", b="byol")], "mae is better than byol with a linear probe"),
-        ([difference("higher", a=" ".join(["long"] * 20))], "1 arm helps a linear probe"),
+        ([difference("these runs")], "BYOL is better in these runs; other seeds may differ"),
+        ([difference("higher"), difference("higher", "mae")], "BYOL and MAE help a linear probe"),
+        ([difference("lower", mean=-0.1)], "BYOL harms a linear probe"),
+        ([difference("higher", a="mae", b="byol")], "MAE is better than BYOL with a linear probe"),
+        ([difference("higher", a=" ".join(["long"] * 20))], "1 start helps a linear probe"),
     ],
 )
 def test_the_verdict_of_a_study(differences, says):
-    arm = {"name": "byol", "init": "ssl", "seeds": [0, 1], "folds": [], "images": 100, "groups": 50}
+    arm = {"name": "byol", "method": "byol", "init": "ssl", "seeds": [0, 1], "folds": [], "images": 100, "groups": 50}
     dataset = {"name": "lesions", "groups_known": True}
     study = {"dataset": dataset, "arms": [arm], "runs": 2, "unfinished": 0, "differences": differences}
     found = study_verdict.judge_study(study, {"byol": COMMAND})
@@ -127,7 +172,7 @@ def test_the_verdict_of_a_study(differences, says):
     assert study_verdict.judge_study(study).next_step.text.startswith("Finish the 1 unfinished run")
 
 
-@pytest.mark.parametrize(("mean", "says"), [(-0.5, "byol helps a linear probe"), (0.5, "byol harms a linear probe")])
+@pytest.mark.parametrize(("mean", "says"), [(-0.5, "BYOL helps a linear probe"), (0.5, "BYOL harms a linear probe")])
 def test_of_errors_lower_is_better(mean, says):
     low, high = mean - 0.2, mean + 0.2
     of = {"value": mean, "low": low, "high": high, "p": 0.001, "detectable": 0.3}

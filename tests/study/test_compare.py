@@ -155,7 +155,7 @@ def test_five_seeds_of_one_split_are_a_t_test_and_a_randomization_test(tmp_path)
     assert d["p"] == max(d["over_runs"]["p"], d["over_groups"]["p"])
     assert d["verdict"] == "higher"
     assert re.fullmatch(
-        r"byol is better than random in macro AUC by linear probing with 100 % of the labels: \+\.\d{3} \(95 % over 5 "
+        r"BYOL is better than random weights in macro AUC by linear probing with 100 % of the labels: \+\.\d{3} \(95 % over 5 "
         r"runs \+\.\d+ to \+\.\d+; over test groups \+\.\d+ to \+\.\d+; p [<=] \.\d{3} after Holm's "
         r"correction\)\.",
         d["sentence"],
@@ -323,11 +323,11 @@ def test_arms_that_predict_one_class_or_no_better_than_that_are_said(tmp_path, c
         (1, 0.5),
     ]
     said = "\n".join(found["conclusion"]["may_not"])
-    assert "for every image by byol by fine-tuning with 100 % of the labels (1 of 2 runs)." in said
-    assert "majority class: byol by fine-tuning with 100 % of the labels." in said
+    assert "for every image by BYOL by fine-tuning with 100 % of the labels (1 of 2 runs)." in said
+    assert "majority class: BYOL by fine-tuning with 100 % of the labels." in said
     assert main(["compare", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"byol\* +2 ", printed) and "* predicts one class" in printed
+    assert re.search(r"BYOL\* +2 ", printed) and "* predicts one class" in printed
     assert re.search(r"majority class +\.500", printed)
 
 

@@ -8,7 +8,18 @@ from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
 from jaxssl.results.schema import Evaluation
-from jaxssl.results.words import LOWER_IS_BETTER, METRIC_NAMES, init_name, primary_metric, protocol_name
+from jaxssl.results.words import (
+    LOWER_IS_BETTER,
+    METRIC_HINTS,
+    METRIC_NAMES,
+    PROTOCOL_HINTS,
+    evaluation_name,
+    format_range,
+    has_interval,
+    init_name,
+    primary_metric,
+    protocol_name,
+)
 
 CAPTION = (
     "Score of pretrained weights minus that of random weights with the same protocol. Both are compared on "
@@ -16,15 +27,20 @@ CAPTION = (
 )
 
 
+KEY = "Random weights: no pretraining. Bars: 95 % intervals; one that crosses 0 shows no difference."
+
+
 def section(run: RunData) -> Section | None:
     """Return the differences as a table; their figure is on the first screen."""
-    compared, names = _compared(run)
+    compared = _compared(run)
     if not compared:
         return None
+    several = _has_several(compared)
 
     def row(e: Evaluation) -> Row:
         cells = [difference_cell(of) for of in run.differences[e["name"]].values()]
-        return Row(Cell(names[e["name"]].capitalize()), cells)
+        name = evaluation_name(e, run.results) if several else protocol_name(e["protocol"])
+        return Row(Cell(f"{name[:1].upper()}{name[1:]}"), cells)
 
     metrics = list(run.differences[compared[0]["name"]])
     head = ["Protocol", *(METRIC_NAMES[metric] for metric in metrics)]
@@ -35,29 +51,32 @@ def section(run: RunData) -> Section | None:
 
 def plot(run: RunData) -> Forest | None:
     """Return the forest plot of the differences in the primary score; None where nothing is compared."""
-    compared, names = _compared(run)
+    compared = _compared(run)
     if not compared:
         return None
-    rows, metric = [], primary_metric(compared[0])
+    rows, metric, several = [], primary_metric(compared[0]), _has_several(compared)
     for e in compared:
         of = run.differences[e["name"]][metric]
-        cell = difference_cell(of)
-        ends = (of["low"], of["high"])
-        rows.append(
-            Difference(names[e["name"]], "", of["value"], ends, cell.text, cell.small, color=swatch_class(e["init"]))
-        )
+        cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
+        name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
+        group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
+        ends, color = (of["low"], of["high"]), swatch_class(e["init"])
+        note = "" if several else hint
+        detail = f"({format_range(of)})" if has_interval(of) else "no interval"
+        rows.append(Difference(name, note, of["value"], ends, cell.text, detail, color=color, group=group))
+    groups = [row.group for row in rows]
+    rows.sort(key=lambda row: groups.index(row.group))
     sides = ["random weights better", "pretraining better"]
     if metric in LOWER_IS_BETTER:
         sides.reverse()
-    return make_forest(f"Difference in {METRIC_NAMES[metric]} from random weights, with 95 % interval", rows, *sides)
+    caption = f"Difference in {METRIC_NAMES[metric]} from random weights"
+    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY}".strip(), rows, *sides)
 
 
-def _compared(run: RunData) -> tuple[Sequence[Evaluation], dict[str, str]]:
-    """Return the evaluations that have differences, and their names: the protocol, and the weights where they vary."""
-    compared = [e for e in run.results["evaluations"] if e["name"] in run.differences]
-    several = len({e["init"] for e in compared}) > 1
-    names = {}
-    for e in compared:
-        init = f", {init_name(e['init'], run.results)}" if several else ""
-        names[e["name"]] = protocol_name(e["protocol"]) + init
-    return compared, names
+def _compared(run: RunData) -> list[Evaluation]:
+    return [e for e in run.results["evaluations"] if e["name"] in run.differences]
+
+
+def _has_several(compared: Sequence[Evaluation]) -> bool:
+    """Return whether several initializations are compared with random weights."""
+    return len({e["init"] for e in compared}) > 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from jaxssl import files
 from jaxssl.report.blocks import Body, Cell, Code, Details, Facts, Heading, Row, Section, Table, Text, cells
 from jaxssl.report.run_data import RunData
+from jaxssl.results.names import display_name
 from jaxssl.results.schema import Dataset, MetricsRow, Results
 from jaxssl.results.words import phase_name, shorten_list
 
@@ -17,7 +18,7 @@ def section(run: RunData) -> Section:
         "Dataset": dataset["name"],
         "Classes": ", ".join(shorten_list(dataset["classes"])) or "no labels",
         "Data fingerprint": run.splits.get("fingerprint", dataset["fingerprint"]),
-        "Encoder": settings.get("model", {}).get("name", ""),
+        "Encoder": display_name(settings.get("model", {}).get("name", "")),
         "Initial weights": _describe_weights(run.results),
         "Seed": settings.get("seed", ""),
         "Code": config.get("git") or "git revision unknown",

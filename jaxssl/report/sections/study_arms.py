@@ -9,13 +9,13 @@ from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.words import (
     METRIC_NAMES,
     UNDEFINED,
+    arm_title,
     count_digits,
     format_labels,
     format_number,
     format_range,
     has_interval,
     protocol_name,
-    shorten,
 )
 
 CAPTION = "Means over runs. 95 % intervals: over runs in [ ], over the groups of the test images in ( )."
@@ -31,7 +31,7 @@ def section(data: StudyData) -> Section:
         time = f"{seconds / 60:.1f} min" if seconds else ""
         title = f"{protocol_name(arm['protocol']).capitalize()}, {format_labels(arm['labels'])}"
         counts = cells(f"{arm['images']:,}", str(len(arm["seeds"])), str(arm["runs"]), trained, time)
-        row = Row(Cell(shorten(arm["name"])), [*scores, *counts])
+        row = Row(Cell(arm_title(arm["name"])), [*scores, *counts])
         bodies.setdefault(title, []).append(row)
     counts = ["test images", "seeds", "runs", "images trained on", "pretraining"]
     head = ["Arm", *(METRIC_NAMES[metric] for metric in headline_metrics(data.study)), *counts]

@@ -14,8 +14,11 @@ from jaxssl.results.study_conclusions import format_evidence, headline_metrics, 
 from jaxssl.results.study_verdict import describe_where, find_main_differences
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
+    METRIC_HINTS,
     METRIC_NAMES,
+    PROTOCOL_HINTS,
     UNDEFINED,
+    arm_title,
     clean_text,
     count_digits,
     format_labels,
@@ -24,7 +27,6 @@ from jaxssl.results.words import (
     format_signed,
     has_interval,
     protocol_name,
-    shorten,
 )
 
 MAX_ROWS = 24  # Of more differences, only those from random weights are shown at first.
@@ -34,6 +36,7 @@ TEXT = (
     'by Holm\'s method over all differences; "higher" and "lower" hold for both.'
 )
 MAX_PLOTTED = 16  # Rows of the forest plot on the first screen.
+KEY = "95 % intervals over test groups (broad) and over training runs (thin). Grey: not established."
 # What is established has the color of pretraining, what is open a grey.
 COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 VERDICT_NAMES = {"higher": "higher", "lower": "lower", "these runs": "these networks only", "open": "open"}
@@ -62,16 +65,18 @@ def plot(data: StudyData) -> Forest | None:
         return None
     differences = sorted(surest, key=lambda d: (d["protocol"], -d["label_fraction"], -(d["mean"] or 0)))
     several = len({arm["labels"] for arm in data.study["arms"]}) > 1
+    alone = len({(d["a"], d["b"]) for d in differences}) == 1
     against_random = differences[0]["b"] == "random"
     rows = []
     for d in differences:
-        name = shorten(d["a"]) if against_random else f"{shorten(d['a'])} − {shorten(d['b'])}"
+        name = arm_title(d["a"]) if against_random else f"{arm_title(d['a'])} − {arm_title(d['b'])}"
         digits = count_digits(d["over_groups"])
         groups, runs = ((of["low"], of["high"]) for of in (d["over_groups"], d["over_runs"]))
         text = format_signed(d["mean"], digits)
         ends = f"({format_range(d['over_groups'])})" if has_interval(d["over_groups"]) else ""
-        note, color = describe_where(d, several), COLORS[d["verdict"]]
-        rows.append(Difference(name, note, d["mean"], groups, text, ends, runs, color))
+        where, color = describe_where(d, several), COLORS[d["verdict"]]
+        names = (where, PROTOCOL_HINTS.get(d["protocol"], "")) if alone else (name, "")
+        rows.append(Difference(*names, d["mean"], groups, text, ends, runs, color, "" if alone else where))
     metric = differences[0]["metric"]
     caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
     left, right = (
@@ -79,8 +84,8 @@ def plot(data: StudyData) -> Forest | None:
     )
     if metric in LOWER_IS_BETTER:
         left, right = right, left
-    broad = "; 95 % intervals over test groups (broad) and over runs (thin); grey where it is open"
-    return make_forest(caption + broad, rows, left, right)
+    none = "Random weights: no pretraining." if against_random else ""
+    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {none} {KEY}".strip(), rows, left, right)
 
 
 def _table(differences: Sequence[study_schema.Difference], metric: str, label: str = "Differences") -> Table:
@@ -111,7 +116,7 @@ def _find_reach(differences: Sequence[study_schema.Difference]) -> float:
 
 def _row(d: study_schema.Difference, reach: float) -> Row:
     name = Cell(
-        f"{shorten(d['a'])} − {shorten(d['b'])}", f"{protocol_name(d['protocol'])}, {format_labels(d['labels'])}"
+        f"{arm_title(d['a'])} − {arm_title(d['b'])}", f"{protocol_name(d['protocol'])}, {format_labels(d['labels'])}"
     )
     if d["mean"] is None:
         return Row(name, [Cell(""), Cell(UNDEFINED), Cell(""), Cell("open")])

@@ -14,6 +14,7 @@ from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Arm
 from jaxssl.results.words import (
     METRIC_NAMES,
+    arm_title,
     clean_text,
     format_ends,
     format_labels,
@@ -42,7 +43,7 @@ def section(data: StudyData) -> Section | None:
     metrics = headline_metrics(data.study)
     bodies = [Body(title, [_row(arm, metrics) for arm in of]) for title, of in by_title.items()]
     head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics)]
-    legend = Legend([Key(shorten(name), kind=kind) for kind, name in enumerate(names)])
+    legend = Legend([Key(arm_title(name), kind=kind) for kind, name in enumerate(names)])
     blocks = [Text(TEXT), Table("Scores of all folds", CAPTION, head, bodies, "scores"), legend]
     for title, of in by_title.items():
         panels = [p for c, name in enumerate(classes) if (p := _roc(title, names, of, c, name))]
@@ -59,7 +60,7 @@ def _row(arm: Arm, metrics: Sequence[str]) -> Row:
     of = arm["out_of_fold"]
     assert of
     estimates = [of["metrics"][metric] for metric in metrics]
-    return Row(Cell(shorten(arm["name"])), [Cell(format_value_of(e), format_ends(e)) for e in estimates])
+    return Row(Cell(arm_title(arm["name"])), [Cell(format_value_of(e), format_ends(e)) for e in estimates])
 
 
 def _roc(title: str, names: list[str], arms: list[Arm], c: int, name: str) -> Panel | None:
@@ -89,8 +90,8 @@ def _confusion(title: str, arm: Arm, classes: list[str]) -> Confusion:
     assert of
     counts, shown = pool_rare_classes(np.array(of["confusion"]), classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    label = clean_text(f"Confusion of {shorten(arm['name'])} over all folds, {title}")
-    return Confusion(label, shorten(arm["name"]), arm["init"], shown, counts.tolist(), shares.tolist())
+    label = clean_text(f"Confusion of {arm_title(arm['name'])} over all folds, {title}")
+    return Confusion(label, arm_title(arm["name"]), arm["init"], shown, counts.tolist(), shares.tolist())
 
 
 def _name(kind: str, title: str, c: int) -> str:

@@ -9,7 +9,7 @@ from jaxssl.report.blocks import Grid, Key, Legend, Panel, Section, Text
 from jaxssl.report.study_data import StudyData
 from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Curve
-from jaxssl.results.words import METRIC_NAMES, clean_text, format_number, has_interval, protocol_name, shorten
+from jaxssl.results.words import METRIC_NAMES, arm_title, clean_text, format_number, has_interval, protocol_name
 
 TEXT = (
     "Means by the share of the labels that transfer uses; bands are 95 % intervals over runs, or else over test groups."
@@ -27,7 +27,7 @@ def section(data: StudyData) -> Section | None:
             shown = [c for c in curves if (c["metric"], c["protocol"]) == (metric, protocol)]
             if panel := _panel(names, shown, metric, protocol):
                 panels.append(panel)
-    legend = Legend([Key(shorten(name), kind=kind) for kind, name in enumerate(names)])
+    legend = Legend([Key(arm_title(name), kind=kind) for kind, name in enumerate(names)])
     return Section("labels", "Label efficiency", [Text(TEXT), legend, Grid(panels)], folded=False)
 
 
@@ -45,7 +45,7 @@ def _panel(names: Sequence[str], curves: Sequence[Curve], metric: str, protocol:
             band = (x, np.array([i["low"] for i in intervals]), np.array([i["high"] for i in intervals]))
         lines.append((names.index(curve["name"]), figures.Line(curve["name"], x, y, band)))
         ticks |= {point["label_fraction"]: point["labels"].replace(" %", "%") for point in points}
-        texts.append(f"{shorten(curve['name'])} {format_number(y[0])} to {format_number(y[-1])}")
+        texts.append(f"{arm_title(curve['name'])} {format_number(y[0])} to {format_number(y[-1])}")
     if not lines:
         return None
     title = f"{protocol_name(protocol).capitalize()}, {METRIC_NAMES[metric]}"

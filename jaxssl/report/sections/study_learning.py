@@ -6,7 +6,7 @@ from jaxssl.report import figures
 from jaxssl.report.blocks import Body, Cell, Grid, Key, Legend, Panel, Row, Section, Table, Text, cells
 from jaxssl.report.study_data import StudyData
 from jaxssl.results.study_schema import Arm
-from jaxssl.results.words import clean_text, format_ends, format_labels, format_number, protocol_name, shorten
+from jaxssl.results.words import arm_title, clean_text, format_ends, format_labels, format_number, protocol_name
 
 TEXT = (
     "Log loss on training images, not augmented, and on validation images, means over runs. Validation far above "
@@ -33,7 +33,7 @@ def section(data: StudyData) -> Section | None:
         if shown:
             panels.append(_panel(title, names, shown))
     if panels:
-        keys = [Key(shorten(name), kind=kind) for kind, name in enumerate(names)]
+        keys = [Key(arm_title(name), kind=kind) for kind, name in enumerate(names)]
         blocks += [Text("Solid: validation. Dashed: training."), Legend(keys), Grid(panels)]
     return Section("learning", "Overfitting", blocks)
 
@@ -47,7 +47,8 @@ def _row(arm: Arm) -> Row:
     assert of
     gap = Cell(format_number(of["gap"]["value"]), format_ends(of["gap"]))
     return Row(
-        Cell(shorten(arm["name"])), [*cells(format_number(of["train_loss"]), format_number(of["validation_loss"])), gap]
+        Cell(arm_title(arm["name"])),
+        [*cells(format_number(of["train_loss"]), format_number(of["validation_loss"])), gap],
     )
 
 
@@ -61,7 +62,7 @@ def _panel(title: str, names: list[str], arms: list[Arm]) -> Panel:
         for side, stroke in (("validation_loss", "solid"), ("train_loss", (0, (4, 2)))):
             y = np.array(learning[side])
             lines.append((kind, stroke, figures.Line(arm["name"], x, y)))
-        texts.append(f"{shorten(arm['name'])} validation {format_number(learning['validation_loss'][-1])} at last")
+        texts.append(f"{arm_title(arm['name'])} validation {format_number(learning['validation_loss'][-1])} at last")
     label = clean_text(f"Log loss by epoch, {title}: {'; '.join(texts)}")
     name = f"losses-{arms[0]['protocol']}-{round(1e6 * arms[0]['label_fraction'])}"
     return Panel(title, figures.draw_losses(name, label, lines))
