@@ -231,6 +231,7 @@ def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
         class_table(report),
         fact_table(report),
     ]
+        *([mask_table(report["masks"])] if "masks" in report else []),
     for key, title in (("exact", "The same image"), ("near", "Nearly the same image")):
         if report[key]["clusters"]:
             parts.append(duplicate_table(report[key], title))
@@ -258,6 +259,19 @@ def class_table(report: Mapping[str, Any]) -> Table:
 
 def fact_table(report: Mapping[str, Any]) -> Table:
     """Return sizes, formats and values, a line each."""
+def mask_table(masks: Mapping[str, Any]) -> Table:
+    """Return the classes of masks: in how many images, and with how many pixels."""
+    table = Table(
+        f"class of {masks['images']:,} masks", "images", "share of pixels", "median pixels", box=box.SIMPLE_HEAD
+    )
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in masks["classes"]:
+        median = "" if one["median_pixels"] is None else f"{one['median_pixels']:,.0f}"
+        table.add_row(escape_controls(one["name"]), f"{one['images']:,}", f"{one['share']:.3%}", median)
+    return table
+
+
     sizes, groups = report["sizes"], report["groups"]
     rows = {
         "groups": f"{groups['count']:,}" if groups["known"] else "unknown",

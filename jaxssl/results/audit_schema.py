@@ -131,13 +131,21 @@ class MaskClass(TypedDict):
     median_pixels: Annotated[float | None, "median of its pixels over the images that have it"]
 
 
+class UnreadableMask(TypedDict):
+    """A mask that cannot be used."""
+
+    path: Annotated[str, "its image"]
+    why: Annotated[str, "what is wrong: a broken file, a value that is no class, another shape than the image"]
+
+
 class Masks(TypedDict):
-    """The masks of the images, at the size at which they are held."""
+    """The masks of the images, at the size at which a run holds them; of files, at their own."""
 
     images: Annotated[int, "images with a mask"]
     missing: Annotated[MaskSample, "images without one"]
     empty: Annotated[MaskSample, "masks with background only"]
     equal: Annotated[MaskSample, "masks that are not empty and equal that of another image"]
+    unreadable: Annotated[list[UnreadableMask], "masks that cannot be used; a run stops at them or skips them"]
     classes: Annotated[list[MaskClass], "the background first"]
 
 

@@ -3,9 +3,11 @@
 import typing
 
 import numpy as np
+from PIL import Image
 
 from jaxssl.data import source
-from jaxssl.data.audit.report import audit_source
+from jaxssl.data.audit import items
+from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.results import audit_schema, description
 
 RNG = np.random.default_rng(0)
@@ -40,3 +42,28 @@ def test_faults_of_masks():
     assert "no mask has the class 'c'" in found and "'b' has 4 pixels" in found and "'a'" not in found
     assert not description.check(got, typing.get_type_hints(audit_schema.Audit)["masks"])
     assert "masks" not in audit_source(plain)
+
+
+def test_faults_of_files_of_masks(tmp_path):
+    """Image k has the mask k: a square, but 1 is empty, 2 wider, 3 of a value that is no class, 4 missing, 5 as 0."""
+    for i in range(6):
+        mask = np.zeros((20, 30 if i == 2 else 24), np.uint8)
+        mask[2:6, 3 : 9 if i in (0, 5) else 4 + i] = 0 if i == 1 else 9 if i == 3 else 2
+        for kind, pixels in (("images", RNG.integers(0, 256, (20, 24)).astype(np.uint8)), ("masks", mask)):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / kind / f"{i}.png")
+    (tmp_path / "masks" / "4.png").rename(tmp_path / "masks" / "other.png")
+    report = audit_files(items.list_folder(str(tmp_path), masks="auto", mask_classes=("a", "b")))
+    got = report["masks"]
+    assert report["images"] == 6 and report["classes"] == [] and report["counts"] == {"all": {"unlabelled": 6}}
+    assert got["images"] == 3 and got["equal"] == {"images": 2, "first": "0.png"}
+    assert (got["missing"]["first"], got["empty"]["first"]) == ("4.png", "1.png")
+    assert [one["path"] for one in got["unreadable"]] == ["2.png", "3.png"]
+    assert "20 x 30" in got["unreadable"][0]["why"] and "value 9" in got["unreadable"][1]["why"]
+    assert [(one["images"], one["median_pixels"]) for one in got["classes"]] == [(3, 456.0), (0, None), (2, 24.0)]
+    found = "\n".join(report["findings"])
+    for part in ("cannot be used: 2 (2.png: ", "without a mask: 1 of 4 (4.png)", "masks/other.png", "class 'a'"):
+        assert part in found
+    assert not description.check(got, typing.get_type_hints(audit_schema.Audit)["masks"])
+    plain = audit_files(items.list_folder(str(tmp_path)))
+    assert "masks" not in plain and "set data.options.masks=auto" in plain["findings"][0]

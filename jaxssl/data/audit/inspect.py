@@ -56,6 +56,7 @@ class Item(NamedTuple):
       used: whether a dataset has an example of it, or a table lists it.
       read: makes its array; None for files of images.
       several: its labels, if it may have several.
+      read_mask: reads its mask, [H, W] uint8, or returns None where it has none; None if no masks are asked for.
     """
 
     path: str
@@ -66,6 +67,7 @@ class Item(NamedTuple):
     used: bool = True
     read: Callable[[], np.ndarray] | None = None
     several: tuple[str, ...] | None = None
+    read_mask: Callable[[], np.ndarray | None] | None = None
 
 
 def name_labels(marks: Sequence[int] | np.ndarray, names: Sequence[str]) -> list[str]:

@@ -18,6 +18,7 @@ from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images, volumes
 from jaxssl.data.label_text import format_label
 from jaxssl.data.listing import folders, tables
+from jaxssl.data.listing import masks as mask_listing
 from jaxssl.data.listing.labelling import Labelling, parse_row
 from jaxssl.data.listing.listed import Listing
 from jaxssl.data.listing.slices import Cut, cut_volumes, name_slices
@@ -25,7 +26,10 @@ from jaxssl.errors import UserError, did_you_mean
 
 
 class Items(NamedTuple):
-    """The images of a dataset; `name`, `place`, `ignored`, `notes` and `unread` as in audit.json."""
+    """The images of a dataset; `name`, `place`, `ignored`, `notes` and `unread` as in audit.json.
+
+    `mask_classes` are the classes of their masks, the background first; () if no masks are asked for.
+    """
 
     name: str
     place: str
@@ -33,6 +37,7 @@ class Items(NamedTuple):
     ignored: dict[str, int]
     notes: list[str]
     unread: Sequence[str] = ()
+    mask_classes: tuple[str, ...] = ()
 
 
 def list_folder(
@@ -51,8 +56,11 @@ def list_folder(
     split_column: str = "split",
     label_columns: Sequence[str] | None = None,
     label_separator: str = "",
+    masks: str = "",
+    mask_column: str = "",
+    mask_classes: Sequence[str] = (),
 ) -> Items:
-    """List the images in a folder, with splits, classes and groups as `jaxssl.data.datasets.folder` reads them.
+    """List the images in a folder, with splits, classes, groups and masks as `jaxssl.data.datasets.folder` reads them.
 
     Without a table, outer folders that hold a single folder are skipped; if the loader would refuse the layout, a note
     says so and the images have no class. With a table, a note names the images that it lists without their files, and
@@ -68,13 +76,17 @@ def list_folder(
     found = images.find(root)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}
     cut = Cut(slices, slice_axis, slice_range, fits_extension)
+    files = mask_listing.find(root, masks)
+    wanted = mask_listing.Masks(masks, files, {}, _as_names(mask_classes), slice_axis)
     if table:
-        names = (label_columns,) if isinstance(label_columns, str) else tuple(map(str, label_columns or ()))
-        labelling = Labelling("auto", names, label_separator)
-        listing = cut_volumes(root, tables.list_images(root, table, columns, group_pattern, labelling), cut)
-        return _of_table(root, found, listing, cut)
-    tables.check_unused(columns)
-    every = [path for path in found if images.is_image(root / path)]
+        labelling = Labelling("auto", _as_names(label_columns), label_separator)
+        listing = tables.list_images(root, table, columns, group_pattern, labelling)
+        if mask_column:
+            wanted = wanted._replace(of=tables.list_masks(root, table, listing.paths, mask_column))
+        listed = _of_table(root, [*{*found} - {*files}], cut_volumes(root, listing, cut), cut)
+        return _with_masks(root, listed, "", wanted)
+    tables.check_unused({**columns, "mask": mask_column or "mask"})
+    every = [path for path in found if images.is_image(root / path) and path not in {*files}]
     if not every:
         raise UserError(
             f"{dir} holds no image ({', '.join(images.EXTENSIONS)}): name another folder",
@@ -89,8 +101,11 @@ def list_folder(
     notes = []
     try:
         layout = folders.read_layout(root, inner)
+        mask_listing.check_classes({*(layout.classes or [])} - {""})
     except UserError as error:
-        layout, notes = folders.Layout(None, None, []), [f"the folders are no classes: {error}"]
+        layout, notes = folders.Layout(None, None, []), [f"the folders are no classes: {error}", *notes]
+    if files and layout.classes and all(map(mask_listing.is_image_folder, {*layout.classes} - {""})):
+        layout = layout._replace(classes=None)
     rows = (layout.official or [ALL] * len(paths), layout.classes or [""] * len(paths), groups)
     items = [
         _item(root / outer, name, split, label or None, group, cut)
@@ -99,8 +114,24 @@ def list_folder(
     left_out = sorted(set(every) - set(selected))
     items += [Item(name[len(outer) :], root / name, UNUSED, used=False) for name in left_out]
     items.sort(key=lambda item: item.path)
-    others = _count_extensions(set(found) - set(every))
-    return Items(str(dir), str(root / outer), items, others, notes, [*unread, *layout.unread])
+    others = _count_extensions(set(found) - set(every) - {*files})
+    listed = Items(str(dir), str(root / outer), items, others, notes, [*unread, *layout.unread])
+    return _with_masks(root, listed, outer, wanted)
+
+
+def _as_names(names: Sequence[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(map(str, names or ()))
+
+
+def _with_masks(root: Path, listed: Items, outer: str, wanted: mask_listing.Masks) -> Items:
+    """Return the items with the masks of those that are used; their paths are relative to the folder `outer`."""
+    if not wanted.where and not wanted.of:
+        return listed
+    used = [item for item in listed.items if item.used]
+    read, classes, unread = mask_listing.make_reader(root, [outer + item.path for item in used], wanted)
+    readers = {item.path: functools.partial(read, row) for row, item in enumerate(used)}
+    items = [item._replace(read_mask=readers.get(item.path)) for item in listed.items]
+    return listed._replace(items=items, unread=[*listed.unread, *unread], mask_classes=classes)
 
 
 def _item(root: Path, name: str, split: str, label: str | None, group: str | None, cut: Cut) -> Item:

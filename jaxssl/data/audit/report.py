@@ -18,7 +18,7 @@ from rich.progress import track
 from jaxssl.data import splits
 from jaxssl.data.audit import duplicates, inspect, items
 from jaxssl.data.audit.checks import CHECKS
-from jaxssl.data.audit.masks import describe_masks
+from jaxssl.data.audit.masks import describe_mask_files, describe_masks
 from jaxssl.data.audit.summary import count_values, summarize
 from jaxssl.data.io import loading
 from jaxssl.data.label_text import format_label
@@ -60,6 +60,8 @@ def audit_files(listed: items.Items) -> dict[str, Any]:
         "misnamed": [{key: row[key] for key in ("path", "format")} for row in fine if inspect.is_misnamed(row)],
         "near": duplicates.find_near(fine, details),
     }
+    if listed.mask_classes:
+        report["masks"] = describe_mask_files(listed.items, listed.mask_classes)
     return report | {"findings": find_problems(report), "files": rows}
 
 

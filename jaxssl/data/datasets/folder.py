@@ -11,7 +11,7 @@ from absl import logging
 
 from jaxssl.data import records, source
 from jaxssl.data.datasets import npz
-from jaxssl.data.io import fits, loading, volumes
+from jaxssl.data.io import fits, images, loading, volumes
 from jaxssl.data.labels import sort_grades
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing import masks as mask_listing
@@ -139,7 +139,9 @@ def _list_folders(
     root: Path, group_pattern: str, exclude_pattern: str, ignore_masks: bool, mask_files: set[str], task: str
 ) -> Listing:
     listing = folders.list_images(root, group_pattern, exclude_pattern, ignore_masks, mask_files)
-    listing = mask_listing.without_image_folder(listing) if mask_files else listing
+    if mask_files:
+        listing = mask_listing.without_image_folder(listing)
+    mask_listing.check_classes({*(listing.labels or [])} - {""})
     return listing._replace(task="single" if task == "auto" else task)
 
 

@@ -9,15 +9,16 @@ The images come without labels, unless `data.options.label` names a kind: then t
 that kind has any pixel. Kinds that all images have are refused. The official split is kept; which images show the same
 patient is not published.
 
-With `data.options.masks=True` images come with the class of each pixel, one of `KINDS` or the background; where several
-kinds overlap, the first of them counts. `masks` gives those of one image at the size of its file, each on its own.
+With `data.options.masks=True` images come with the class of each pixel, one of `KINDS` or the background. A pixel that is
+of several kinds, such as a microaneurysm in a haemorrhage, has the first of `data.options.kinds`; with one kind alone,
+such as `EX`, nothing is lost. `masks` gives those of one image at the size of its file, each on its own.
 """
 
 import contextlib
 import functools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,7 @@ def load(
     memory_mib: float = math.inf,
     label: str = "",
     masks: bool = False,
+    kinds: Sequence[str] = tuple(KINDS),
 ) -> source.Source:
     """Load the images, without labels or with those of one of `KINDS`; ids are such as "train/IDRiD_01".
 
@@ -88,7 +90,15 @@ def load(
       memory_mib: see there.
       label: one of `KINDS`, or "" for no labels.
       masks: whether to load the masks, too.
+      kinds: those of `KINDS` that masks have; where they overlap, the first counts.
     """
+    kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+    if not kinds or not {*kinds} <= {*KINDS}:
+        raise UserError(
+            f"data.options.kinds={kinds}: give some of {', '.join(KINDS)}",
+            code="unknown-name",
+            field="data.options.kinds",
+        )
     if label and label not in KINDS:
         raise UserError(
             f"data.options.label is '{label}': it must be one of {', '.join(KINDS)}, or empty for no labels",
@@ -104,8 +114,8 @@ def load(
         on_bad_file=on_bad_file,
         fit=fit,
         memory_mib=memory_mib,
-        read_mask=read_classes if masks else None,
-        mask_classes=("background", *KINDS.values()) if masks else (),
+        read_mask=functools.partial(read_classes, kinds=kinds) if masks else None,
+        mask_classes=("background", *(KINDS[kind] for kind in kinds)) if masks else (),
     )
 
 
@@ -119,9 +129,9 @@ def mask_examples(download: downloads.Download, label: str = "") -> list[downloa
     return [example._replace(extra=of.get(example.id, ())) for example in examples(download, label)]
 
 
-def read_classes(example: downloads.Example) -> np.ndarray:
+def read_classes(example: downloads.Example, kinds: Sequence[str] = tuple(KINDS)) -> np.ndarray:
     """Read the masks of an image as classes [H, W] uint8, see `read_masks`; where kinds overlap, the first counts."""
-    of_kinds = read_masks(example) > 0
+    of_kinds = read_masks(example)[..., [[*KINDS].index(kind) for kind in kinds]] > 0
     return np.where(of_kinds.any(-1), of_kinds.argmax(-1) + 1, 0).astype(np.uint8)
 
 

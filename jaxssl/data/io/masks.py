@@ -28,6 +28,7 @@ from jaxssl.data.io import arrays, images, pillow
 from jaxssl.files import open_regular
 
 IGNORE = 255
+_LONGEST = 40  # Bits of a run length.
 _HALF, _MARGIN, _MOST = 128, 48, 0.95  # Of JPEG: so many of its values must be within the margin of 0 or 255.
 
 
@@ -74,7 +75,9 @@ def to_classes(values: np.ndarray, classes: int) -> np.ndarray:
     if not known.all():
         first = found[~known][0]
         more = f" (and {(~known).sum() - 1} other values)" if (~known).sum() > 1 else ""
-        raise ValueError(f"holds the value {first:g}{more}, which is no class: classes are 0 to {classes - 1}")
+        raise ValueError(
+            f"holds the value {first:g}{more}, which is no class: classes are 0 to {classes - 1} (mask_classes)"
+        )
     return grey.astype(np.uint8)
 
 
@@ -141,6 +144,8 @@ def _decompress(text: str) -> list[int]:
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
+            if shift > _LONGEST:
+                raise ValueError("run lengths of COCO hold a number beyond all pixels")
             continue
         value -= (bits & 16 and 1) << shift  # The highest bit is the sign.
         runs.append(value + (runs[-2] if len(runs) > 2 else 0))

@@ -5,6 +5,8 @@ the top of the body downwards. Values are float32 after the file's slope and int
 entries is the channels.
 """
 
+import functools
+import itertools
 import math
 from pathlib import Path
 from typing import BinaryIO
@@ -41,6 +43,29 @@ def shape(path: Path) -> tuple[int, ...]:
         raise ValueError(f"a NIfTI file of shape {found} is not a volume")
     arrays.check_volume(math.prod(found))
     return found
+
+
+@functools.lru_cache(maxsize=2)
+def _grid(path: Path, changed: int) -> tuple[tuple[int, ...], np.ndarray]:
+    """Return the lengths of the three axes in the order of RAS+, and where their voxels are in space, [4, 4].
+
+    `changed` is when the file was: it is read once, as masks of many slices ask for it.
+    """
+    nibabel = optional.load_package("nibabel", "nifti")
+    image = nibabel.load(path)
+    turned = nibabel.orientations.io_orientation(image.affine)
+    lengths = tuple(int(image.shape[i]) for i in np.argsort(turned[:, 0]))
+    return lengths, image.affine @ nibabel.orientations.inv_ornt_aff(turned, image.shape[:3])
+
+
+def check_same_grid(image: Path, mask: Path) -> None:
+    """Raise ValueError unless the voxels of both volumes are at the same places, up to half a voxel."""
+    (shape, place), (found, its_place) = (_grid(path, path.stat().st_mtime_ns) for path in (image, mask))
+    if shape != found:
+        raise ValueError(f"is a volume of {found}, and its image one of {shape}: they do not show the same")
+    corners = np.array([*itertools.product(*((0, n - 1) for n in shape), [1])])
+    if np.abs(corners @ (its_place - place).T).max() > np.linalg.norm(place[:3, :3], axis=0).min() / 2:
+        raise ValueError("lies elsewhere in space than its image: resample it to the voxels of the image")
 
 
 def load_slices(path: Path, axis: int) -> np.ndarray:

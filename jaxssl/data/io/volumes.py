@@ -77,6 +77,16 @@ def read(root: Path, name: str, size: int | None, axis: int, fits_extension: str
     return arrays.as_image(np.ascontiguousarray(volume[number]))
 
 
+def check_same_grid(image: Path, mask: Path, axis: int) -> None:
+    """Raise ValueError unless the slices of a mask along an axis are those of its image, in number, size and place."""
+    if all(path.name.lower().endswith(nifti.EXTENSIONS) for path in (image, mask)):
+        return nifti.check_same_grid(image, mask)
+    with _LOCK:
+        shapes = [_load(path, axis).shape[:3] for path in (mask, image)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"is a volume of {shapes[0]}, and its image one of {shapes[1]}: they do not show the same")
+
+
 def _count(path: Path, axis: int) -> int:
     name = path.name.lower()
     if name.endswith(nifti.EXTENSIONS):

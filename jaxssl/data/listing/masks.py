@@ -1,7 +1,11 @@
-"""Where the masks of listed images are: files next to them or in a folder of their own, a column, or COCO's JSON."""
+"""Where the masks of listed images are: files next to them or in a folder of their own, a column, or COCO's JSON.
+
+Volumes have volumes of the same grid as masks, also in the layouts of the Medical Segmentation Decathlon (`imagesTr`,
+`labelsTr`) and of nnU-Net, where `imagesTr/x_0000.nii.gz` has `labelsTr/x.nii.gz`; classes are those of `dataset.json`.
+"""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -9,18 +13,20 @@ import numpy as np
 from PIL import Image
 
 from jaxssl.data import records
-from jaxssl.data.io import coco, images, masks, pillow
+from jaxssl.data.io import coco, images, masks, pillow, volumes
 from jaxssl.data.listing.listed import Listing
-from jaxssl.data.masks import attach
+from jaxssl.data.masks import ReadMask, attach
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.files import open_regular
+from jaxssl.files import open_regular, read_json
 
 ONE_CLASS = ("foreground",)
-_MASK = re.compile(
-    r"(?:^|[ _.-]+)(?:masks?|seg|segmentations?|gt|ground[ _-]?truths?|labels?|annotations?)[ _.-]*\d*$", re.IGNORECASE
-)
-_IMAGES = re.compile(r"^(?:images?|imgs?|inputs?|pictures?|scans?)$", re.IGNORECASE)
+_WORDS = r"(?:masks?|seg|segmentations?|gt|ground[ _-]?truths?|labels?|annotations?)"
+_MASK = re.compile(rf"(?:^|[ _.-]+){_WORDS}(?:tr|ts)?[ _.-]*\d*$", re.IGNORECASE)
+_PREFIX = re.compile(rf"^{_WORDS}[ _.-]+", re.IGNORECASE)
+_IMAGES = re.compile(r"^(?:images?|imgs?|inputs?|pictures?|scans?)(?:tr|ts)?$", re.IGNORECASE)
+_CHANNEL = re.compile(r"(?:^|/)images(?:tr|ts)/[^/]+_(\d{4})\.nii(?:\.gz)?$", re.IGNORECASE)  # Of nnU-Net.
+_EXTENSIONS = re.compile(f"(?:{'|'.join(map(re.escape, images.EXTENSIONS))})+$", re.IGNORECASE)
 _TURNED = (5, 6, 7, 8)  # Orientations of EXIF that exchange height and width.
 
 
@@ -31,13 +37,15 @@ class Masks(NamedTuple):
       where: "auto", a folder, or a .json file; "" where a table lists them.
       files: those that are masks, relative to the folder of the images.
       of: masks by the paths of their images, of a table: paths, or run lengths.
-      classes: names of the classes from value 1; () for one class.
+      classes: names of the classes from value 1; () for those of `dataset.json`, else for one class.
+      axis: along which volumes are cut, see `io.volumes`.
     """
 
     where: str
     files: list[str]
     of: dict[str, str]
     classes: tuple[str, ...]
+    axis: int = 2
 
 
 def find(root: Path, where: str) -> list[str]:
@@ -48,10 +56,14 @@ def find(root: Path, where: str) -> list[str]:
     """
     if not where or where.endswith(".json"):
         return []
-    found = [path for path in images.find(root) if is_mask(path, where) and images.is_image(root / path)]
+    every = [path for path in images.find(root) if images.is_image(root / path)]
+    found = {path for path in every if is_mask(path, where)}
+    if where == "auto":
+        names = {_name(path) for path in every if path not in found}
+        found |= {path for path in every if _PREFIX.search(_stem(path)) and _name(path, _PREFIX) in names}
     if not found:
         raise _missing(root, where, "no file is a mask")
-    return found
+    return sorted(found)
 
 
 def _missing(root: Path, where: str, what: str) -> UserError:
@@ -64,10 +76,26 @@ def _missing(root: Path, where: str, what: str) -> UserError:
 
 
 def without_image_folder(listing: Listing) -> Listing:
-    """Return a listing without labels if its only class is a folder called "images", or the like."""
+    """Return a listing without labels if its only classes are folders called "images", or the like."""
     classes = {*(listing.labels or [])} - {""}
-    only_images = len(classes) == 1 and _IMAGES.search(next(iter(classes)))
-    return listing._replace(labels=None) if only_images else listing
+    return listing._replace(labels=None) if classes and all(map(is_image_folder, classes)) else listing
+
+
+def is_image_folder(name: str) -> bool:
+    """Return whether a folder is called "images" or the like, which is no class."""
+    return _IMAGES.search(name) is not None
+
+
+def check_classes(names: Collection[str]) -> None:
+    """Raise UserError if class folders are images and their masks: a network would learn to tell one from the other."""
+    found = [name for name in names if _MASK.search(name)]
+    if found and len(found) < len(names) and all(map(is_image_folder, {*names} - {*found})):
+        raise UserError(
+            f"the folders {', '.join(sorted(names))} are no classes but images and masks: set data.options.masks=auto, "
+            f"or data.options.exclude_pattern=^{found[0]}/ for the images alone",
+            code="conflict",
+            field="data.options.masks",
+        )
 
 
 def attach_all(
@@ -78,17 +106,39 @@ def attach_all(
     Raises:
       UserError: no image has a mask, or one cannot be read.
     """
-    paths = source.ids.tolist()
-    if wanted.where.endswith(".json"):
-        read, classes, unread = coco_reader(root / wanted.where, paths)
-    else:
-        of, unread = (wanted.of, []) if wanted.of else match(paths, wanted.files)
-        if not of.keys() & {*paths}:
-            raise _missing(root, wanted.where, f"none of {len(wanted.files)} masks is of an image")
-        classes = ("background", *(wanted.classes or ONE_CLASS))
-        read = reader(root, paths, of, len(classes))
+    read, classes, unread = make_reader(root, source.ids.tolist(), wanted)
     made = attach(source, read, classes, fit=fit, on_bad_file=on_bad_file, cache=cache)
     return made._replace(unread=(*made.unread, *unread))
+
+
+def make_reader(root: Path, paths: Sequence[str], wanted: Masks) -> tuple[ReadMask, tuple[str, ...], list[str]]:
+    """Return what reads the mask of `paths[row]`, None where it has none; the classes; a line on what has no image.
+
+    Raises:
+      UserError: no image has a mask, or one has several.
+    """
+    if wanted.where.endswith(".json"):
+        return coco_reader(root / wanted.where, paths)
+    of, unread = (wanted.of, []) if wanted.of else match(paths, wanted.files)
+    if not of.keys() & {volumes.split_name(path)[0] for path in paths}:
+        raise _missing(root, wanted.where, f"none of {len(wanted.files)} masks is of an image")
+    classes = ("background", *(wanted.classes or read_names(root) or ONE_CLASS))
+    return reader(root, paths, of, len(classes), wanted.axis), classes, unread
+
+
+def read_names(root: Path) -> tuple[str, ...]:
+    """Return the names of the classes from value 1 of a `dataset.json`, () without one or if it has others.
+
+    Its "labels" are {"0": "background", "1": name} (Medical Segmentation Decathlon) or {"background": 0, name: 1}.
+    """
+    file = root / "dataset.json"
+    content = read_json(file, "repair it, or set data.options.mask_classes") if file.is_file() else None
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, dict):
+        return ()
+    pairs = [(key, name) if str(key).isdecimal() else (name, key) for key, name in labels.items()]
+    names = {int(value): str(name) for value, name in pairs if str(value).isdecimal()}
+    return tuple(names[i] for i in range(1, len(names))) if names.keys() == {*range(len(labels))} else ()
 
 
 def is_mask(path: str, where: str) -> bool:
@@ -102,25 +152,31 @@ def is_mask(path: str, where: str) -> bool:
     pure = PurePosixPath(path)
     if where != "auto":
         return where.strip("/") in map(str, pure.parents)
-    return any(_MASK.search(part) for part in (*pure.parts[:-1], pure.stem))
+    return any(_MASK.search(part) for part in (*pure.parts[:-1], _stem(path)))
 
 
 def match(paths: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the mask of each image that has one, and a line on masks without an image.
 
-    A mask has the name of its image, perhaps with a word for masks at its end. Where several images have the name, the
-    folders that are not named after images or masks must agree, too.
+    A mask has the name of its image, perhaps with a word for masks at its end or its start. Where several images have
+    the name, the folders that are not named after images or masks must agree, too. Of slices, masks are by volume.
 
     Raises:
-      UserError: an image has several masks.
+      UserError: an image has several masks, or a mask several files of channels.
     """
     by_name: dict[str, list[str]] = {}
-    for path in paths:
+    for path in dict.fromkeys(volumes.split_name(path)[0] for path in paths):
+        if (channel := _CHANNEL.search(path)) and channel[1] != "0000":
+            raise UserError(
+                f"{path} is another channel of an image: join the channels of each case in one file of four axes",
+                code="unsupported",
+                field="data.options.masks",
+            )
         by_name.setdefault(_name(path), []).append(path)
     of: dict[str, str] = {}
     alone = []
     for mask in found:
-        candidates = by_name.get(_name(mask), [])
+        candidates = by_name.get(_name(mask)) or by_name.get(_name(mask, _PREFIX), [])
         if len(candidates) > 1:
             candidates = [path for path in candidates if _folders(path) == _folders(mask)]
         if len(candidates) != 1:
@@ -137,8 +193,17 @@ def match(paths: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], l
     return of, unread
 
 
-def _name(path: str) -> str:
-    return _MASK.sub("", PurePosixPath(path).stem).casefold()
+def _name(path: str, word: re.Pattern = _MASK) -> str:
+    """Return the name that image and mask share: without extensions, a word for masks, and the channel of nnU-Net."""
+    stem = _stem(path)
+    return word.sub("", stem[:-5] if _CHANNEL.search(path) else stem).casefold()
+
+
+def _stem(path: str) -> str:
+    """Return the name of a file without its extensions: "x" for "x.png", "x.jpg.png" and "x.nii.gz"."""
+    name = PurePosixPath(path).name
+    stem = _EXTENSIONS.sub("", name)
+    return PurePosixPath(name).stem if stem == name else stem
 
 
 def _folders(path: str) -> list[str]:
@@ -146,14 +211,19 @@ def _folders(path: str) -> list[str]:
     return [part for part in parts if not _IMAGES.search(part) and not _MASK.search(part)]
 
 
-def reader(root: Path, paths: Sequence[str], of: Mapping[str, str], classes: int) -> Callable[[int], np.ndarray | None]:
+def reader(root: Path, paths: Sequence[str], of: Mapping[str, str], classes: int, axis: int = 2) -> ReadMask:
     """Return the function that reads the mask of the image `paths[row]`, None where it has none.
 
-    It raises ValueError for a mask that has another aspect ratio than its image, or a value that is no class.
+    It raises ValueError for a mask that has another aspect ratio than its image, or a value that is no class; and for a
+    volume of another grid.
     """
 
     def read(row: int) -> np.ndarray | None:
         path = paths[row]
+        file, number = volumes.split_name(path)
+        if number is not None and file in of and not (root / path).is_file():
+            volumes.check_same_grid(root / file, root / of[file], axis)
+            return masks.to_classes(volumes.read(root, f"{of[file]}:{number:03d}", None, axis), classes)
         if path not in of:
             return None
         if masks.is_runs(of[path]):
@@ -165,9 +235,7 @@ def reader(root: Path, paths: Sequence[str], of: Mapping[str, str], classes: int
     return read
 
 
-def coco_reader(
-    file: Path, paths: Sequence[str]
-) -> tuple[Callable[[int], np.ndarray | None], tuple[str, ...], list[str]]:
+def coco_reader(file: Path, paths: Sequence[str]) -> tuple[ReadMask, tuple[str, ...], list[str]]:
     """Return what reads the mask of `paths[row]` from COCO's JSON, the classes, and a line on what has no image.
 
     An image that the file does not list has no mask; one that it lists without objects has an empty one.

@@ -7,6 +7,7 @@ from PIL import Image
 from jaxssl.data import splits
 from jaxssl.data.datasets import idrid_segmentation
 from jaxssl.errors import UserError
+from tests.refusals import refuses
 
 FOLDERS = {
     "MA": "1. Microaneurysms",
@@ -113,6 +114,21 @@ def test_masks_of_all_images_stream(download):
     np.testing.assert_array_equal(got.masks, expected)
     assert not isinstance(lazy.masks, np.ndarray)
     np.testing.assert_array_equal(lazy.masks[:], expected)
+
+
+def test_kinds_of_choice_and_where_they_overlap(download):
+    root, truth = download
+    overlapping = [name for name in ids() if (truth[name, "EX"] & truth[name, "HE"]).any()]
+    assert overlapping
+    for kinds in (("EX",), ("EX", "HE")):
+        got = load(root, masks=True, kinds=kinds)
+        assert got.mask_classes == ("background", "hard exudates", "haemorrhages")[: 1 + len(kinds)]
+        for name, mask in zip(got.ids, got.masks, strict=True):
+            np.testing.assert_array_equal(mask == 1, truth[name, "EX"][:, 4:20])
+            if len(kinds) == 2:
+                np.testing.assert_array_equal(mask == 2, (truth[name, "HE"] & ~truth[name, "EX"])[:, 4:20])
+    with refuses("unknown-name", "data.options.kinds", "vessels"):
+        load(root, masks=True, kinds="vessels")
 
 
 def test_masks_are_read_again_when_a_file_changes(download):

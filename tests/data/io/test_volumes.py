@@ -106,3 +106,40 @@ def test_frames_of_dicom(tmp_path):
         folder.load(dir=str(tmp_path), size=8)
     assert len(folder.load(dir=str(tmp_path), size=8, slices=True).ids) == 10
     np.testing.assert_array_equal(volumes.read(tmp_path, "a/x.dcm:002", None, 2)[..., 0], frames[2] * 2.0 - 5)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("images/{}.nii.gz", "masks/{}.nii.gz"),
+        ("{}.nii.gz", "{}_seg.nii.gz"),
+        ("imagesTr/{}.nii.gz", "labelsTr/{}.nii.gz"),
+        ("imagesTr/{}_0000.nii.gz", "labelsTr/{}.nii.gz"),
+    ],
+)
+def test_volumes_have_masks(tmp_path, image, mask):
+    """The masks are stored from right to left, and still are those of the slices that they were made of."""
+    labels = RNG.integers(0, 3, (2, 8, 9, 4)).astype(np.uint8)
+    for i, label in enumerate(labels):
+        save(tmp_path / image.format(f"x{i}"), np.float32(label) * 10)
+        save(tmp_path / mask.format(f"x{i}"), label[::-1], np.array([[-1, 0, 0, 7], *np.eye(4)[1:]]))
+    (tmp_path / "dataset.json").write_text('{"labels": {"0": "background", "1": "edema", "2": "core"}}')
+    got = folder.load(dir=str(tmp_path), size=9, masks="auto")
+    assert got.mask_classes == ("background", "edema", "core") and len(got.ids) == 8 and got.classes == ()
+    want = [np.rot90(label[..., i]) for label in labels for i in range(4)]
+    inner = got.masks[:, :, :8] if (got.masks[:, :, 8] == 255).all() else got.masks[:, :, 1:]  # Padded on one side.
+    np.testing.assert_array_equal(inner, want)
+
+
+def test_a_mask_of_another_grid_is_refused(tmp_path):
+    volume = RNG.normal(size=(8, 9, 4)).astype(np.float32)
+    label = np.zeros((8, 9, 4), np.uint8)
+    save(tmp_path / "images/x.nii", volume)
+    for mask, affine, what in ((label, np.diag([-1.0, 1, 1, 1]), "elsewhere"), (label[..., :3], None, "(8, 9, 3)")):
+        save(tmp_path / "masks/x.nii", mask, affine)
+        with refuses("unreadable", "data.on_bad_file", what):
+            folder.load(dir=str(tmp_path), size=8, masks="auto")
+    save(tmp_path / "masks/x.nii", label)
+    save(tmp_path / "imagesTr/y_0001.nii", volume)
+    with refuses("unsupported", "data.options.masks", "y_0001"):
+        folder.load(dir=str(tmp_path), size=8, masks="auto")

@@ -13,6 +13,7 @@ from jaxssl.data.audit.checks import classes, duplicates, groups, layout, masks,
 CHECKS: tuple[Callable[[Mapping[str, Any]], list[str]], ...] = (
     layout.notes,
     readable.unreadable,
+    masks.unreadable,
     values.nonfinite,
     groups.across_splits,
     groups.implausible,

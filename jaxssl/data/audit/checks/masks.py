@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxssl.data.audit.checks import lines
+
 FEW_PIXELS = 12  # Of an object: below that, its outline cannot be told.
+
+
+def unreadable(report: Mapping[str, Any]) -> list[str]:
+    """Masks that cannot be read, have a value that is no class, or another shape than their image."""
+    found = (report.get("masks") or {}).get("unreadable", [])
+    return lines.listed("masks that cannot be used", found, "path", remedy="correct the files, or mask_classes")
 
 
 def incomplete(report: Mapping[str, Any]) -> list[str]:
@@ -25,15 +33,15 @@ def incomplete(report: Mapping[str, Any]) -> list[str]:
 
 
 def classes(report: Mapping[str, Any]) -> list[str]:
-    """Classes that no mask has, and those whose objects have few pixels at the size at which images are held."""
+    """Classes that no mask has, and, of a run, those whose objects have few pixels at the size of its images."""
     masks = report.get("masks")
-    lines = []
+    found = []
     for one in masks["classes"][1:] if masks else ():
         if not one["images"]:
-            lines.append(f"no mask has the class '{one['name']}': correct the names and values of the classes")
-        elif one["median_pixels"] < FEW_PIXELS:
-            lines.append(
+            found.append(f"no mask has the class '{one['name']}': correct the names and values of the classes")
+        elif one["median_pixels"] < FEW_PIXELS and "place" not in report:
+            found.append(
                 f"the class '{one['name']}' has {one['median_pixels']:g} pixels in the median mask: increase "
                 "data.image_size or data.stored_size"
             )
-    return lines
+    return found
