@@ -32,6 +32,13 @@ def multiply_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
     return multiply(lax.optimization_barrier(a.astype(jnp.bfloat16).swapaxes(-1, -2)), b)
 
 
+def multiply_by_transposed(a: jax.Array, b: jax.Array) -> jax.Array:
+    """[M, K] times the transposed [N, K], as `multiply`: a gradient with respect to a left operand."""
+    # Not `multiply(a, b.T)`: XLA would write the transposed `b`, and the product would take as long as in float32.
+    a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)
+    return lax.dot_general(a, b, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+
+
 @jax.custom_vjp
 def _product(a: jax.Array, b: jax.Array) -> jax.Array:
     """`multiply` of two matrices with its gradients in the same form."""
@@ -45,10 +52,7 @@ def _forward(a, b):
 
 def _backward(operands, g):
     a, b = operands
-    # Not `multiply(g, b.T)`: XLA would write the transposed `b`, and the product would take as long as in float32.
-    by_columns = (((1,), (1,)), ((), ()))
-    dx = lax.dot_general(g.astype(jnp.bfloat16), b, by_columns, preferred_element_type=jnp.float32)
-    return dx, multiply_transposed(a, g)
+    return multiply_by_transposed(g, b), multiply_transposed(a, g)
 
 
 _product.defvjp(_forward, _backward)

@@ -9,7 +9,7 @@ from jax import lax
 
 from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
 from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, taps
-from jaxssl.models.linear import MIXED, multiply
+from jaxssl.models.linear import MIXED, multiply, multiply_by_transposed
 
 # Columns of one step of a scan that stay in the cache.
 CHUNK_BYTES = 4 << 20
@@ -19,6 +19,13 @@ def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
     if geometry.precision == MIXED:
         return multiply(a, b)
     return jnp.matmul(a, b, precision=geometry.precision)
+
+
+def matmul_transposed(g: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """[..., D] times the transposed [C, D]: the gradient with respect to the left operand of `matmul`."""
+    if geometry.precision == MIXED:
+        return multiply_by_transposed(g.reshape(-1, g.shape[-1]), w).reshape(*g.shape[:-1], len(w))
+    return jnp.matmul(g, w.T, precision=geometry.precision)
 
 
 def contract_pixels(a: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array:
@@ -45,7 +52,7 @@ def pointwise_input_gradient(
     w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
     x = jax.ShapeDtypeStruct(x_shape, g.dtype)
-    return jax.linear_transpose(partial(subsample, geometry=geometry), x)(matmul(g, w[0, 0].T, geometry))[0]
+    return jax.linear_transpose(partial(subsample, geometry=geometry), x)(matmul_transposed(g, w[0, 0], geometry))[0]
 
 
 def pointwise_kernel_gradient(
@@ -67,7 +74,7 @@ def im2col(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
 
 def im2col_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
     x = jax.ShapeDtypeStruct(x_shape, g.dtype)
-    g = matmul(g, w.reshape(-1, w.shape[3]).T, geometry)
+    g = matmul_transposed(g, w.reshape(-1, w.shape[3]), geometry)
     return jax.linear_transpose(lambda x: columns(x, w_shape, geometry), x)(g)[0]
 
 
@@ -122,7 +129,7 @@ def dense(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
 
 
 def dense_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
-    return matmul(g.reshape(len(g), -1), as_matrix(w, x_shape, geometry).T, geometry).reshape(x_shape)
+    return matmul_transposed(g.reshape(len(g), -1), as_matrix(w, x_shape, geometry), geometry).reshape(x_shape)
 
 
 def dense_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
