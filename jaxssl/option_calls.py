@@ -9,15 +9,15 @@ from jaxssl.errors import UserError, did_you_mean
 T = TypeVar("T")
 
 
-def defaults(function: Callable, context: Collection[str]) -> dict[str, Any]:
-    """Return {option: default} of the keyword-only arguments of a function, without those in `context`.
+def defaults(function: Callable, no_options: Collection[str]) -> dict[str, Any]:
+    """Return {option: default} of the keyword-only arguments of a function, without those in `no_options`.
 
     >>> def make(encoder, *, classes, margin=1.0): ...
     >>> defaults(make, ("classes", "steps"))
     {'margin': 1.0}
     """
     parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in context}
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in no_options}
 
 
 def call(
@@ -25,6 +25,7 @@ def call(
     *arguments: Any,
     context: Mapping[str, Any],
     options: Mapping[str, Any],
+    no_options: Collection[str],
     section: str,
     name: str,
 ) -> T:
@@ -35,13 +36,14 @@ def call(
       *arguments: its positional arguments.
       context: values by name; the ones that the function does not take are left out.
       options: values by name.
+      no_options: keyword-only arguments that are no options, such as those of the context.
       section: config section of the options, "pretrain.options", for messages.
       name: what the user calls the function, for messages.
 
     Raises:
       UserError: the function does not take an option.
     """
-    valid = defaults(function, context)
+    valid = defaults(function, no_options)
     for option in options:
         if option not in valid:
             raise UserError(

@@ -21,7 +21,7 @@ def test_examples(module):
 
 def test_a_function_gets_its_options_and_what_it_names_of_the_context():
     context = {"classes": 3, "steps": 10}
-    call = dict(context=context, section="pretrain.options", name="pairs")
+    call = dict(context=context, no_options=context, section="pretrain.options", name="pairs")
     assert option_calls.call(make, "encoder", options={"margin": 2.0}, **call) == ("encoder", 3, 2.0)
     with refuses("unknown-name", "pretrain.options.margins", "did you mean 'margin'", "'pairs'"):
         option_calls.call(make, "encoder", options={"margins": 2.0}, **call)
@@ -34,6 +34,8 @@ def test_names_that_are_unknown():
         models.make("resnet17")
     with refuses("unknown-name", "model.options.widht", "did you mean 'width'"):
         models.make("resnet18", {}, {"widht": 4})
+    with refuses("unknown-name", "model.options.parent", "stages, width"):
+        models.make("resnet18", {}, {"parent": None})
     with refuses("out-of-range", "model.options", "heads=5"):
         models.make("vit_tiny", {}, {"heads": 5})
     with refuses("unknown-name", "pretrain.objective", "did you mean 'byol'"):

@@ -21,6 +21,7 @@ from jaxssl.errors import UserError, did_you_mean
 
 CONTEXT = ("stem", "dtype", "precision")
 """Arguments that the config has for all encoders; an encoder gets those that its signature names."""
+_NO_OPTIONS = (*CONTEXT, "drop_path", "parent", "name")  # `transfer.drop_path`, and what every flax module takes.
 
 
 def available() -> dict[str, str]:
@@ -57,7 +58,7 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       UserError: there is no encoder of this name.
     """
-    return option_calls.defaults(find(name), CONTEXT)
+    return option_calls.defaults(find(name), _NO_OPTIONS)
 
 
 def make(name: str, context: Mapping[str, Any] | None = None, options: Mapping[str, Any] | None = None) -> nn.Module:
@@ -71,15 +72,18 @@ def make(name: str, context: Mapping[str, Any] | None = None, options: Mapping[s
     Raises:
       UserError: the name or an option is unknown, or the encoder cannot have these options or this precision.
     """
-    options, context = dict(options or {}), context or {}
-    if context.get("precision") and "precision" not in inspect.signature(find(name)).parameters:
+    function, context = find(name), context or {}
+    # A module is a static argument of jitted functions, and JSON has lists for tuples.
+    options = {key: tuple(value) if isinstance(value, list) else value for key, value in (options or {}).items()}
+    if context.get("precision") and "precision" not in inspect.signature(function).parameters:
         raise UserError(
             f"model.dtype='mixed' is not possible with {name}: set it to 'float32'",
             code="mismatch",
             field="model.dtype",
         )
+    called = {"no_options": _NO_OPTIONS, "section": "model.options", "name": name}
     try:
-        return option_calls.call(find(name), context=context, options=options, section="model.options", name=name)
+        return option_calls.call(function, context=context, options=options, **called)
     except (TypeError, ValueError) as error:
         raise UserError(
             f"model.options={options} does not fit {name}: {error}", code="out-of-range", field="model.options"

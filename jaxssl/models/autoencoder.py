@@ -1,7 +1,6 @@
 """A convolutional autoencoder: 32-32-pool-64-64-pool-128-128-pool-128-128, and a decoder that mirrors it."""
 
 import math
-from collections.abc import Sequence
 from functools import partial, reduce
 
 import jax
@@ -100,5 +99,4 @@ def upsample(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels)
 
 
-def autoencoder(*, widths: Sequence[int] = (32, 64, 128, 128), dtype: DTypeLike = jnp.float32) -> Encoder:
-    return Encoder(tuple(widths), dtype)
+autoencoder = partial(Encoder, widths=(32, 64, 128, 128))

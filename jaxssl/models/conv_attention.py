@@ -7,7 +7,6 @@ odd last row or column; attention knows positions by the sines and cosines of MA
 before a layer norm.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -95,7 +94,4 @@ class ConvAttention(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def conv_attention(
-    *, widths: Sequence[int] = (64, 128, 256), heads: int = 8, dtype: DTypeLike = jnp.float32
-) -> ConvAttention:
-    return ConvAttention(tuple(widths), heads, dtype)
+conv_attention = partial(ConvAttention, widths=(64, 128, 256))

@@ -1,6 +1,5 @@
 """ConvNeXt (Liu et al., 2022, arXiv:2201.03545). Layers have timm's names, with `_` for each dot."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -133,15 +132,5 @@ class ConvNeXt(nn.Module):
         return {"pooled": Norm(name="norm_pool")(x.mean((1, 2))), "map": x}
 
 
-def convnext_tiny(
-    *,
-    depths: Sequence[int] = (3, 3, 9, 3),
-    widths: Sequence[int] = (96, 192, 384, 768),
-    layer_scale: float = 1e-6,
-    stem: str = "imagenet",
-    dtype: DTypeLike = jnp.float32,
-) -> ConvNeXt:
-    return ConvNeXt(tuple(depths), tuple(widths), stem, layer_scale, dtype)
-
-
-convnext_small = partial(convnext_tiny, depths=(3, 3, 27, 3))
+convnext_tiny = partial(ConvNeXt, depths=(3, 3, 9, 3))
+convnext_small = partial(ConvNeXt, depths=(3, 3, 27, 3))

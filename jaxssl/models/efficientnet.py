@@ -147,13 +147,4 @@ class EfficientNetLite(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def efficientnet_lite0(
-    *,
-    width: float = 1.0,
-    depth: float = 1.0,
-    momentum: float = 0.99,
-    stem: str = "imagenet",
-    dtype: DTypeLike = jnp.float32,
-    precision: Any = None,
-) -> EfficientNetLite:
-    return EfficientNetLite(width, depth, momentum, stem, dtype, precision)
+efficientnet_lite0 = partial(EfficientNetLite, width=1.0)

@@ -1,6 +1,6 @@
 """ResNet (He et al., 2016, arXiv:1512.03385), stride on the 3x3 as in torchvision, whose layer names it keeps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -66,16 +66,16 @@ class ResNet(nn.Module):
     """Images [B, H, W, C] -> {"pooled": [B, D], "map": [B, H', W', D]} float32; D = 8 width expansion for four stages.
 
     Attributes:
-      stages: blocks in each stage; the published ones have four.
       block: `BasicBlock` or `Bottleneck`.
+      stages: blocks in each stage; the published ones have four.
       stem: "imagenet" (7x7 of stride 2 and a max-pool: the map has 1/32 of the side) or "small" (3x3, 1/8).
       width: channels of the first stage; 64 as published.
       dtype: of the computation; parameters, statistics and outputs stay float32.
       precision: of the convolutions, such as `jaxssl.models.linear.MIXED`.
     """
 
-    stages: tuple[int, ...]
     block: type[nn.Module]
+    stages: tuple[int, ...]
     stem: str = "imagenet"
     width: int = 64
     dtype: DTypeLike = jnp.float32
@@ -113,34 +113,6 @@ class ResNet(nn.Module):
         return {"pooled": x.mean((1, 2)), "map": x}
 
 
-def resnet18(
-    *,
-    stages: Sequence[int] = (2, 2, 2, 2),
-    width: int = 64,
-    stem: str = "imagenet",
-    dtype: DTypeLike = jnp.float32,
-    precision: Any = None,
-) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, stem, width, dtype, precision)
-
-
-def resnet34(
-    *,
-    stages: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    stem: str = "imagenet",
-    dtype: DTypeLike = jnp.float32,
-    precision: Any = None,
-) -> ResNet:
-    return ResNet(tuple(stages), BasicBlock, stem, width, dtype, precision)
-
-
-def resnet50(
-    *,
-    stages: Sequence[int] = (3, 4, 6, 3),
-    width: int = 64,
-    stem: str = "imagenet",
-    dtype: DTypeLike = jnp.float32,
-    precision: Any = None,
-) -> ResNet:
-    return ResNet(tuple(stages), Bottleneck, stem, width, dtype, precision)
+resnet18 = partial(ResNet, BasicBlock, stages=(2, 2, 2, 2))
+resnet34 = partial(ResNet, BasicBlock, stages=(3, 4, 6, 3))
+resnet50 = partial(ResNet, Bottleneck, stages=(3, 4, 6, 3))

@@ -340,45 +340,8 @@ class Decoder(nn.Module):
         return predict(x[:, 1:]).astype(jnp.float32)
 
 
-def make_vit(
-    *,
-    width: int,
-    depth: int,
-    heads: int,
-    patch: int = 16,
-    registers: int = 0,
-    pool: str = "mean",
-    positions: str = "sincos",
-    mlp_width: int = 0,
-    activation: str = "gelu",
-    layer_scale: float = 0.0,
-    qk_norm: bool = False,
-    pre_norm: bool = False,
-    norm_epsilon: float = EPSILON,
-    dtype: DTypeLike = jnp.float32,
-    precision: Any = None,
-) -> ViT:
-    """Return a `ViT`; `vit_tiny` to `vit_large` have the published widths, depths and heads as defaults."""
-    return ViT(
-        width,
-        depth,
-        heads,
-        patch,
-        registers,
-        pool,
-        positions,
-        mlp_width,
-        activation,
-        layer_scale,
-        qk_norm,
-        pre_norm,
-        norm_epsilon,
-        dtype,
-        precision=precision,
-    )
-
-
-vit_tiny = partial(make_vit, width=192, depth=12, heads=3)
-vit_small = partial(make_vit, width=384, depth=12, heads=6)
-vit_base = partial(make_vit, width=768, depth=12, heads=12)
-vit_large = partial(make_vit, width=1024, depth=24, heads=16)
+# The published widths, depths and heads.
+vit_tiny = partial(ViT, width=192, depth=12, heads=3)
+vit_small = partial(ViT, width=384, depth=12, heads=6)
+vit_base = partial(ViT, width=768, depth=12, heads=12)
+vit_large = partial(ViT, width=1024, depth=24, heads=16)

@@ -26,9 +26,10 @@ LossAndAux = tuple[jax.Array, tuple[Tree, dict[str, jax.Array]]]  # loss, (model
 CONTEXT = ("classes", "steps", "teacher")
 """Number of classes, steps of the whole training, and a trained network (`distill.Teacher`)."""
 
-TEACHER_OPTIONS = {"teacher": "", "evaluation": ""}
+TEACHER_OPTIONS = {"teacher": "", "evaluation": "", "teacher_size": 0}
 """Options of an objective with a teacher: the workdir of a finished run and one of its networks ("": the pretrained
-encoder), or a file of weights and the prefix of one network in it. The caller of `make` loads it."""
+encoder), or a file of weights and the prefix of one network in it; the side in pixels of the teacher's images (0: that
+of its run, or of the student with published weights). The caller of `make` loads it."""
 
 _SHARED = ("losses", "segmentation")  # Modules here that are no objectives of pretraining.
 
@@ -127,6 +128,7 @@ def make(name: str, encoder: nn.Module, context: Mapping[str, Any], options: Map
         encoder,
         context=dict.fromkeys(CONTEXT) | dict(context),
         options=options,
+        no_options=CONTEXT,
         section="pretrain.options",
         name=name,
     )

@@ -81,10 +81,10 @@ def random_images(a: argparse.Namespace, folder: Path) -> source.Source:
 def make_work(a: argparse.Namespace, folder: Path) -> Work:
     """Build the training that the flags of `launch/bench.py` describe; `folder` is for its records."""
     mesh = sharding.make_mesh(-1, 1)
-    options = {"patch": a.patch} if a.model.startswith("vit") else {"stem": "imagenet"}
+    options = {"patch": a.patch} if a.model.startswith("vit") else {}
     if a.depth:
         options["stages"] = (a.depth,) * 4
-    encoder = models.make(a.model, make_context(a.dtype), options)
+    encoder = models.make(a.model, {"stem": "imagenet", **make_context(a.dtype)}, options)
     objective = make_objective(a.method, encoder)
     pixels = views.Pixels(0.0, 255.0, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
     view = views.make(pixels, size=a.size, views=objective.views, **view_options(a.method))
