@@ -137,7 +137,9 @@ def show_audit(console: Console, options: argparse.Namespace) -> None:
         console.print(part)
     console.print(f"The whole report is in {escape_controls(str(options.to))}.")
     if Path(options.name).exists():
-        line = f"To train on these images: jaxssl run own --config.data.dir={shlex.quote(options.name)}"
+        fields = [f"data.dir={options.name}", *(f"data.options.{option}" for option in options.options)]
+        command = shlex.join(["jaxssl", "run", "own", *(f"--config.{field}" for field in fields)])
+        line = f"To train on these images: {command}"
         console.print(escape_controls(line), soft_wrap=True)
 
 
@@ -229,9 +231,9 @@ def audit_tables(report: Mapping[str, Any]) -> list[str | Table]:
         f"{escape_controls(report['name'])}: {size}, in {escape_controls(report['place'])}",
         found,
         class_table(report),
+        *([mask_table(report["masks"])] if "masks" in report else []),
         fact_table(report),
     ]
-        *([mask_table(report["masks"])] if "masks" in report else []),
     for key, title in (("exact", "The same image"), ("near", "Nearly the same image")):
         if report[key]["clusters"]:
             parts.append(duplicate_table(report[key], title))
@@ -257,8 +259,6 @@ def class_table(report: Mapping[str, Any]) -> Table:
     return table
 
 
-def fact_table(report: Mapping[str, Any]) -> Table:
-    """Return sizes, formats and values, a line each."""
 def mask_table(masks: Mapping[str, Any]) -> Table:
     """Return the classes of masks: in how many images, and with how many pixels."""
     table = Table(
@@ -272,6 +272,8 @@ def mask_table(masks: Mapping[str, Any]) -> Table:
     return table
 
 
+def fact_table(report: Mapping[str, Any]) -> Table:
+    """Return sizes, formats and values, a line each."""
     sizes, groups = report["sizes"], report["groups"]
     rows = {
         "groups": f"{groups['count']:,}" if groups["known"] else "unknown",

@@ -33,6 +33,9 @@ EXIT_CODES = """exit codes:
   3    training failed: the loss is not finite, or the encoder collapsed
   75   preempted and saved: run the same command again to resume
   130  Ctrl-C"""
+FIRST_STEPS = """for your own images, a folder with a sub-folder for each class, a table, or an .npz archive:
+  jaxssl data audit IMAGES
+  jaxssl run own --config.data.dir=IMAGES --workdir=runs/mine"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,7 +90,9 @@ def summaries(folder: Path) -> dict[str, str]:
 def make_parser(command: str = "") -> Parser:
     """Return the parser of all commands, in which `command` has its arguments."""
     top = Parser("jaxssl", usage="jaxssl COMMAND ...", description=(jaxssl.__doc__ or "").partition("\n")[0])
-    top.make_epilog = lambda: f"{command_table()}\n\njaxssl COMMAND --help explains a command.\n\n{EXIT_CODES}"
+    top.make_epilog = lambda: "\n\n".join(
+        (FIRST_STEPS, command_table(), "jaxssl COMMAND --help explains a command.", EXIT_CODES)
+    )
     top.add_argument("--version", action="version", version=f"jaxssl {jaxssl.__version__}")
     subparsers = top.add_subparsers(dest="command", help=argparse.SUPPRESS, prog="jaxssl", parser_class=Parser)
     for name in itertools.chain(*commands().values()):
@@ -122,7 +127,7 @@ def config_name(options: argparse.Namespace) -> str:
         raise UserError(message, code="conflict", field="--config")
     name = options.positional or options.config
     if not name:
-        message = "the config is missing: jaxssl run byol_lenses:local, or --config=configs/byol_lenses.py"
+        message = "the config is missing: give its name or path; for your own images, own --config.data.dir=DIR"
         raise UserError(message, code="missing", field="--config")
     return name
 
@@ -169,21 +174,25 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     known = [*itertools.chain(*commands().values())]
     if command and command not in known:
-        message = f"{command!r} is not a command: {did_you_mean(command, known)}Valid commands: {', '.join(known)}"
+        configs = importlib.import_module("jaxssl.config.load").available()  # This loads JAX.
+        config = command.partition(":")[0] in configs
+        hint = f"did you mean 'jaxssl run {command}'? " if config else did_you_mean(command, known)
+        message = f"{command!r} is not a command: {hint}Valid commands: {', '.join(known)}"
         raise UserError(message, code="unknown-name", field="COMMAND")
     top = make_parser(command)
     parser = subparsers_of(top).get(command, top)
     assignments = []
-    if getattr(sys.modules.get(f"jaxssl.cli.{command}"), "TAKES_FIELDS", False):
+    fielded = getattr(sys.modules.get(f"jaxssl.cli.{command}"), "TAKES_FIELDS", False)
+    if fielded:
         # Taken out beforehand: argparse reads an argument with a space, such as a tuple, as a positional one.
         assignments = [argument for argument in arguments if argument.startswith("--config.")]
         arguments = [argument for argument in arguments if not argument.startswith("--config.")]
     check_flags(arguments, parser)
     options, rest = top.parse_known_args(arguments)
     if rest:
-        raise UserError(
-            f"{rest[0]!r} is one argument too many. See {parser.prog} --help", code="unknown-name", field=rest[0]
-        )
+        remedy = f"give images as --config.data.dir={rest[0]}. " if fielded and Path(rest[0]).exists() else ""
+        message = f"{rest[0]!r} is one argument too many: {remedy}See {parser.prog} --help"
+        raise UserError(message, code="unknown-name", field=rest[0])
     options.assignments = assignments
     return options
 
@@ -196,7 +205,8 @@ def check_flags(arguments: Sequence[str], parser: argparse.ArgumentParser) -> No
         if flag.startswith("--") and flag != "--" and flag not in known:
             close = did_you_mean(flag, known)
             if not close and "--config" in known:
-                close = "fields are set as --config.pretrain.epochs=20. "
+                field = flag.removeprefix("--") if "." in flag else "pretrain.epochs"
+                close = f"fields are set as --config.{field}=VALUE. "
             message = f"{flag} is not a flag of {parser.prog}: {close}See {parser.prog} --help"
             raise UserError(message, code="unknown-name", field=flag)
 

@@ -128,7 +128,7 @@ def _set(c: ConfigDict, path: str, text: str) -> None:
     options_path = path.partition(".options.")[0] + ".options"
     name_path = next((p for p in fields.OPTIONS_OF if fields.options_path(p) == options_path), None)
     field = fields.BY_PATH.get(path)
-    if name_path and path != options_path:
+    if name_path and path.startswith(f"{options_path}."):
         section, name = c[options_path], path.removeprefix(f"{options_path}.")
         value = _parse_option(c, name_path, name, text)
     elif field and not isinstance(field.default, ConfigDict):

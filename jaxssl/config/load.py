@@ -84,6 +84,9 @@ def find_config(name: str) -> tuple[Path, str]:
         return file, argument
     if file.suffix == ".py" or file.name != config:
         hint = did_you_mean(file.stem, known) or "give the path or the name of a config"
+        if file.exists():
+            message = f"--config={name} is no config: for images, set --config=own --config.data.dir={name}"
+            raise UserError(message, code="unsupported", field="--config")
         message = f"--config={name}: there is no file {config}: {hint.rstrip()}"
         raise UserError(message, code="missing", field="--config")
     hint = f"did you mean '{config}.py'? " if Path(f"{config}.py").is_file() else did_you_mean(config, known)

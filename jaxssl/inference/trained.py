@@ -8,13 +8,14 @@ import numpy as np
 from flax import linen as nn
 
 from jaxssl import models
+from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.models import decoder as decoders
 from jaxssl.models.precision import make_context
 from jaxssl.models.shapes import count_channels, shapes_of
 from jaxssl.results.schema import Results
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
-from jaxssl.results.workdir import read_config, read_results
+from jaxssl.results.workdir import read_results
 from jaxssl.training import checkpoint
 from jaxssl.weights.merge import merge
 
@@ -65,7 +66,7 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
         message = f"{workdir} is not a folder: give the workdir of a finished run"
         raise UserError(message, code="missing", field=str(workdir))
     config = read_config(workdir, "give the workdir of a run, which has one")
-    results = read_results(workdir, "the run there has not finished; its command resumes it")
+    results = read_results(workdir)
     try:
         encoder, size = encoder_of(config["config"]), config["config"]["data"]["image_size"]
         classes, pretrained = tuple(results["dataset"]["classes"]), results["pretrain"]

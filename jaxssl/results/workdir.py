@@ -8,7 +8,7 @@ from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.results import audit_schema, schema
 
-REMEDY = "give the workdir of a finished run"
+REMEDY = "give the workdir of a finished run; one that was stopped is finished by its command (`jaxssl runs` lists it)"
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:
@@ -59,11 +59,6 @@ def check_version(file: Path, content: Any) -> None:
 def read_results(workdir: Path, remedy: str = REMEDY) -> schema.Results:
     """Return the content of results.json."""
     return read(Path(workdir) / "results.json", remedy)
-
-
-def read_config(workdir: Path, remedy: str = REMEDY) -> schema.RunConfig:
-    """Return the content of config.json."""
-    return read(Path(workdir) / "config.json", remedy)
 
 
 def read_splits(workdir: Path, remedy: str = REMEDY) -> schema.Splits:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 from jaxssl import files
 from jaxssl.config.fields import has_role
+from jaxssl.config.stored import read_config
 from jaxssl.errors import TrainingFailedError, UserError
 from jaxssl.evaluation import scores
 from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions, task_name
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.segmentations import read_segmentations
-from jaxssl.results.workdir import read_config, read_results
+from jaxssl.results.workdir import read_results
 
 log = logging.getLogger(__name__)
 # Datasets whose images are a function of the seed.
@@ -84,11 +85,13 @@ def _read_all(folders: Sequence[Path]) -> tuple[list[Run], list[Path]]:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder: give one that holds runs", code="missing", field=str(folder))
         found = {file.parent.resolve() for file in folder.rglob("results.json")}
+        begun = {file.parent.resolve() for file in folder.rglob("config.json")}
         if not found:
-            message = f"{folder} holds no finished run: there is no results.json below it"
+            remedy = f"`jaxssl runs {folder}` shows how far each is" if begun else "give a folder with runs in it"
+            message = f"{folder} holds no finished run, and {len(begun)} that have begun: {remedy}"
             raise UserError(message, code="missing", field=str(folder))
         finished |= found
-        started |= {file.parent.resolve() for file in folder.rglob("config.json")}
+        started |= begun
     runs = read_runs(sorted(finished))
     bare = [run.folder for run in runs if not run.settings]
     if 0 < len(bare) < len(runs):

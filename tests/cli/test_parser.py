@@ -48,6 +48,24 @@ def test_misspelt_names_get_a_hint():
         main(["embed", "a", "b", "--to=c.csv", "--features=patch", "--debug"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "field", "remedy"),
+    [
+        (["own:quick"], "unknown-name", "COMMAND", "did you mean 'jaxssl run own:quick'?"),
+        (["run"], "missing", "--config", "own"),
+        (["run", "{images}"], "unsupported", "--config", "--config=own --config.data.dir={images}"),
+        (["run", "own", "{images}"], "unknown-name", "{images}", "--config.data.dir={images}"),
+        (["run", "own", "--data.dir={images}"], "unknown-name", "--data.dir", "--config.data.dir=VALUE"),
+        (["run", "own", "--config.data={images}"], "unknown-name", "data", "data.dir"),
+    ],
+)
+def test_images_given_in_a_wrong_place_are_answered_by_the_right_one(tmp_path, arguments, code, field, remedy):
+    images = tmp_path / "my images"
+    images.mkdir()
+    with refuses(code, field.format(images=images), remedy.format(images=images)):
+        main([*(argument.format(images=images) for argument in arguments), "--debug"])
+
+
 def test_both_ways_to_call_a_command_are_one():
     ended = subprocess.run([sys.executable, "-m", "jaxssl", "--version"], capture_output=True, text=True, check=True)
     assert ended.stdout.startswith("jaxssl ")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxssl.config import checks
 from jaxssl.config.fields import changes_pretraining
 from jaxssl.config.load import call, defines, find_config, load_config
 from jaxssl.errors import UserError
@@ -91,10 +92,19 @@ def list_commands(config: str, workdir: Path, fields: dict[str, str], repeat: Re
 
 
 def check_settings(config: str, cells: Sequence[Cell]) -> None:
-    """Raise UserError if a cell was started with other settings: it would count as done, and lend its encoder."""
+    """Raise UserError if the settings of a cell cannot work, or are others than those that it was started with.
+
+    With others it would count as done, and lend its encoder.
+    """
     for cell in cells:
+        settings = load_config(config, assignments(cell))
+        checks.check(settings)
+        place = settings.data.dir
+        if settings.data.name in ("folder", "npz") and not (place and Path(place).expanduser().exists()):
+            message = f"data.dir={place} does not exist: set it to a folder, a table or an .npz archive"
+            raise UserError(message, code="missing", field="data.dir")
         if (cell.folder / "config.json").exists():
-            check_config(load_config(config, assignments(cell)), cell.folder)
+            check_config(settings, cell.folder)
 
 
 def share_pretraining(cell: Cell, donor: Cell) -> bool:
