@@ -27,6 +27,7 @@ class Field(NamedTuple):
       item: type of the items of a tuple.
       lengths: smallest and largest length of a tuple.
       distinct: whether a tuple may not hold a value twice.
+      before: what runs did before there was this field, if that was not the default.
     """
 
     path: str
@@ -38,3 +39,4 @@ class Field(NamedTuple):
     item: type = float
     lengths: tuple[float, float] = (0, math.inf)
     distinct: bool = False
+    before: Any = None

@@ -115,8 +115,14 @@ FIELDS: tuple[Field, ...] = (
         "pad",
         "How images that are not square are fitted: pad to a square, crop its centre, or squash.",
         choices=resize.FITS,
+        before="crop",
     ),
-    Field("data.group_copies", True, "Whether images that are exact copies count as one group of the split."),
+    Field(
+        "data.group_copies",
+        True,
+        "Whether images that are exact copies count as one group of the split.",
+        before=False,
+    ),
     Field(
         "data.task",
         "auto",
@@ -136,6 +142,7 @@ FIELDS: tuple[Field, ...] = (
         "'auto': 'bfloat16' on accelerators, 'mixed' for ViTs of width 192 or more on CPUs with AMX or AVX-512 BF16, "
         "'float32' for others. Parameters, statistics, losses and the optimizer are always float32.",
         choices=("auto", "float32", "mixed", "bfloat16"),
+        before="float32",
     ),
     Field("model.options", ConfigDict(), "Options of the encoder."),
     Field(
@@ -261,8 +268,8 @@ FIELDS: tuple[Field, ...] = (
     Field(
         "transfer.sampling",
         "uniform",
-        "How fine-tuning draws images; 'balanced': all classes equally often, of several labels by the rarest that an "
-        "image has.",
+        "How fine-tuning draws images; 'balanced': all classes equally often, of several labels, or in segmentation of "
+        "the classes in its mask, by the rarest that an image has; images without any are one more class.",
         "method",
         ("uniform", "balanced"),
     ),

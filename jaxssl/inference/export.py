@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import export
 
 from jaxssl import files
+from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
 from jaxssl.inference.inputs import check_suffix
@@ -23,7 +24,7 @@ from jaxssl.models.heads import classifier_of
 from jaxssl.models.resnet import ResNet
 from jaxssl.models.vit import EPSILON, ViT
 from jaxssl.objectives.supervised import READOUTS
-from jaxssl.results.workdir import read_config, read_splits
+from jaxssl.results.workdir import read_splits
 from jaxssl.weights.huggingface import to_huggingface
 from jaxssl.weights.load import to_torch
 from jaxssl.weights.provenance import describe_origin

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from jaxssl import files
+from jaxssl.config.stored import read_config
 from jaxssl.data.io import arrays, nifti, resize
 from jaxssl.data.io import images as image_files
 from jaxssl.data.io import masks as mask_files
@@ -29,7 +30,7 @@ from jaxssl.inference.predict import count_seen
 from jaxssl.report.pictures import MASK_COLORS
 from jaxssl.results.schema import Results
 from jaxssl.results.words import is_segmentation
-from jaxssl.results.workdir import read_config, read_results
+from jaxssl.results.workdir import read_results
 
 ANNOTATIONS = "annotations.json"
 

@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl.augment import views
+from jaxssl.config.stored import read_config
 from jaxssl.data.copies import hash_image
 from jaxssl.data.io import arrays, loading
 from jaxssl.data.io import images as image_files
@@ -29,7 +30,7 @@ from jaxssl.inference.trained import Trained
 from jaxssl.objectives import segmentation, supervised
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.words import is_segmentation
-from jaxssl.results.workdir import read_config, read_results
+from jaxssl.results.workdir import read_results
 from jaxssl.training import sharding
 
 Tree = Any

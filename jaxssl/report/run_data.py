@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from jaxssl.config.stored import read_config
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.audit_schema import Audit
 from jaxssl.results.gallery import Gallery, read_gallery
@@ -42,7 +43,7 @@ def read(workdir: Path, differences: Differences | None = None) -> RunData:
       UserError: a file is missing or damaged.
     """
     results = workdirs.read_results(workdir)
-    config, splits = workdirs.read_config(workdir), workdirs.read_splits(workdir)
+    config, splits = read_config(workdir), workdirs.read_splits(workdir)
     predictions = read_predictions(workdir, results)
     if differences is None:
         differences = compute_differences(results, predictions, read_segmentations(workdir, results))

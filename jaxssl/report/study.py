@@ -7,12 +7,13 @@ To add a figure, write a function that draws it in `jaxssl.report.figures` and a
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError
 from jaxssl.report.blocks import Section
 from jaxssl.report.render import render
 from jaxssl.report.sections import study_arms, study_differences, study_folds, study_labels, study_learning, study_runs
 from jaxssl.report.study_data import StudyData, StudyRun
-from jaxssl.results import study_conclusions, workdir
+from jaxssl.results import study_conclusions
 from jaxssl.results.study_schema import Study
 from jaxssl.results.study_verdict import judge_study
 from jaxssl.results.words import format_count
@@ -58,7 +59,7 @@ def read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
     commands = {}
     for folder, results in runs:
         try:
-            command = workdir.read_config(folder).get("command", "")
+            command = read_config(folder).get("command", "")
         except UserError:
             continue
         if results["pretrain"]:

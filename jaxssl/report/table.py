@@ -7,11 +7,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from jaxssl.config.stored import read_config
 from jaxssl.results import run_conclusions, words
 from jaxssl.results.predictions import Differences
 from jaxssl.results.schema import Results, RunConfig
 from jaxssl.results.verdict import Verdict, count_steps, judge_run
-from jaxssl.results.workdir import read_config
 from jaxssl.training import metrics
 
 

@@ -12,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxssl import files
+from jaxssl.config.stored import config_to_json
 from jaxssl.errors import UserError
 from jaxssl.report import page, table
 from jaxssl.results.predictions import compute_differences, read_predictions
@@ -152,5 +153,5 @@ def report(setup: Setup, results: Results) -> None:
     predictions, masks = read_predictions(setup.workdir, results), read_segmentations(setup.workdir, results)
     differences = compute_differences(results, predictions, masks)
     page.write(setup.workdir, differences)
-    metrics.conclude(setup.workdir, workdirs.config_to_json(setup.config), results)
+    metrics.conclude(setup.workdir, config_to_json(setup.config), results)
     metrics.console.print(table.summarize(results, setup.workdir, differences))

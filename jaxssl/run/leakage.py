@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError
 from jaxssl.results import workdir as results
 from jaxssl.run.setup import Setup
@@ -19,7 +20,7 @@ def read_origin(weights: Path) -> dict[str, str]:
     workdir = find_workdir(weights)
     if workdir is None:
         return {}
-    config, splits = results.read_config(workdir)["config"], results.read_splits(workdir)
+    config, splits = read_config(workdir)["config"], results.read_splits(workdir)
     return describe_origin(config["data"], splits)
 
 

@@ -15,13 +15,13 @@ from ml_collections import ConfigDict
 
 from jaxssl.augment import views
 from jaxssl.config import schedule
+from jaxssl.config.stored import config_to_json
 from jaxssl.data import pipeline
 from jaxssl.errors import UserError
 from jaxssl.objectives import Objective, with_average
 from jaxssl.run.encoders import named_key, with_encoder
 from jaxssl.run.plan import later_steps, number_of
 from jaxssl.run.setup import Setup
-from jaxssl.run.workdir import config_to_json
 from jaxssl.training import checkpoint, distributed, loop, lora, memory, metrics, optimizers, sharding
 from jaxssl.training.step import Augment, Step, Storage, TrainState, init_state, jit_step
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from jaxssl import files
 from jaxssl.config.fields import changes_pretraining, has_role
+from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.errors import UserError
 from jaxssl.results import workdir as results
 from jaxssl.run.setup import Setup
-from jaxssl.run.workdir import as_requested, config_to_json, describe_split
+from jaxssl.run.workdir import as_requested, describe_split
 from jaxssl.training import metrics
 
 ENCODER = Path("checkpoints") / "encoder"
@@ -30,7 +31,7 @@ def reuse_pretraining(setup: Setup, donor: Path) -> None:
 
 def check(setup: Setup, donor: Path) -> None:
     """Raise UserError unless the pretraining of `donor` is the one that this run would do."""
-    stored = dict(files.flatten(as_requested(results.read_config(donor, REMEDY))))
+    stored = dict(files.flatten(as_requested(read_config(donor, REMEDY))))
     wanted = dict(files.flatten(config_to_json(setup.config))) | dict(setup.requested)
     difference = [
         f"{path} is {stored.get(path)!r} there and {wanted.get(path)!r} here"

@@ -18,11 +18,12 @@ from ml_collections import ConfigDict
 
 from jaxssl import files
 from jaxssl.config.fields import with_role
+from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.data.audit.report import audit_source
 from jaxssl.data.copies import hash_image
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.results import schema
+from jaxssl.results import description, schema
 from jaxssl.results import workdir as results
 from jaxssl.run.setup import Setup
 
@@ -48,7 +49,7 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     if difference:
         raise UserError(
             f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}, and --from={workdir} "
-            "to take over its pretraining",
+            "to take over its pretraining, or set --config.FIELD=VALUE as it is there to resume it",
             code="conflict",
             field="--workdir",
         )
@@ -75,7 +76,7 @@ def check_config_by_hash(config: ConfigDict, workdir: Path) -> list[str]:
 
 
 def read_intact(file: Path) -> Any:
-    """Return the content of config.json or splits.json; None if it is missing or damaged.
+    """Return the content of config.json, splits.json or audit.json; None if it is missing or damaged.
 
     Raises:
       UserError: another version of jaxssl wrote it.
@@ -83,12 +84,16 @@ def read_intact(file: Path) -> Any:
     if not file.exists():
         return None
     try:
-        return results.read(file, OTHER_WORKDIR)
+        of_config = file.name == "config.json"
+        content = read_config(file.parent, OTHER_WORKDIR) if of_config else results.read(file, OTHER_WORKDIR)
+        faults = description.check(content, description.FILES[file.name])
+        if all(fault.endswith(": unknown") for fault in faults):
+            return content
     except UserError as error:
         if error.code == "mismatch":
             raise
-        log.warning("%s is damaged; it is written again if the rest shows that it is the same run", file)
-        return None
+    log.warning("%s is damaged; it is written again if the rest shows that it is the same run", file)
+    return None
 
 
 def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,11 +105,6 @@ def as_requested(stored: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def config_to_json(config: ConfigDict) -> dict[str, Any]:
-    """Return the config as it reads back from JSON: tuples as lists."""
-    return json.loads(json.dumps(files.nan_to_null(config.to_dict())))
-
-
 def differences(stored: dict, given: dict) -> Iterator[str]:
     """Yield "FIELD is A there and B here" for each field that differs, except for folders and devices.
 
@@ -113,7 +113,8 @@ def differences(stored: dict, given: dict) -> Iterator[str]:
     stored, given = dict(files.flatten(stored)), dict(files.flatten(given))
     for name in sorted((stored.keys() | given.keys()) - with_role("place")):
         if stored.get(name) != given.get(name):
-            yield f"{name} is {stored.get(name)!r} there and {given.get(name)!r} here"
+            here = repr(given[name]) if name in given else "unknown to this version"
+            yield f"{name} is {stored.get(name)!r} there and {here} here"
 
 
 def hash_config(config: dict[str, Any]) -> str:
@@ -133,6 +134,9 @@ def claim(setup: Setup) -> None:
         config["requested"] = dict(setup.requested)
     split = describe_split(setup) | {"config_sha256": hash_config(as_requested(config))}
     stored_config, stored_split = (read_intact(workdir / name) for name in ("config.json", "splits.json"))
+    if stored_config and stored_split:  # It may have been written before a field of today existed.
+        before = hash_config(as_requested(results.read(workdir / "config.json")))
+        split["config_sha256"] = before if stored_split["config_sha256"] == before else split["config_sha256"]
     if (stored_split and {name: stored_split.get(name) for name in split} != split) or (
         stored_config and stored_config["fingerprint"] != source.fingerprint
     ):
@@ -226,8 +230,10 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         }
         for name, rows in setup.splits.items()
     }
+    folder = setup.config.data.dir
     return {
         "name": setup.config.data.name,
+        **({"title": Path(folder).resolve().name} if folder else {}),
         "task": source.task,
         "classes": list(source.classes),
         **({"mask_classes": list(source.mask_classes)} if source.mask_classes else {}),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.config import fields
+from jaxssl.config import fields, stored
 from jaxssl.run import plan, prepare, workdir
 from jaxssl.training.metrics import format_duration
 from tests import tiny_config
@@ -67,6 +67,36 @@ def test_a_run_with_smaller_batches_resumes_with_the_same_command(tmp_path):
     c.pretrain.batch_size = 512
     with refuses("conflict", "--workdir", "1024", "512"):
         workdir.check_config(c, tmp_path)
+
+
+def test_a_run_that_began_before_there_was_a_field_resumes(tmp_path):
+    """With its default, where that is what runs did before; else one line names the field."""
+    c = tiny_config.get_config()
+    fields.fill_options(c)
+    setup = prepare.prepare(c, tmp_path)
+    workdir.claim(setup)
+    whole = json.loads((tmp_path / "config.json").read_text())
+
+    def without(*paths):
+        less = json.loads(json.dumps(whole))
+        for *sections, name in paths:
+            of = less["config"]
+            for section in sections:
+                of = of[section]
+            del of[name]
+        (tmp_path / "config.json").write_text(json.dumps(less))
+        # As that version wrote it, and, where the field was deleted by hand, with the hash of all fields.
+        for config in (less, whole):
+            split = json.loads((tmp_path / "splits.json").read_text())
+            split["config_sha256"] = workdir.hash_config(workdir.as_requested(config))
+            (tmp_path / "splits.json").write_text(json.dumps(split))
+            workdir.check_config(c, tmp_path)
+            workdir.claim(setup)
+
+    without(("checkpoints", "keep"), ("deterministic",), ("transfer", "lora"), ("data", "options", "snr"))
+    with refuses("conflict", "--workdir", "data.fit is 'crop' there and 'pad' here", "--config.FIELD=VALUE"):
+        without(("data", "fit"))
+    assert stored.read_config(tmp_path)["config"]["data"]["fit"] == "crop"
 
 
 def test_the_plan_counts_images_steps_and_trainings(tmp_path):

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from jaxssl import files
 from jaxssl.cli import parser
 from jaxssl.cli import run as run_command
 from jaxssl.cli.parser import main
+from jaxssl.config.stored import config_to_json
 from jaxssl.results.workdir import write
-from jaxssl.run.workdir import config_to_json
 from jaxssl.study.sweep import cells as sweep_cells
 from jaxssl.study.sweep import local, runner
 
@@ -164,6 +165,13 @@ def test_a_cell_that_a_lost_sweep_left_at_work_is_waited_for(tmp_path, go):
     assert when["other", "begins"] < released[0] < min(when["orphan", "begins"], when["heir", "begins"])
 
 
+def test_two_sweeps_of_one_folder_do_not_run_at_once(tmp_path, go):
+    with files.lock(tmp_path / "S" / runner.LOCK):
+        code, record, printed = go([("cell", {})])
+    assert code == 2 and not record and "in use by another process" in printed.err
+    assert go([("cell", {})])[0] == 0
+
+
 def test_cells_that_began_with_other_settings_are_refused(tmp_path, capsys):
     config = tiny(tmp_path)
     folder = tmp_path / "S" / "1.0"
@@ -171,8 +179,10 @@ def test_cells_that_began_with_other_settings_are_refused(tmp_path, capsys):
     for epochs, name in ((2, "config.json"), (1, "results.json")):
         arguments = [f"--config={config}", f"--config.pretrain.epochs={epochs}"]
         ran = config_to_json(run_command.load(parser.parse(["run", *arguments])))
-        write(folder / "config.json", {"config": ran})
-        write(folder / name, {"config": ran})
+        rest = {"fingerprint": "", "dtype": "", "command": "", "versions": {}, "git": None, "devices": []}
+        pixels = {"low": 0.0, "high": 1.0, "mean": [0.0], "std": [1.0], "asinh": 0.0}
+        for file in ("config.json", name):
+            write(folder / file, {"config": ran, "pixels": pixels, **rest})
         assert main(["sweep", *sweep_of, "--config.pretrain.epochs=3"]) == 2
         said = capsys.readouterr().err
         assert len(said.splitlines()) == 1 and f"pretrain.epochs is {epochs} there and 3 here" in said

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.study.sweep.cells import Cell, check_settings, list_cells
 from jaxssl.study.sweep.devices import check_jobs, default_jobs, find_devices
@@ -15,6 +16,8 @@ from jaxssl.study.sweep.local import CPU, run_local
 from jaxssl.study.sweep.search import Search, search_settings
 from jaxssl.study.sweep.slurm import run_on_slurm
 from jaxssl.study.sweep.state import summarize
+
+LOCK = ".lock_sweep"  # Held by the sweep of a folder: two would start the same cells.
 
 
 def run_sweep(
@@ -40,7 +43,8 @@ def run_sweep(
       search: settings to be searched before, in WORKDIR-search; None: none.
 
     Raises:
-      UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written.
+      UserError: as `list_cells`; settings that differ from those a cell began with; a workdir that cannot be written,
+        or that another sweep is using.
       PreemptedError: the sweep was stopped, and what ran has saved.
     """
     devices = find_devices(os.environ) if slurm_options is None else CPU
@@ -56,8 +60,10 @@ def run_sweep(
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     columns += (TextColumn("{task.fields[running]}", markup=False),)
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        with (
+            files.lock(workdir / LOCK, "--workdir"),
+            Progress(*columns, console=console, disable=not console.is_terminal) as progress,
+        ):
             jobs = jobs or (default_jobs(devices) if slurm_options is None else len(cells))
             if search is not None:
                 trials = workdir.with_name(f"{workdir.name}-search")
