@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from jaxssl.data.io import images, table
 from jaxssl.errors import UserError
@@ -125,7 +126,10 @@ def list_files(dataset: Dataset, manual_dir: str | Path) -> Download:
             code="missing",
             field="data.manual_dir",
         )
-    return Download(dataset, root, sorted(images.find(root), key=lambda file: (file.count("/"), file)))
+    files = sorted(images.find(root), key=lambda file: (file.count("/"), file))
+    for line in images.describe_links(root, files):
+        logging.warning("%s", line)
+    return Download(dataset, root, files)
 
 
 def missing_error(download: Download, what: str) -> UserError:

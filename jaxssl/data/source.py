@@ -30,6 +30,7 @@ class Source(NamedTuple):
       folds: [N] int32 from 0, the fold of the dataset's own cross-validation, else None.
       fingerprint: SHA-256 of all of the above: it identifies a version of the data.
       unread: what the input holds that was not used, a line each: columns, files, formats, folders.
+      notes: findings from when the files were listed, a line each.
       task: "single": one class an image; "multi": any number of them; "ordinal": one class, in an order; "value": a
         number.
       masks: [N, H, W] uint8, the class of each pixel, an index into `mask_classes`, or `UNKNOWN`; as lazy as the
@@ -53,6 +54,7 @@ class Source(NamedTuple):
     masks: np.ndarray | records.Images | None = None
     mask_classes: tuple[str, ...] = ()
     masked: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:

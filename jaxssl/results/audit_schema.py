@@ -174,6 +174,7 @@ class Audit(TypedDict):
     ]
     masks: NotRequired[Annotated[Masks, "missing without masks"]]
     unread: Annotated[list[str], "what the input holds that is not used"]
+    notes: NotRequired[Annotated[list[str], "remarks on the layout"]]
     findings: Annotated[list[str], "problems in words, the most serious first"]
 
 
@@ -199,7 +200,6 @@ class FileAudit(Audit):
     place: Annotated[str, "innermost folder with all images; paths are relative to it"]
     bytes: Annotated[int, "size of all files"]
     ignored: Annotated[dict[Annotated[str, "extension"], int], "other files"]
-    notes: Annotated[list[str], "remarks on the layout"]
     unused: Annotated[int, "images that a builder or a table leaves out"]
     formats: Annotated[dict[Value, int], "images by file format"]
     modes: Annotated[dict[Value, int], "images by Pillow mode"]

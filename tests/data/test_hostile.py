@@ -15,6 +15,9 @@ import pytest
 from jaxssl import files
 from jaxssl.cli import messages
 from jaxssl.cli.parser import main
+from jaxssl.data.audit.items import list_folder
+from jaxssl.data.audit.report import audit_files, audit_source
+from jaxssl.data.datasets import folder as folder_dataset
 from jaxssl.data.io import archive, images, table
 from jaxssl.weights import load
 from tests import absurd, tiny_run
@@ -89,16 +92,20 @@ def test_runs_whose_files_are_fifos_are_refused(run, tmp_path):
         assert within_seconds(lambda name=name: main(["report", str(tmp_path / name)])) == 2
 
 
-def test_links_that_lead_out_are_named(tmp_path, caplog):
+def test_links_that_lead_out_are_findings(tmp_path):
     folder = tiny_run.write_images(tmp_path / "images", 4)
     (folder / "dark" / "own.png").symlink_to(folder / "dark" / "00.png")
-    images.find(folder)
-    assert "lead out" not in caplog.text
+    assert not images.describe_links(folder, images.find(folder))
     tiny_run.write_images(tmp_path / "others", 1)
     (folder / "dark" / "linked").symlink_to(tmp_path / "others" / "dark")
     (folder / "dark" / "x.png").symlink_to(tmp_path / "others" / "bright" / "00.png")
-    images.find(folder)
-    assert "2 files are links that lead out of this folder, such as dark/linked/00.png" in caplog.text
+    (folder / "loop").symlink_to(folder)
+    (folder / "dark" / "self.png").symlink_to("self.png")
+    (line,) = images.describe_links(folder, images.find(folder))
+    assert line.startswith(f"2 files are links that lead out of {folder}, such as dark/linked/00.png")
+    (folder / "dark" / "self.png").unlink()
+    loaded = folder_dataset.load(dir=str(folder), size=16)
+    assert line in audit_source(loaded)["findings"] and line in audit_files(list_folder(str(folder)))["findings"]
 
 
 def test_names_in_a_table_that_could_steer_a_terminal_are_refused(tmp_path, capsys):

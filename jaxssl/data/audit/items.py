@@ -98,7 +98,7 @@ def list_folder(
     groups = labels.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
     outer = _common_folder(every)
     inner = [path[len(outer) :] for path in paths]
-    notes = []
+    notes = images.describe_links(root, every)
     try:
         layout = folders.read_layout(root, inner)
         mask_listing.check_classes({*(layout.classes or [])} - {""})
@@ -164,6 +164,7 @@ def _of_table(root: Path, found: Sequence[str], listing: Listing, cut: Cut) -> I
     if len(alone) < len(items):
         notes += lines.listed("images without a group, although others have one", alone, "path", len(items))
     listed_files = {volumes.split_name(path)[0] for path in items}
+    notes += images.describe_links(root, listed_files)
     for path in found:
         if path not in listed_files and images.is_image(root / path):
             items[path] = Item(path, root / path, UNUSED, used=False)

@@ -90,7 +90,8 @@ def audit_source(source: Source, parts: Mapping[str, np.ndarray] | None = None) 
     for split, indices in parts.items():
         where[indices] = split
     rows = [_row(source, i, image, str(where[i])) for i, image in enumerate(source.images)]
-    report = {**summarize(rows, source.groups_known), "unread": list(source.unread), "near": _find_near(source, rows)}
+    report = {**summarize(rows, source.groups_known), "unread": list(source.unread), "notes": list(source.notes)}
+    report["near"] = _find_near(source, rows)
     if masks := describe_masks(source):
         report["masks"] = masks
     return report | {"findings": find_problems(report)}

@@ -122,6 +122,7 @@ def load(
     of = _read_mask_column(root, table, listing.paths, mask_column) if mask_column else {}
     if not use_labels:
         listing = listing._replace(labels=None, task="single", names=())
+    links = images.describe_links(root, listing.paths)
     listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
     cache = _cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension))
 
@@ -131,6 +132,7 @@ def load(
     stack = loading.stack(read, listing.paths, size, on_bad_file=on_bad_file, nan=nan, fit=fit, cache=cache)
     unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
     made = _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
+    made = made._replace(notes=tuple(links))
     wanted = mask_listing.Masks(masks, mask_files, of, _as_names(mask_classes))
     return _attach_masks(root, made, wanted, cache, fit, on_bad_file) if masks or mask_column else made
 

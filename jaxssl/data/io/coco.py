@@ -1,15 +1,14 @@
 """Annotations in the JSON of COCO (Lin et al. 2014): masks from polygons and run lengths, and boxes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from jaxssl.data.io import masks
+from jaxssl.data.io import arrays, masks
 from jaxssl.errors import UserError
-from jaxssl.files import open_regular
+from jaxssl.files import load_json
 
 
 class Annotation(NamedTuple):
@@ -47,13 +46,12 @@ class Coco(NamedTuple):
 def read(path: Path) -> Coco:
     """Read a file of annotations. UserError if it cannot be read, or lacks what COCO requires."""
     try:
-        with open_regular(path) as opened:
-            content = json.load(opened)
-    except (OSError, ValueError, RecursionError) as error:
+        content = load_json(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}", code="unreadable", field=str(path)) from error
     try:
         return _parse(path, content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"{path} is not in the format of COCO ({what}): it needs images, annotations and categories",
@@ -67,6 +65,8 @@ def _parse(path: Path, content: dict[str, list[dict[str, Any]]]) -> Coco:
     labels = {category["id"]: i for i, category in enumerate(categories, 1)}
     names = {image["id"]: str(image["file_name"]) for image in content["images"]}
     shapes = {str(image["file_name"]): (int(image["height"]), int(image["width"])) for image in content["images"]}
+    for height, width in shapes.values():
+        arrays.check_pixels(width, height)
     if len(shapes) < len(content["images"]) or len(names) < len(content["images"]):
         raise ValueError("two images have the same id or file_name")
     annotations: dict[str, list[Annotation]] = {name: [] for name in shapes}

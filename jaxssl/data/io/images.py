@@ -26,15 +26,13 @@ Each format is a module with `EXTENSIONS`, `matches(head)` and `read(opened, siz
 
 import io
 import os
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from jaxssl.data.io import arrays, dicom, fits, nifti, npy, pillow, tiff
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, escape_controls
 from jaxssl.files import open_regular
 
 # DICOM first, since the bytes ahead of its mark can be the head of a TIFF. Pillow last: it names what is no image.
@@ -46,9 +44,9 @@ EXTENSIONS = tuple(sorted(extension for module in FORMATS for extension in modul
 def find(root: Path) -> list[str]:
     """List all files under `root` as sorted relative paths with "/", without hidden ones and `__MACOSX`.
 
-    Linked folders are followed, each once. Links that lead out of `root` are followed with a warning.
+    Linked folders are followed, each once; see `describe_links`.
     """
-    base, seen, found, outside = Path(os.path.realpath(root)), set(), [], []
+    seen, found = set(), []
     for folder, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
         real = os.path.realpath(folder)
@@ -56,23 +54,33 @@ def find(root: Path) -> list[str]:
             inner.clear()
             continue
         seen.add(real)
-        paths = [Path(folder, name) for name in files if not name.startswith(".")]
-        found += [path.relative_to(root).as_posix() for path in paths]
-        leads_out = not Path(real).is_relative_to(base)
-        outside += [p for p in paths if (not p.resolve().is_relative_to(base) if p.is_symlink() else leads_out)]
-    if outside:
-        text = "%s: %d files are links that lead out of this folder, such as %s"
-        logging.warning(text, root, len(outside), min(outside).relative_to(root))
+        found += [Path(folder, name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def describe_links(root: Path, paths: Iterable[str]) -> list[str]:
+    """Return a line on those of the paths that are links out of `root`, or in linked folders; none without them."""
+    base, paths = Path(os.path.realpath(root)), sorted(paths)
+
+    def leads_out(path: Path) -> bool:
+        return not Path(os.path.realpath(path)).is_relative_to(base)
+
+    linked = {parent: leads_out(root / parent) for parent in {path.rpartition("/")[0] for path in paths}}
+    outside = [p for p in paths if (leads_out(root / p) if os.path.islink(root / p) else linked[p.rpartition("/")[0]])]
+    if not outside:
+        return []
+    return [
+        f"{len(outside)} files are links that lead out of {root}, such as {outside[0]}: they are read, and change with "
+        "their targets; move them away if they are not meant"
+    ]
 
 
 def check_names(root: Path, paths: Sequence[str]) -> None:
     """Raise UserError for a path that a table cannot hold: not UTF-8, or with control characters such as a newline."""
     for path in paths:
-        # Bytes that are not UTF-8 become surrogates, of the category Cs.
-        if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in path):
+        if "\t" in path or escape_controls(path) != path:
             raise UserError(
-                f"{root}: the name {path!a} is not UTF-8 text in one line: rename the file",
+                f"{root}: the name {path!a} is not UTF-8 text in one line without control characters: rename the file",
                 code="unsupported",
                 field=str(root),
             )

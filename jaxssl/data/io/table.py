@@ -13,6 +13,7 @@ from jaxssl.errors import UserError
 from jaxssl.files import open_regular
 
 MAX_BYTES = 2**28  # Millions of rows; some times as much is needed to read them.
+MAX_COLUMNS = 10_000
 _SEPARATORS = "\t,;|"
 _SEPARATOR = re.compile(r'\s*"?sep=([\t,;|])"?\s*$', re.IGNORECASE)
 
@@ -42,6 +43,9 @@ def read(
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         head = [name.strip() for name in next(reader, [])]
+        if len(head) > MAX_COLUMNS:
+            message = f"{path} has {len(head):,} columns, above the limit of {MAX_COLUMNS:,}: {remedy}"
+            raise UserError(message, code="unsupported", field=str(path))
         _check_head(path, head, columns, optional, remedy)
         rows = [(f"{path} line {skipped + reader.line_num}", [value.strip() for value in line]) for line in reader]
     except csv.Error as error:
@@ -80,11 +84,12 @@ def _read_text(path: Path, remedy: str) -> tuple[int, str, str]:
 
 def _decode(path: Path, content: bytes) -> str:
     """Decode UTF-8, UTF-16 with a byte order mark, or Windows-1252. UnicodeDecodeError if it is none of these."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16")
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
     except UnicodeDecodeError:
+        if is_utf16:
+            raise
         text = content.decode("cp1252")
         logging.warning("%s is not in UTF-8: read as Windows-1252", path)
     if "\0" in text:
