@@ -18,22 +18,26 @@ _BLUR_SIDE = 224
 
 
 def add_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add Gaussian noise with this standard deviation to an image [H, W, C] in [0, 1]."""
     return image + rng.normal(0, strength, image.shape)
 
 
 def blur(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Blur by a Gaussian with this standard deviation, in pixels of an image of 224."""
     del rng
     sigma = strength * len(image) / _BLUR_SIDE
     return gaussian_filter(image, (sigma, sigma, 0), mode="nearest")
 
 
 def reduce_contrast(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Multiply the difference from the mean of each channel by this factor."""
     del rng
     mean = image.mean((0, 1), keepdims=True)
     return (image - mean) * strength + mean
 
 
 def brighten(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add this to all values."""
     del rng
     return image + strength
 
