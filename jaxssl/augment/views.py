@@ -63,11 +63,18 @@ def resize_mask(x: jax.Array, size: int) -> jax.Array:
 
 
 def resized_crop(
-    key: jax.Array, x: jax.Array, size: int, area: tuple, ratio: tuple, nearest: bool = False
+    key: jax.Array,
+    x: jax.Array,
+    size: int,
+    area: tuple,
+    ratio: tuple,
+    nearest: bool = False,
+    within: jax.Array | None = None,
 ) -> jax.Array:
     """Random crop (Inception crop) with area share and ratio of sides in these ranges, resized to `size`.
 
-    With `nearest`, each pixel is that of `x` in which its centre lies.
+    With `nearest`, each pixel is that of `x` in which its centre lies. `within` [B, 2] are pixels that crops must show,
+    anywhere; an image with -1 has none.
     """
     area_key, ratio_key, place_key = jax.random.split(key, 3)
     side = jnp.asarray(x.shape[1:3], jnp.float32)
@@ -75,7 +82,12 @@ def resized_crop(
     log_ratio = jax.random.uniform(ratio_key, (len(x),), minval=jnp.log(ratio[0]), maxval=jnp.log(ratio[1]))
     stretch = jnp.exp(jnp.stack([-log_ratio, log_ratio], -1) / 2)
     crop = jnp.minimum(side * jnp.sqrt(share)[:, None] * stretch, side)
-    start = jax.random.uniform(place_key, (len(x), 2)) * (side - crop)
+    lowest, highest = jnp.zeros(()), side - crop
+    if within is not None:
+        shown = within >= 0
+        lowest = jnp.where(shown, jnp.maximum(within + 1 - crop, 0), lowest)
+        highest = jnp.where(shown, jnp.minimum(within, highest), highest)
+    start = lowest + jax.random.uniform(place_key, (len(x), 2)) * (highest - lowest)
     scale = size / crop
 
     def one(image: jax.Array, scale: jax.Array, start: jax.Array) -> jax.Array:
@@ -87,6 +99,24 @@ def resized_crop(
         return jax.image.scale_and_translate(image, shape, (0, 1), scale, -start * scale, "linear", antialias=True)
 
     return jax.vmap(one)(x, scale, start)
+
+
+def draw_lesion_pixels(key: jax.Array, mask: jax.Array, probability: float) -> jax.Array:
+    """Draw a pixel of the foreground of each mask [B, H, W] uint8: first one of its classes, then one of their pixels.
+
+    Returns:
+      [B, 2] int32, its row and column; -1 for an empty mask, and otherwise with a chance of 1 - `probability`.
+    """
+    chosen_key, class_key, pixel_key = jax.random.split(key, 3)
+    flat = mask.reshape(len(mask), -1)
+    marked = (flat > 0) & (flat < 255)  # 255 is unknown.
+    # Each class has one number, and the smallest of those that are in the mask wins.
+    numbers = jnp.take_along_axis(jax.random.uniform(class_key, (len(mask), 256)), flat.astype(int), axis=1)
+    best = jnp.where(marked, numbers, 1).min(axis=1, keepdims=True)
+    order = jnp.where(marked & (numbers == best), jax.random.uniform(pixel_key, flat.shape), -1)
+    chosen = jax.random.bernoulli(chosen_key, probability, (len(mask),)) & marked.any(axis=1)
+    place = jnp.stack(jnp.divmod(order.argmax(axis=1), mask.shape[2]), axis=1)
+    return jnp.where(chosen[:, None], place, -1)
 
 
 def gaussian_blur(x: jax.Array, sigma: jax.Array) -> jax.Array:
@@ -207,6 +237,7 @@ def make(
     views: int,
     crop_area: tuple[float, float] = (1.0, 1.0),
     crop_ratio: tuple[float, float] = (0.75, 4 / 3),
+    crop_lesions: float = 0.0,
     flip_horizontal: bool = False,
     flip_vertical: bool = False,
     rotate90: bool = False,
@@ -239,6 +270,8 @@ def make(
       views: how many.
       crop_area: smallest and largest share of the image that a view shows; (1, 1) is the whole image.
       crop_ratio: smallest and largest ratio of the sides of that part.
+      crop_lesions: of segmentation, probability that this part is placed so that it shows a pixel of the foreground, of
+        a class that is drawn first: small lesions and rare classes are seen more often.
       flip_horizontal: with probability 1/2.
       flip_vertical: with probability 1/2.
       rotate90: by a random multiple of 90 degrees.
@@ -261,19 +294,23 @@ def make(
     """
     crops = tuple(crop_area) != (1.0, 1.0)
 
-    def move_pixels(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, nearest: bool = False) -> jax.Array:
+    def move_pixels(
+        key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, mask: jax.Array | None, nearest: bool = False
+    ) -> jax.Array:
         if crops:
-            x = resized_crop(next(keys), x, size, crop_area, crop_ratio, nearest)
+            lesions = crop_lesions > 0 and mask is not None
+            within = draw_lesion_pixels(jax.random.fold_in(key, 16), mask, crop_lesions) if lesions else None
+            x = resized_crop(next(keys), x, size, crop_area, crop_ratio, nearest, within)
         else:
             x = resize_mask(x, size) if nearest else resize(x, size)
         if rotation:
             x = rotate(jax.random.fold_in(key, 14), x, rotation, nearest)
         return flip(keys, x, flip_horizontal, flip_vertical, rotate90)
 
-    def view(key: jax.Array, x: jax.Array, number: int) -> jax.Array:
+    def view(key: jax.Array, x: jax.Array, number: int, mask: jax.Array | None) -> jax.Array:
         keys = split_keys(key)
         of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
-        x = move_pixels(key, keys, x)
+        x = move_pixels(key, keys, x, mask)
         if randaugment_operations:
             x = randaugment.randaugment(jax.random.fold_in(key, 15), x, randaugment_operations, randaugment_magnitude)
         x = change_colour(keys, x, jitter_probability, (brightness, contrast, saturation, hue), grey_probability)
@@ -287,11 +324,11 @@ def make(
 
     def augment(key: jax.Array, batch: dict) -> dict:
         image, of_view = to_unit(batch["image"], pixels), [jax.random.fold_in(key, i) for i in range(views)]
-        made = batch | {"views": tuple(view(key, image, i) for i, key in enumerate(of_view))}
-        if "mask" not in batch:
+        mask = batch.get("mask")
+        made = batch | {"views": tuple(view(key, image, i, mask) for i, key in enumerate(of_view))}
+        if mask is None:
             return made
-        mask = batch["mask"][..., None]
-        moved = (move_pixels(key, split_keys(key), mask, nearest=True) for key in of_view)
+        moved = (move_pixels(key, split_keys(key), mask[..., None], mask, nearest=True) for key in of_view)
         return made | {"masks": tuple(mask[..., 0] for mask in moved)}
 
     return augment

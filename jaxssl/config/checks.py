@@ -281,7 +281,7 @@ def check_phases(c: ConfigDict) -> None:
 
 
 def check_masks(c: ConfigDict) -> None:
-    """Check that no augmentation moves the images without their masks."""
+    """Check that no augmentation moves the images without their masks, and that crops can be placed by masks."""
     wanted = [protocol for protocol in c.transfer.protocols if protocol in SEGMENTATION_PROTOCOLS]
     if wanted and c.transfer.augment.randaugment_operations:
         path = "transfer.augment.randaugment_operations"
@@ -291,3 +291,12 @@ def check_masks(c: ConfigDict) -> None:
             code="conflict",
             field=path,
         )
+    for phase in (c.pretrain, c.transfer):
+        if phase.augment.crop_lesions and (phase is c.pretrain or tuple(phase.augment.crop_area) == (1.0, 1.0)):
+            path = f"{'pretrain' if phase is c.pretrain else 'transfer'}.augment.crop_lesions"
+            raise UserError(
+                f"{path}={phase.augment.crop_lesions} places crops by masks: set it to 0 in pretraining, which has no "
+                "masks, and in transfer set crop_area, such as (0.1, 0.5)",
+                code="conflict",
+                field=path,
+            )

@@ -114,6 +114,7 @@ def augment_fields() -> tuple[Field, ...]:
     """Fields of the augmentation: names, defaults and meanings are those of `jaxssl.augment.views.make`."""
     ranges = {
         "crop_area": "(0, 1]",
+        "crop_lesions": "[0, 1]",
         "crop_ratio": "(0, inf)",
         "blur_sigma": "(0, inf)",
         "rotation": "[0, 180]",

@@ -70,9 +70,9 @@ def training(
       sharding: sharding of the batch axis.
       workers: number of processes that read records; 0: threads of this process.
       masks: whether batches hold "mask", too.
-      balanced: whether all classes are equally frequent, see `Source.kinds`.
+      balanced: whether all classes are equally frequent, see `Source.kinds`; with `masks` `Source.mask_kinds`.
     """
-    kinds = source.kinds[indices] if balanced else None
+    kinds = (source.mask_kinds if masks else source.kinds)[indices] if balanced else None
     rows = order(indices, seed, epoch, steps * batch_size, kinds)[skip * batch_size : steps * batch_size]
     batches = _batches(rows, batch_size)
     labels = ({"label": source.labels[of]} for of in batches)

@@ -38,6 +38,7 @@ class Source(NamedTuple):
       mask_classes: names of these classes, the background first; empty without masks.
       masked: [N] bool, whether an image has a mask: an empty one has only background, one that is missing only
         `UNKNOWN`. None without masks.
+      in_mask: [N, C - 1] bool, which classes of masks an image has, without the background. None without masks.
     """
 
     images: np.ndarray | records.Images
@@ -54,6 +55,7 @@ class Source(NamedTuple):
     masks: np.ndarray | records.Images | None = None
     mask_classes: tuple[str, ...] = ()
     masked: np.ndarray | None = None
+    in_mask: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -88,9 +90,19 @@ class Source(NamedTuple):
     @property
     def kinds(self) -> np.ndarray:
         """Return [N] int: one of the strata of each image, the rarest that it is in, -1 for none."""
-        strata = self.strata
-        rarest = np.where(strata, strata.sum(axis=0), len(strata) + 1)
-        return np.where(strata.any(axis=1), rarest.argmin(axis=1) if strata.shape[1] else 0, -1)
+        return _find_rarest(self.strata)
+
+    @property
+    def mask_kinds(self) -> np.ndarray:
+        """Return [N] int: the rarest class that the mask of each image has, -1 for an empty or missing mask."""
+        assert self.in_mask is not None
+        return _find_rarest(self.in_mask)
+
+
+def _find_rarest(strata: np.ndarray) -> np.ndarray:
+    """Return the column of each row of [N, K] bool that is true and has the fewest true rows; -1 where none is true."""
+    rarest = np.where(strata, strata.sum(axis=0), len(strata) + 1)
+    return np.where(strata.any(axis=1), rarest.argmin(axis=1) if strata.shape[1] else 0, -1)
 
 
 def make(
@@ -148,6 +160,17 @@ def with_masks(source: Source, masks: np.ndarray | records.Images, classes: tupl
     """
     if tuple(masks.shape) != tuple(source.images.shape[:3]):
         raise ValueError(f"masks {masks.shape} do not fit images {source.images.shape}")
-    masked = np.concatenate([(some != UNKNOWN).any((1, 2)) for some in records.chunks(masks)])
+    has = np.concatenate([_classes_of(some, len(classes)) for some in records.chunks(masks)])
     digest = hashlib.sha256(repr((source.fingerprint, classes)).encode() + records.digest(masks).encode())
-    return source._replace(masks=masks, mask_classes=classes, masked=masked, fingerprint=digest.hexdigest())
+    return source._replace(
+        masks=masks,
+        mask_classes=classes,
+        masked=has.any(axis=1),
+        in_mask=has[:, 1:],
+        fingerprint=digest.hexdigest(),
+    )
+
+
+def _classes_of(masks: np.ndarray, count: int) -> np.ndarray:
+    """Return [N, count] bool: which classes each of the masks [N, H, W] has."""
+    return np.stack([np.bincount(mask.ravel(), minlength=UNKNOWN + 1)[:count] > 0 for mask in masks])

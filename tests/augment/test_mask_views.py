@@ -56,3 +56,34 @@ def test_views_are_the_same_with_and_without_masks():
         for batch in ({"image": COORDINATES, "mask": MASK}, {"image": COORDINATES})
     )
     np.testing.assert_array_equal(with_mask, without)
+
+
+def test_crops_show_lesions_more_often():
+    """One pixel is of class 1 and a quarter of class 2: a crop shows a pixel of a class that is drawn first."""
+    mask = np.zeros((400, SIDE, SIDE), np.uint8)
+    mask[:, 16:, 16:] = 2
+    mask[:, 3, 5] = 1
+    mask[:50] = 0  # Empty: nothing to be placed on.
+    mask[50:100] = 255
+    image, options = np.zeros((400, SIDE, SIDE, 2), np.float32), {"crop_area": (0.05, 0.05), "crop_ratio": (1.0, 1.0)}
+    shares = []
+    for lesions in (0.0, 0.5, 1.0):
+        augment = jax.jit(views.make(AS_STORED, size=16, views=1, crop_lesions=lesions, **options))
+        (found,) = augment(jax.random.key(0), {"image": image, "mask": mask})["masks"]
+        assert not found[:50].any() and (found[50:100] == 255).all()
+        shares.append([float((found[100:] == kind).any((1, 2)).mean()) for kind in (1, 2)])
+    without, half, always = np.array(shares)
+    assert without[0] < 0.1 and abs(always[0] - 0.5) < 0.09 and always[1] > 0.45  # 300 images: 3 errors are .087.
+    assert abs(half[0] - (without[0] + always[0]) / 2) < 0.09
+
+
+def test_lesions_are_anywhere_in_their_crops():
+    mask = np.zeros((300, SIDE, SIDE), np.uint8)
+    mask[:, 15, 14] = 1
+    options = {"crop_area": (0.25, 0.25), "crop_ratio": (1.0, 1.0), "crop_lesions": 1.0}
+    augment = jax.jit(views.make(AS_STORED, size=SIDE // 2, views=1, **options))
+    batch = augment(jax.random.key(0), {"image": COORDINATES[:1].repeat(300, 0), "mask": mask})
+    (view,), (found,) = batch["views"], batch["masks"]
+    rows, columns = np.array([np.argwhere(one)[0] for one in found]).T
+    assert {*rows.tolist()} == {*range(16)} and {*columns.tolist()} == {*range(15)}  # As crops stay within the image.
+    assert np.abs(np.asarray(view)[np.arange(300), rows, columns] - [15, 14]).max() <= 0.5 + 1e-4  # They moved as one.

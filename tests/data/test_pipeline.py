@@ -43,6 +43,21 @@ def test_balanced_epochs_have_all_classes_equally_often():
     assert set(drawn) != set(pipeline.order(rows, seed=0, epoch=2, count=120, kinds=kinds))
 
 
+def test_balanced_masks_have_lesions_as_often_as_none():
+    """Of 24 images one has a lesion of class 2, four of class 1, the others none: each makes a third of an epoch."""
+    masks = np.zeros((24, 4, 4), np.uint8)
+    masks[1:6, 1, 1] = 1
+    masks[5, 2, 2] = 2
+    made = source.make(np.zeros((24, 4, 4, 1), np.uint8), [-1] * 24, [f"{i}" for i in range(24)], ())
+    of = source.with_masks(made, masks, ("background", "large", "small"))
+    assert of.mask_kinds.tolist() == [-1] + 4 * [0] + [1] + 18 * [-1]
+    options = {"batch_size": 8, "steps": 6, "seed": 0, "epoch": 0, "skip": 0, "sharding": over(1), "masks": True}
+    for balanced, share in ((False, 1 / 24), (True, 1 / 3)):
+        batches = pipeline.training(of, np.arange(24), **options, balanced=balanced)
+        found = np.concatenate([np.asarray(batch["mask"]) for batch in batches])
+        assert (found == 2).any((1, 2)).sum() == round(48 * share)
+
+
 def test_the_kind_of_an_image_is_its_rarest_label():
     labels = [[1, 1], [1, 0], [1, 0], [0, 0], [-1, -1]]
     pixels = np.zeros((5, 2, 2, 1), np.uint8)
