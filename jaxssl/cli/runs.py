@@ -25,6 +25,7 @@ from rich.text import Text
 from jaxssl import files
 from jaxssl.errors import UserError, escape_controls
 from jaxssl.results import words
+from jaxssl.results.names import display_name
 from jaxssl.results.schema import Results
 
 GROUP = "results"
@@ -39,11 +40,11 @@ class Run(NamedTuple):
       folder: of the run, relative to the folder that was searched.
       state: "done", "running", "stopped" or "broken".
       at: the phase and its epoch if the run has not ended; the problem if it is broken.
-      score: such as "finetune .971 (.95–.98), random .979 (.96–.99)"; "" if there is none.
+      score: such as "fine-tuning: pretrained .971 (.95–.98), random .979 (.96–.99)"; "" if there is none.
       age: seconds since the run last wrote a file; None if unknown.
       command: the command line that started the run and resumes it.
-      dataset: its name.
-      pretraining: the objective; "none" without pretraining.
+      dataset: its name, or that of the folder or file of own images.
+      pretraining: the name of the objective; "none" without pretraining.
     """
 
     folder: str
@@ -107,7 +108,9 @@ def read_run(folder: Path, name: str) -> Run:
         dataset, pretraining = find_subject(config["config"])
         run = Run(name, "done", "", "", find_age(folder), str(config["command"]), dataset, pretraining)
         if (folder / "results.json").exists():
-            return run._replace(score=describe_score(files.load_json(folder / "results.json")))
+            results = files.load_json(folder / "results.json")
+            run = run._replace(score=describe_score(results))
+            return run._replace(pretraining=words.method_name(results) if results.get("pretrain") else "none")
         state = "running" if files.is_locked(folder) else "stopped"
         return run._replace(state=state, at=describe_progress(folder, config["config"]))
     except OSError as error:
@@ -118,11 +121,10 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def find_subject(config: dict[str, Any]) -> tuple[str, str]:
-    """Return the name of the dataset and the objective of pretraining, "none" without pretraining."""
-    pretrain = config.get("pretrain", {})
-    return str(config.get("data", {}).get("name", "")), str(pretrain.get("objective", "")) if pretrain.get(
-        "epochs"
-    ) else "none"
+    """Return the name of the dataset and of the objective of pretraining, "none" without pretraining."""
+    data, pretrain = config.get("data", {}), config.get("pretrain", {})
+    dataset = Path(data.get("dir") or "").name or str(data.get("name", ""))
+    return dataset, display_name(str(pretrain.get("objective", ""))) if pretrain.get("epochs") else "none"
 
 
 def find_age(folder: Path) -> float:
@@ -132,12 +134,12 @@ def find_age(folder: Path) -> float:
 
 
 def describe_progress(folder: Path, config: dict[str, Any]) -> str:
-    """Return "pretrain, epoch 3 of 10", from the last complete row of metrics.jsonl."""
+    """Return "pretraining, epoch 3 of 10", from the last complete row of metrics.jsonl."""
     row = last_row(folder / "metrics.jsonl")
     if row is None:
         return "at its start"
     part = "pretrain" if row["phase"] == "pretrain" else "transfer"
-    return f"{row['phase']}, epoch {row['epoch']} of {config[part]['epochs']}"
+    return f"{words.describe_phase(row['phase'])}, epoch {row['epoch']} of {config[part]['epochs']}"
 
 
 def last_row(file: Path) -> dict[str, Any] | None:
@@ -164,7 +166,8 @@ def describe_score(results: Results) -> str:
     better = min if words.primary_metric(compared[0]) in words.LOWER_IS_BETTER else max
     best = better(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
     partner = words.find_random_partner(results, best)
-    text = f"{best['protocol']} {words.format_estimate(words.get_score(best))}"
+    init = words.describe_start(best["init"])
+    text = f"{words.protocol_name(best['protocol'])}: {init} {words.format_estimate(words.get_score(best))}"
     return f"{text}, random {words.format_estimate(words.get_score(partner))}" if partner else text
 
 

@@ -60,14 +60,12 @@ class Cell(NamedTuple):
       small: what follows in small print, such as an interval.
       init: initialization whose swatch stands before the text.
       strong: a remark that must not be missed.
-      svg: a figure in place of the text.
     """
 
     text: str
     small: str = ""
     init: str | None = None
     strong: str = ""
-    svg: Markup | None = None
 
 
 class Row(NamedTuple):

@@ -234,24 +234,6 @@ def draw_study_roc(name: str, label: str, lines: Sequence[tuple[int, Line]], rel
     return svg(figure, name, label, [line for *_, line in lines])
 
 
-def draw_interval(label: str, value: float, thick: tuple, thin: tuple, reach: float) -> Markup:
-    """Draw a dot and two intervals on an axis from -reach to reach with a mark at 0; ends may be None."""
-    width, height = 150, 18
-
-    def at(x: float) -> str:
-        return f"{width / 2 + (width / 2 - 6) * np.clip(x / reach, -1, 1):.1f}"
-
-    drawn = [f'<path d="M{at(0)} 0V{height}" stroke="var(--muted)"/>']
-    for ends, stroke in ((thin, 1.5), (thick, 5)):
-        if None not in ends:
-            path = f"M{at(ends[0])} {height / 2}H{at(ends[1])}"
-            opacity = "" if stroke < 5 else ' stroke-opacity=".45"'
-            drawn.append(f'<path d="{path}" stroke="var(--ssl)" stroke-width="{stroke}"{opacity}/>')
-    drawn.append(f'<circle cx="{at(value)}" cy="{height / 2}" r="4" fill="var(--ssl)"/>')
-    head = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-    return Markup(f'<svg class="interval" role="img" aria-label="{html.escape(label)}" {head}>{"".join(drawn)}</svg>')
-
-
 @mpl.rc_context(RC)
 def draw_scatter(name: str, label: str, points: np.ndarray, kinds: np.ndarray, aspect: float) -> Markup:
     """Draw points [N, 2], in percent from the upper left corner, by kind [N]; those of kind -1 are below the others.

@@ -7,7 +7,7 @@ from jaxssl.report.blocks import Body, Cell, Row, Section, Table, cells
 from jaxssl.report.render import render
 
 SECONDS = 5  # Between two looks at the folder.
-HEAD = ("Run", "State", "Dataset", "Pretraining", "Progress", "Macro AUC", "Last change")
+HEAD = ("Run", "State", "Dataset", "Pretraining", "Progress", "Score", "Last change")
 
 
 class Entry(NamedTuple):

@@ -48,7 +48,7 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
         verdict=verdict,
         forest=study_differences.plot(data),
         answer=study_conclusions.answer(study),
-        may=study["conclusion"]["may"] or ["Nothing."],
+        may=study["conclusion"]["may"],
         may_not=study["conclusion"]["may_not"] or ["No limits are known."],
         shown=MAX_SENTENCES,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.cautions import FEW_STEPS
 from jaxssl.results.schema import Results, RunConfig
-from jaxssl.results.words import TRAINED_PROTOCOLS, describe_test_groups, lacks_intervals, predicted_noun
+from jaxssl.results.words import TRAINED_PROTOCOLS, describe_test_groups, format_count, lacks_intervals, predicted_noun
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
@@ -75,7 +75,7 @@ def _mend_pretraining(
     if steps and steps < FEW_STEPS:
         epochs = pretraining["epochs"] * -(-ENOUGH_STEPS // steps)
         return NextStep(
-            f"Pretrain longer: {steps:,} steps are few, {ENOUGH_STEPS:,} are a start.",
+            f"Pretrain longer: {format_count(steps, 'step')} so far, {ENOUGH_STEPS:,} are a start.",
             change_command(command, "longer", {"pretrain.epochs": epochs}),
         )
     if pretraining["collapse"]["verdict"] == "collapsed":

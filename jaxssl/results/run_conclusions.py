@@ -111,7 +111,7 @@ def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None
 def cautions(results: Results) -> list[str]:
     """Return what may not be concluded from this run, one sentence each, the gravest first."""
     dataset, evaluated = results["dataset"], bool(results["evaluations"])
-    sentences = training_cautions(results) + describe_copies(dataset) + _pretraining_cautions(results)
+    sentences = describe_copies(dataset) + training_cautions(results) + _pretraining_cautions(results)
     if evaluated:
         sentences += _score_cautions(results) + score_cautions(results) + _test_image_cautions(results)
     if not dataset["groups_known"]:

@@ -91,6 +91,21 @@ def phase_name(phase: str, results: Results) -> str:
     return names.get(phase, phase)
 
 
+def describe_start(init: str) -> str:
+    """Return an initialization in a word or two: "random", "pretrained", "ImageNet" or "ImageNet, then pretrained"."""
+    names = {"ssl": "pretrained", "supervised": "pretrained", "random": "random"}
+    return ", then ".join(names.get(part, display_name(part)) for part in init.split("+"))
+
+
+def describe_phase(phase: str) -> str:
+    """Return a training phase in words, such as "fine-tuning, random, rate 2" for "finetune_random_2"."""
+    found = re.fullmatch(rf"({'|'.join(TRAINED_PROTOCOLS)})_(.+?)(?:_(\d+))?", phase)
+    if not found:
+        return "pretraining" if phase == "pretrain" else phase
+    protocol, init, rate = found.groups()
+    return f"{protocol_name(protocol)}, {describe_start(init)}" + (f", rate {rate}" if rate else "")
+
+
 def method_name(results: Results) -> str:
     """Return the pretraining objective, marked as supervised where it read labels."""
     pretraining = results["pretrain"]

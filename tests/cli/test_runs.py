@@ -11,6 +11,7 @@ from rich.console import Console
 from jaxssl import files
 from jaxssl.cli import runs
 from jaxssl.cli.parser import main
+from jaxssl.results import words
 from jaxssl.run.workdir import open_workdir
 
 
@@ -66,10 +67,10 @@ def test_a_run_is_done_running_or_stopped(root):
         found = states(root)
     assert found == {
         "begun": ("stopped", "at its start"),
-        "deep/done": ("done", "finetune .930, random .950"),
-        "running": ("running", "pretrain, epoch 3 of 10"),
-        "stopped": ("stopped", "pretrain, epoch 3 of 10"),
-        "tuned": ("stopped", "finetune_ssl, epoch 3 of 5"),
+        "deep/done": ("done", "fine-tuning: pretrained .930, random .950"),
+        "running": ("running", "pretraining, epoch 3 of 10"),
+        "stopped": ("stopped", "pretraining, epoch 3 of 10"),
+        "tuned": ("stopped", "fine-tuning, pretrained, epoch 3 of 5"),
     }
     assert states(root)["running"][0] == "stopped"
 
@@ -85,10 +86,13 @@ def test_to_look_does_not_keep_a_run_from_starting(root):
     ("results", "says"),
     [
         ([], ""),
-        (SCORED[:2], "finetune .930"),
-        (SCORED[:3], "probe .910, random .800"),
+        (SCORED[:2], "fine-tuning: pretrained .930"),
+        (SCORED[:3], "linear probing: pretrained .910, random .800"),
         ([evaluation("probe", "random", None)], ""),
-        ([evaluation("probe", "ssl", 0.9), evaluation("probe", "random", None)], "probe .900, random undefined"),
+        (
+            [evaluation("probe", "ssl", 0.9), evaluation("probe", "random", None)],
+            "linear probing: pretrained .900, random undefined",
+        ),
     ],
 )
 def test_the_score_is_the_best_that_can_be_compared(results, says):
@@ -134,7 +138,10 @@ def test_a_real_run_is_done(run, capsys):
     assert (found["folder"], found["state"], found["at"]) == ("workdir", "done", "")
     evaluations = json.loads((run.workdir / "results.json").read_text())["evaluations"]
     best = max(evaluations[:2], key=lambda e: e["metrics"]["auc_macro"]["value"])
-    assert found["score"].startswith(f"{best['protocol']} ") and ", random " in found["score"]
+    assert (
+        found["score"].startswith(f"{words.protocol_name(best['protocol'])}: pretrained ")
+        and ", random " in found["score"]
+    )
 
 
 def test_in_a_terminal_a_stopped_run_shows_its_command_in_one_line(root, capsys):
@@ -146,7 +153,7 @@ def test_in_a_terminal_a_stopped_run_shows_its_command_in_one_line(root, capsys)
     out = capsys.readouterr().out
     assert f"  {command.strip()}\n" in out and "not shown" not in out
     assert "[red]c" in out and "\x1b[2J" not in out
-    assert ".930, random .950" in out
+    assert "pretrained .930" in out and ".950" in out
 
 
 @pytest.mark.parametrize(

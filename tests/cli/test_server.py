@@ -44,7 +44,7 @@ def test_it_lists_runs_and_studies_and_shows_their_reports(tmp_path, get):
     assert status == 200 and "a b/run" in found.words and "study" in found.words
     links = [a["href"] for a in found.all("a") if a["href"].startswith("/")]
     assert links == ["/study/report.html", "/a%20b/run/report.html"]
-    assert "byol" in get(links[1])[1] and get(links[0]) == (200, "<p>a study")
+    assert "BYOL" in get(links[1])[1] and get(links[0]) == (200, "<p>a study")
 
 
 @pytest.mark.parametrize("address", ["/results.json", "/../secret", "/run/../../secret", "/%2e%2e/secret", "/none/"])
