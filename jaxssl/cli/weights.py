@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jaxssl.training import runtime
+from jaxssl.weights import hub
 from jaxssl.weights.describe import Description, Network, describe
 
 GROUP = "trained networks"
@@ -19,12 +20,12 @@ MAX_GROUPS = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="A .safetensors, .pth or .pt file.")
+    parser.add_argument("file", metavar="FILE", help="A .safetensors, .pth or .pt file, or hf:owner/name@revision.")
 
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    print("\n".join(lines(describe(Path(options.file).expanduser()))))
+    print("\n".join(lines(describe(hub.find_file(options.file)))))
     return 0
 
 

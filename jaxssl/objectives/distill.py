@@ -60,7 +60,7 @@ def make(
     Args:
       encoder: the student.
       classes: number of classes; 0 if they are not known yet.
-      teacher: its images are scaled like those of the student.
+      teacher: gets the images of the student, and scales them as its own were.
       on: "features" or "logits".
       temperature: divides the logits; the loss is multiplied by its square. Unused on "features".
       label_weight: in [0, 1]; 0 on "features".
@@ -168,7 +168,8 @@ def check_head(teacher: Teacher, classes: int) -> None:
 
 
 def check_channels(teacher: Teacher, channels: int) -> None:
-    if channels != teacher.channels:
+    """Raise UserError unless images are of the teacher's channels, or grey ones that it takes as RGB."""
+    if channels != teacher.channels and (channels, teacher.channels) != (1, 3):
         raise UserError(
             f"pretrain.options.teacher: {teacher.name} takes images of {teacher.channels} channels, and these have "
             f"{channels}: choose a teacher of such images",

@@ -12,10 +12,12 @@ from jaxssl.errors import UserError
 from jaxssl.files import hash_file
 from jaxssl.inference import trained
 from jaxssl.models.shapes import shapes_of
+from jaxssl.results import workdir as results
 from jaxssl.run.leakage import find_workdir
 from jaxssl.training import checkpoint
-from jaxssl.weights.load import find_file, load
-from jaxssl.weights.merge import merge
+from jaxssl.weights import layouts
+from jaxssl.weights.load import Loaded, find_file, from_torch, load, to_torch
+from jaxssl.weights.merge import describe_difference, merge
 from jaxssl.weights.provenance import PACKAGED, count_groups, name_weights, read_notes
 
 Tree = Any
@@ -49,8 +51,6 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
         load_folder = load_run if (folder / "config.json").exists() else load_orbax
         return load_folder(folder, name, encoder, channels, size)
     loaded = load(spec, encoder, channels, size, config.init.prefix)
-    for change in loaded.changes:
-        log.warning("init.weights=%r: %s", spec, change)
     file = find_file(spec, encoder)
     description = {
         "name": name,
@@ -60,7 +60,7 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
         "naming": loaded.naming,
         "prefix": loaded.prefix,
         "left_out": count_groups(loaded.left_out),
-        "changes": list(loaded.changes),
+        "changes": log_changes(f"init.weights={spec!r}", loaded),
         "training_images_known": "known" in read_notes(file),
     }
     return Initial(loaded.variables, description)
@@ -69,15 +69,31 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
 def load_run(workdir: Path, name: str, encoder: nn.Module, channels: int, size: int) -> Initial:
     """Load the pretrained encoder of a finished run.
 
+    One for other channels, positions or patches is adapted as that of a file is.
+
     Raises:
       UserError: there is no finished run, or its encoder is another one.
     """
+    where = f"init.weights={str(workdir)!r}"
     try:
-        variables = trained.load(workdir).variables
+        network = trained.load(workdir)
+        own_size = results.read(workdir / "config.json")["config"]["data"]["image_size"]
     except UserError as error:
-        raise UserError(f"init.weights={str(workdir)!r}: {error}", code=error.code, field="init.weights") from error
-    merge(shapes_of(encoder, size, channels), variables, f"init.weights={str(workdir)!r}")
-    return Initial(variables, describe_folder(workdir, name, "jaxssl", {}))
+        raise UserError(f"{where}: {error}", code=error.code, field="init.weights") from error
+    description, expected = describe_folder(workdir, name, "jaxssl", {}), shapes_of(encoder, size, channels)
+    same_family = type(network.encoder) is type(encoder) and isinstance(encoder, layouts.encoders())
+    if describe_difference(expected, network.variables) and same_family:
+        tensors = to_torch(network.encoder, network.variables, own_size)
+        loaded = from_torch(tensors, encoder, channels, where, size)
+        return Initial(loaded.variables, description | {"changes": log_changes(where, loaded)})
+    return Initial(merge(expected, network.variables, where), description)
+
+
+def log_changes(where: str, loaded: Loaded) -> list[str]:
+    """Log and return what was changed to fit weights to the encoder."""
+    for change in loaded.changes:
+        log.warning("%s: %s", where, change)
+    return list(loaded.changes)
 
 
 def load_orbax(folder: Path, name: str, encoder: nn.Module, channels: int, size: int) -> Initial:

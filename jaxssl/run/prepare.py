@@ -20,7 +20,6 @@ from jaxssl.errors import UserError, did_you_mean
 from jaxssl.evaluation import tasks
 from jaxssl.inference import trained
 from jaxssl.objectives import Objective, supervised
-from jaxssl.objectives.distill import Teacher
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.run import adaptation, leakage
 from jaxssl.run.initial import load_initial
@@ -30,7 +29,7 @@ from jaxssl.run.setup import Setup, every_nth, init_names, mask_rows, transfer_r
 from jaxssl.run.teacher import load_teacher
 from jaxssl.run.workdir import check_config
 from jaxssl.training import distributed, sharding
-from jaxssl.weights import imagenet
+from jaxssl.weights import hub, imagenet
 from jaxssl.weights.families import find_scaling
 from jaxssl.weights.provenance import PACKAGED
 
@@ -83,7 +82,7 @@ def prepare(config: ConfigDict, workdir: Path) -> Setup:
     requested = chosen | resized | requested
     if config.pretrain.epochs:
         steps = config.pretrain.epochs * schedule.steps_per_epoch(len(seen), config.pretrain, "pretrain")
-        objective = make_objective(config, encoder, max(1, len(source.classes)), steps)
+        objective = make_objective(config, encoder, max(1, len(source.classes)), steps, pixels)
     networks = (objective, pixels, encoder, variables, encode)
     setup = Setup(
         config, workdir, mesh, source, rows, labelled, seen, *networks, requested, initial and initial.description
@@ -110,12 +109,12 @@ def make_encoder(config: ConfigDict) -> nn.Module:
 
 
 def make_objective(
-    config: ConfigDict, encoder: nn.Module, classes: int, steps: int, teacher: Teacher | None = None
+    config: ConfigDict, encoder: nn.Module, classes: int, steps: int, pixels: views.Pixels | None = None
 ) -> Objective:
-    """Return the objective of the pretraining; if it has a teacher and none is given, load it."""
+    """Return the objective of the pretraining on images of this scaling, which may be unknown before they are read."""
     c = config.pretrain
-    if teacher is None and objectives.has_teacher(c.objective):
-        teacher = load_teacher(c.options, config.data.image_size)
+    has_teacher = objectives.has_teacher(c.objective)
+    teacher = load_teacher(c.options, config.data.image_size, pixels) if has_teacher else None
     context = {"classes": classes, "steps": steps, "teacher": teacher}
     objective = objectives.make(c.objective, encoder, context, dict(c.options))
     check_negatives(config.pretrain, objective)
@@ -320,9 +319,9 @@ def check_against_data(setup: Setup) -> None:
     if count := count_transferred(source, setup.labelled, c):
         schedule.steps_per_epoch(count, c.transfer, "transfer")
     if c.init.weights and c.init.weights != PACKAGED:
-        leakage.check_weights(setup, Path(c.init.weights).expanduser(), "init.weights")
+        leakage.check_weights(setup, hub.find_file(c.init.weights), "init.weights")
     if c.pretrain.epochs and "teacher" in c.pretrain.options:
-        leakage.check_teacher(setup, Path(c.pretrain.options.teacher).expanduser())
+        leakage.check_teacher(setup, hub.find_file(c.pretrain.options.teacher))
 
 
 def check_masks(setup: Setup) -> None:

@@ -8,14 +8,19 @@ from jaxssl.errors import UserError
 
 PREFIX = "hf:"
 FILE = "model.safetensors"
-SPEC = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w.-]+)(?:/(?P<file>[\w./-]+))?")
+SPEC = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{7,40})(?:/(?P<file>[\w./-]+))?")
+
+
+def find_file(spec: str) -> Path:
+    """Return the local path of a file or folder, which is downloaded if it is one of the hub."""
+    return download(spec) if spec.startswith(PREFIX) else Path(spec).expanduser()
 
 
 def download(spec: str) -> Path:
     """Return the local copy of a file of the hub, which is downloaded if it is not in the cache.
 
     Args:
-      spec: "hf:owner/name@revision", for `model.safetensors`, or "hf:owner/name@revision/file".
+      spec: "hf:owner/name@revision" with a commit, for `model.safetensors`, or "hf:owner/name@revision/file".
 
     Raises:
       UserError: the spec has another form, `huggingface_hub` is not installed, or the file cannot be downloaded.
@@ -23,8 +28,8 @@ def download(spec: str) -> Path:
     match = SPEC.fullmatch(spec)
     if match is None:
         raise UserError(
-            f"init.weights={spec!r} is not of the form hf:owner/name@revision: the revision, a commit, keeps runs "
-            "repeatable",
+            f"init.weights={spec!r} is not of the form hf:owner/name@revision: the revision must be a commit, since "
+            "branches move; the hub lists them",
             code="out-of-range",
             field="init.weights",
         )

@@ -6,7 +6,7 @@ exceptions:
 - A prefix of all names (`module.`, `backbone.`, `teacher.backbone.`, ...) is found by itself. If a file holds several
   networks, `init.prefix` chooses one.
 - Classifiers, projectors, decoders and the like are not part of an encoder; each layout lists them.
-- A first layer of three channels is adapted to other numbers of channels, see `layouts.naming.adapt_channels`.
+- A first layer of one or three channels is adapted to other numbers, see `layouts.naming.adapt_channels`.
 - Each layout says what else it adapts, see `jaxssl.weights.layouts`.
 """
 
@@ -98,7 +98,7 @@ def find_file(spec: str, encoder: nn.Module) -> Path:
     """Return the file of `init.weights`."""
     if spec == "imagenet":
         return imagenet.find_file(encoder)
-    return hub.download(spec) if spec.startswith(hub.PREFIX) else Path(spec).expanduser()
+    return hub.find_file(spec)
 
 
 def read(file: str | Path) -> Tensors:
@@ -167,8 +167,8 @@ def from_torch(
     except UserError as error:
         raise UserError(f"{where}: {error}", code=error.code, field=error.field) from error
     kernel = given.get(layout.first_layer)
-    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] == 3 != channels:
-        changes.append(f"first layer adapted from 3 to {channels} channels")
+    if kernel is not None and kernel.ndim == 4 and kernel.shape[1] in {1, 3} - {channels}:
+        changes.append(f"first layer adapted from {kernel.shape[1]} to {channels} channel{'s' * (channels != 1)}")
         given[layout.first_layer] = naming.adapt_channels(kernel, channels)
     given = merge(expected, given, where)
     leaves = {

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jaxssl.augment.views import Pixels
 from jaxssl.objectives import distill
 from jaxssl.run import experiment
 from jaxssl.run.teacher import load_teacher
@@ -232,15 +233,61 @@ def test_a_teacher_of_other_classes_is_refused(taught, tmp_path):
         experiment.run(c, tmp_path / "student")
 
 
+def published(tmp_path, name, notes=None):
+    """A file of made weights of a small DINOv2, and its encoder."""
+    shapes = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())["dinov2"]
+    tensors = {key: np.ascontiguousarray(tensor) for key, tensor in make_published.state(shapes).items()}
+    safetensors.numpy.save_file(tensors, tmp_path / name, notes)
+    return str(tmp_path / name)
+
+
+# low, high, mean, std and asinh of the student's images, and what a published teacher makes of stored values.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+EXPORTED = {"low": 10.0, "high": 60.0, "mean": [0.3], "std": [0.2], "asinh": 2.0}
+
+
+def imagenet(stored):
+    return (stored / 255 - IMAGENET[0]) / IMAGENET[1]
+
+
+def stretched(stored):
+    return (np.arcsinh(2 * (stored - 10) / 50) / np.arcsinh(2) - 0.3) / 0.2
+
+
+@pytest.mark.parametrize(
+    ("name", "notes", "pixels", "channels", "expected"),
+    [
+        ("dinov2_vits14.safetensors", None, Pixels(0, 255, (0.2, 0.5, 0.4), (0.3, 0.1, 0.2)), 3, imagenet),
+        ("dinov2_vits14.safetensors", None, Pixels(0, 255, (0.2,), (0.3,)), 1, imagenet),
+        ("a.safetensors", {"pixels": json.dumps(EXPORTED)}, Pixels(0, 99, (0.2,), (0.3,), 5.0), 3, stretched),
+        ("a.safetensors", None, Pixels(0, 100, (0.2,), (0.3,)), 3, lambda stored: (stored / 100 - 0.2) / 0.3),
+    ],
+)
+def test_the_teacher_gets_images_in_its_own_scaling(tmp_path, name, notes, pixels, channels, expected):
+    """From the stored values: those of the student's views are standardized by its own scaling."""
+    file = published(tmp_path, name, notes)
+    stored = np.random.default_rng(0).uniform(20, 90, (2, 28, 28, channels)).astype(np.float32)
+    unit = (stored - pixels.low) / (pixels.high - pixels.low)
+    unit = np.arcsinh(pixels.asinh * unit) / np.arcsinh(pixels.asinh) if pixels.asinh else unit
+    seen = (unit - np.float32(pixels.mean)) / np.float32(pixels.std)
+    teacher = load_teacher({"teacher": file}, 28, pixels)
+    wanted = load_teacher({"teacher": file}, 28)  # Takes images as they are.
+    given = np.broadcast_to(expected(stored), (2, 28, 28, 3)).astype(np.float32)
+    features = wanted.apply(wanted.variables, given)
+    np.testing.assert_allclose(teacher.apply(teacher.variables, seen), features, rtol=1e-3, atol=1e-4)
+    distill.check_channels(teacher, channels)
+
+
 def test_published_weights_are_a_teacher(tmp_path):
     """Of a ViT with learnt positions: model and options are read off the tensors."""
-    shapes = json.loads((Path(__file__).parents[1] / "golden" / "published.json").read_text())["dinov2"]
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in make_published.state(shapes).items()}
-    file = str(tmp_path / "dinov2.safetensors")
-    safetensors.numpy.save_file(tensors, file)
+    file = published(tmp_path, "dinov2.safetensors")
+    tensors = safetensors.numpy.load_file(file)
     loaded = load_teacher({"teacher": file}, 28)
     assert (loaded.name, loaded.channels, loaded.head, loaded.supervised) == (file, 3, None, False)
-    assert loaded.apply(loaded.variables, np.zeros((2, 28, 28, 3), np.float32)).shape == (2, 32)
+    image = np.random.default_rng(0).normal(size=(2, 14, 14, 3)).astype(np.float32)
+    larger = load_teacher({"teacher": file, "teacher_size": 28}, 14)
+    same = loaded.apply(loaded.variables, jax.image.resize(image, (2, 28, 28, 3), "linear"))
+    np.testing.assert_allclose(larger.apply(larger.variables, image), same, atol=1e-5)
     two = {f"{side}.{name}": tensor for side in ("student", "teacher") for name, tensor in tensors.items()}
     safetensors.numpy.save_file(two, file)
     with refuses("mismatch", "pretrain.options.teacher", "'student.', 'teacher.'"):

@@ -12,6 +12,7 @@ from jaxssl.augment import views
 from jaxssl.config import fields
 from jaxssl.inference import trained
 from jaxssl.models import make
+from jaxssl.results import workdir as results
 from jaxssl.run import adaptation, encoders, experiment, initial
 from jaxssl.run.finetuning import has_stalled
 from jaxssl.training import checkpoint, metrics
@@ -141,6 +142,30 @@ def test_the_features_of_the_probe():
     out = encoder.apply(variables, image / np.float32(255), train=False)
     both = encoders.feature_function(setup, "cls+mean")(variables, {"image": image})
     np.testing.assert_allclose(both, np.concatenate([out["cls"], out["tokens"].mean(1)], 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learnt"])
+def test_a_run_of_other_channels_and_another_size_is_adapted_as_its_file_is(tmp_path, monkeypatch, positions):
+    """Grey weights give grey images in three channels the same features; what is changed is in results.json."""
+    encoder = make("vit_tiny", {}, VIT | {"positions": positions})
+    image = np.random.default_rng(0).normal(size=(2, 16, 16, 1)).astype(np.float32)
+    variables = jax.device_get(encoder.init(jax.random.key(0), image, train=False))
+    known = trained.Trained(encoder, variables, None, ("a", "b"), 1, False)
+    monkeypatch.setattr(trained, "load", lambda workdir: known)
+    c = config(init__weights=str(tmp_path))
+    results.write(tmp_path / "config.json", {"config": json.loads(c.to_json())})
+    rgb = initial.load_initial(c, encoder, 3)
+    first, second = (
+        encoder.apply(of, np.repeat(image, channels, -1), train=False)["pooled"]
+        for of, channels in ((variables, 1), (rgb.variables, 3))
+    )
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    assert rgb.description["changes"] == ["first layer adapted from 1 to 3 channels"]
+    c.data.image_size = 24
+    changes = initial.load_initial(c, encoder, 1).description["changes"]
+    assert changes == (["positions resampled from 4x4 to 6x6 patches"] if positions == "learnt" else [])
+    with refuses("mismatch", "model.name", str(tmp_path)):
+        initial.load_initial(c, make("vit_tiny", {}, VIT | {"depth": 1, "positions": positions}), 1)
 
 
 def test_an_orbax_checkpoint_is_loaded_and_other_folders_are_refused(tmp_path):

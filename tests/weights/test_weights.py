@@ -118,6 +118,7 @@ def test_channels_are_adapted_by_their_mean():
     for channel in range(6):
         np.testing.assert_allclose(naming.adapt_channels(kernel, 6)[:, channel], kernel.sum(1) / 6, rtol=1e-5)
     assert naming.adapt_channels(kernel, 3) is kernel
+    np.testing.assert_allclose(naming.adapt_channels(kernel[:, :1], 4), kernel[:, [0] * 4] / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -19,6 +19,11 @@ def available() -> list[Layout]:
     return [module.LAYOUT for module in modules if hasattr(module, "LAYOUT")]
 
 
+def encoders() -> tuple[type[nn.Module], ...]:
+    """Return the classes of encoders that have a layout."""
+    return tuple(layout.encoder for layout in available())
+
+
 def find(encoder: nn.Module) -> Layout:
     """Return the layout of an encoder.
 

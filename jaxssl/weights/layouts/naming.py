@@ -112,10 +112,10 @@ def from_torch_axes(path: Path, array: np.ndarray, shape: tuple[int, ...]) -> np
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Adapt the first layer [D, 3, kh, kw] to other channels: the mean over the three, times 3 / channels, for each.
+    """Adapt the first layer [D, C, kh, kw] to other channels: the mean over the C, times C / channels, for each.
 
-    A grey image then gives the same features in any number of equal channels. Three channels stay as they are.
+    A grey image then gives the same features in any number of equal channels. C channels stay as they are.
     """
-    if channels == 3:
+    if channels == kernel.shape[1]:
         return kernel
-    return np.repeat(kernel.mean(1, keepdims=True) * (3 / channels), channels, axis=1)
+    return np.repeat(kernel.mean(1, keepdims=True) * (kernel.shape[1] / channels), channels, axis=1)
