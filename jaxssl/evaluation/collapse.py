@@ -35,10 +35,7 @@ def diagnose(features: np.ndarray) -> dict[str, float]:
     features = scores.check_finite("features", features)
     if len(features) < 2:
         raise ValueError(f"features must be of at least two images, not {len(features)}")
-    norm = np.linalg.norm(features, axis=1, keepdims=True)
-    unit = features / np.where(norm > 0, norm, 1)
-    feature_std = unit.std(axis=0).mean() * np.sqrt(features.shape[1])
-
+    feature_std = scores.to_unit_length(features).std(axis=0).mean() * np.sqrt(features.shape[1])
     singular = np.linalg.svd(features - features.mean(axis=0), compute_uv=False)
     # Float32 rounding of equal features is noise of full rank: singular values of its size do not count.
     singular = singular[singular > np.finfo(np.float32).eps * np.linalg.norm(features)]

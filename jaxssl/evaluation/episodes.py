@@ -39,9 +39,9 @@ def evaluate_episodes(
       draws, as few-shot papers give it, and between which accuracies 95 % of the draws lie. None if a class has fewer
       than `shots` groups.
     """
-    train, test = (scores.check_finite("features", of).astype(np.float64) for of in (train, test))
+    train, test = (scores.check_finite("features", of) for of in (train, test))
     center, classes = train.mean(axis=0), np.unique(labels)
-    train, test = _normalize(train - center), _normalize(test - center)
+    train, test = scores.to_unit_length(train - center), scores.to_unit_length(test - center)
     members = [_rows_by_group(labels, groups, c) for c in classes]
     if min(map(len, members)) < shots:
         return None
@@ -49,17 +49,13 @@ def evaluate_episodes(
     accuracies = np.empty(draws)
     for draw in range(draws):
         chosen = [[rng.choice(of[g]) for g in rng.permutation(len(of))[:shots]] for of in members]
-        means = _normalize(np.stack([train[rows].mean(axis=0) for rows in chosen]))
+        means = scores.to_unit_length(np.stack([train[rows].mean(axis=0) for rows in chosen]))
         predicted = classes[(test @ means.T).argmax(axis=1)]
         accuracies[draw] = np.mean([(predicted[test_labels == c] == c).mean() for c in present])
     mean, half = accuracies.mean(), 1.96 * accuracies.std(ddof=1) / np.sqrt(draws)
     low, high = np.percentile(accuracies, (2.5, 97.5))
     accuracy = {"value": float(mean), "low": float(mean - half), "high": float(mean + half)}
     return {"shots": shots, "draws": draws, "accuracy": accuracy, "low": float(low), "high": float(high)}
-
-
-def _normalize(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
 def _rows_by_group(labels: np.ndarray, groups: np.ndarray, c: int) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxssl.evaluation import scores
 from jaxssl.evaluation import tasks as kinds
-from jaxssl.evaluation.intervals import Compared, RunPredictions, TestImages, to_estimate
+from jaxssl.evaluation.intervals import RunPredictions, TestImages, to_estimate
 
 BIASED = "its estimate is biased upwards by an unknown amount"
 
@@ -50,7 +50,7 @@ def evaluate(
     metrics = _measure(of_task, images, probabilities)
     for name, of in {"ece": probabilities, "ece_calibrated": calibrated}.items():
         if of is not None and of_task.has_classes:
-            value = scores.ece(of, labels)
+            value = scores.compute("ece", of, labels)
             metrics[name] = {"value": value, "low": None, "high": None, "without": BIASED}
     groups_by_class = images.groups_by_class(rows)
     confusion = count_confusion(labels, predicted, probabilities.shape[1]) if of_task.has_classes else None
@@ -134,9 +134,5 @@ def paired_difference(
     checked = [scores.check_predictions(of, labels)[0] for of in (a, b)]
     rows = np.arange(len(labels))
     first, second = ([RunPredictions(rows, of)] if len(rows) else [] for of in checked)
-    return to_difference(TestImages(labels, groups).compare(metric, first, second))
-
-
-def to_difference(of: Compared) -> dict[str, Any]:
-    """Return a difference as in results.json."""
-    return to_estimate(of) | {"p": of.p, "detectable": of.detectable}
+    compared = TestImages(labels, groups).compare(metric, first, second)
+    return to_estimate(compared) | {"p": compared.p, "detectable": compared.detectable}

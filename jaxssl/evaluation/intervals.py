@@ -222,20 +222,20 @@ class TestImages:
 
     def _interval(self, metric: str, value: float, values: np.ndarray, rows: np.ndarray, classes: int) -> Ends:
         variance, labels = self._variance(metric, values, rows), self.labels[rows]
+        groups = len(np.unique(self.groups[rows]))
         if metric in TRANSFORMS:
-            return transformed_interval(metric, value, variance, len(np.unique(self.groups[rows])))
-        if labels.ndim == 2:
-            images = [(int(of.sum()), int((~of).sum())) for _, _, of in scores.known_labels(labels)]
-            return auc_interval(value, variance, images, len(rows) / len(np.unique(self.groups[rows])))
+            return transformed_interval(metric, value, variance, groups)
         if metric == "auc_macro":
-            images = [(int((labels == c).sum()), int((labels != c).sum())) for c in auc_classes(classes, labels)]
-            return auc_interval(value, variance, images, len(rows) / len(np.unique(self.groups[rows])))
-        by_class = self.groups_by_class(rows)
+            if labels.ndim == 2:
+                positive = [of for _, _, of in scores.known_labels(labels)]
+            else:
+                positive = [labels == c for c in auc_classes(classes, labels)]
+            images = [(int(of.sum()), int((~of).sum())) for of in positive]
+            return auc_interval(value, variance, images, len(rows) / groups)
         if metric == "accuracy":
-            units, clustered = len(np.unique(self.groups[rows])), len(np.unique(self.groups[rows])) < len(rows)
-        else:
-            units, clustered = len(by_class) * min(by_class.values()), True
-        return proportion_interval(value, len(rows), variance if clustered else None, units)
+            return proportion_interval(value, len(rows), variance if groups < len(rows) else None, groups)
+        by_class = self.groups_by_class(rows)
+        return proportion_interval(value, len(rows), variance, len(by_class) * min(by_class.values()))
 
 
 def share_of(hits: np.ndarray, groups: Sequence | np.ndarray) -> Measured:

@@ -75,7 +75,8 @@ def predict(
         )
     if k < 1 or temperature <= 0:
         raise UserError(f"knn: k = {k}, temperature = {temperature}. Set both above 0.", code="out-of-range")
-    train, queries = _l2_normalize("train features", train_features), _l2_normalize("features", features)
+    train = scores.to_unit_length(scores.check_finite("train features", train_features))
+    queries = scores.to_unit_length(scores.check_finite("features", features))
     k = min(k, len(train))
     known = ~np.isnan(targets)
     mean = np.nansum(targets, axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -91,9 +92,3 @@ def predict(
         summed = np.einsum("nk,nkc->nc", votes, filled[nearest])
         out[start : start + rows] = np.where(total > 0, summed / np.where(total > 0, total, 1), mean)
     return out
-
-
-def _l2_normalize(name: str, features: np.ndarray) -> np.ndarray:
-    features = scores.check_finite(name, features)
-    norm = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(norm > 0, norm, 1)

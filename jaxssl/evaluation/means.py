@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from jaxssl.evaluation import intervals, scores
+from jaxssl.evaluation.ends import t_quantile
 from jaxssl.evaluation.influence import cluster_variance
 from jaxssl.evaluation.randomization import least_p_value, swap_p_value
 from jaxssl.evaluation.significance import ALPHA
@@ -70,7 +71,7 @@ def to_interval(value: float, influence: np.ndarray, groups: Groups, high: float
     if variance.value == 0 and value in (0, 1) and high == 1:
         ends = intervals.proportion_interval(value, len(names))
     else:
-        half = _t(variance.df) * math.sqrt(variance.value)
+        half = t_quantile(variance.df) * math.sqrt(variance.value)
         ends = max(0.0, value - half), min(high, value + half)
         if high == 1 and 0 < value < 1:
             logit, half = special.logit(value), half / (value * (1 - value))
@@ -122,12 +123,8 @@ def paired_difference(a: np.ndarray, b: np.ndarray, groups: Groups) -> dict[str,
     if len(names) < intervals.MIN_GROUPS:
         return found | {"without": f"{len(names)} groups of test images, and an interval needs {intervals.MIN_GROUPS}"}
     spread = cluster_variance(influence, indices, np.zeros(len(indices), int))
-    half = _t(spread.df) * math.sqrt(spread.value)
+    half = t_quantile(spread.df) * math.sqrt(spread.value)
     low, high = intervals.agree((value - half, value + half), value, found["p"])
     can_show = least_p_value(len(names)) <= ALPHA
     detectable = intervals.detectable_difference(spread) if can_show else None
     return found | {"low": low, "high": high, "detectable": detectable}
-
-
-def _t(df: float) -> float:
-    return float(stats.t.ppf(1 - ALPHA / 2, df))

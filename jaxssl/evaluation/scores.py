@@ -40,31 +40,6 @@ _CHUNK = 2**20
 _WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 
-def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the accuracy of probabilities [N, C] for labels [N]; None without images."""
-    return compute("accuracy", probabilities, labels)
-
-
-def balanced_accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the mean recall over the classes in `labels`; None without images."""
-    return compute("balanced_accuracy", probabilities, labels)
-
-
-def auc_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the mean one-vs-rest area under the ROC curve; None where all images are of one class."""
-    return compute("auc_macro", probabilities, labels)
-
-
-def f1_macro(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the mean F1 over the classes in `labels`; None without images."""
-    return compute("f1_macro", probabilities, labels)
-
-
-def ece(probabilities: np.ndarray, labels: np.ndarray) -> float | None:
-    """Return the expected calibration error in [0, 1]; None without images."""
-    return compute("ece", probabilities, labels)
-
-
 def selection_score(probabilities: np.ndarray, labels: np.ndarray, metric: str) -> float:
     """Return the score for model selection: higher is better, -inf where the metric is undefined.
 
@@ -144,6 +119,12 @@ def check_predictions(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np
     if not np.allclose(probabilities.sum(axis=1), 1, atol=0.02):
         raise ValueError("probabilities must sum to 1 in each row: pass them through a softmax")
     return probabilities, labels
+
+
+def to_unit_length(features: np.ndarray) -> np.ndarray:
+    """Scale each row of [N, D] to length 1; rows of zeros stay."""
+    norm = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.where(norm > 0, norm, 1)
 
 
 def group_indices(groups: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -23,9 +23,9 @@ def test_a_known_temperature_is_recovered(true, classes):
     found = calibration.fit_temperature(p, labels)
     assert found == pytest.approx(true, rel=0.03)
     np.testing.assert_allclose(calibration.apply_temperature(p, true), right, atol=2e-4)
-    assert scores.ece(calibration.apply_temperature(p, found), labels) < 0.02
+    assert scores.compute("ece", calibration.apply_temperature(p, found), labels) < 0.02
     if true != 1:
-        assert scores.ece(p, labels) > 0.05
+        assert scores.compute("ece", p, labels) > 0.05
 
 
 def test_no_temperature_of_a_grid_has_a_smaller_log_loss():
@@ -70,7 +70,7 @@ def test_the_bins_give_the_calibration_error():
     filled = [b for b in bins if b["images"]]
     assert all(b["low"] < b["confidence"] <= b["high"] for b in filled)
     error = sum(b["images"] * abs(b["accuracy"] - b["confidence"]) for b in filled) / 500
-    assert error == pytest.approx(scores.ece(p, labels), abs=1e-12)
+    assert error == pytest.approx(scores.compute("ece", p, labels), abs=1e-12)
     assert all(b["accuracy"] is None for b in bins if not b["images"])
 
 

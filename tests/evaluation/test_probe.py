@@ -46,7 +46,7 @@ def test_chooses_c_on_validation(classes):
     assert aucs[probe.C_GRID.index(fitted.C)] == pytest.approx(max(aucs), abs=2e-3)
     # The weights are those of that C, not of the last one fitted.
     assert probe.C_GRID.index(fitted.C) < len(probe.C_GRID) - 1
-    assert scores.auc_macro(probe.predict_proba(fitted, validation[0]), validation[1]) == fitted.validation
+    assert scores.compute("auc_macro", probe.predict_proba(fitted, validation[0]), validation[1]) == fitted.validation
 
 
 def test_equal_scores_go_to_the_stronger_penalty():

@@ -65,7 +65,7 @@ def test_values_are_those_of_scikit_learn(classes, decimals):
     }
     for name in NAMES:
         assert result["metrics"][name]["value"] == pytest.approx(expected[name], abs=1e-12), name
-        assert getattr(scores, name)(probabilities, labels) == result["metrics"][name]["value"]
+        assert scores.compute(name, probabilities, labels) == result["metrics"][name]["value"]
     assert result["confusion"] == metrics.confusion_matrix(labels, predicted, labels=range(classes)).tolist()
     assert result["images"] == 150
     assert result["majority_accuracy"] == max(np.mean(labels == c) for c in range(classes))
@@ -81,7 +81,7 @@ def test_a_paired_interval_is_narrower_than_two_intervals():
 
 
 def test_auc_of_two_classes_ignores_the_rounding_of_one_minus_p():
-    assert scores.auc_macro(np.array([[1.0, 1e-18], [1.0, 1e-17]]), np.array([0, 1])) == 1
+    assert scores.compute("auc_macro", np.array([[1.0, 1e-18], [1.0, 1e-17]]), np.array([0, 1])) == 1
 
 
 def test_copies_within_a_group_do_not_narrow_the_interval():
@@ -152,19 +152,19 @@ def test_constant_predictor():
 def test_f1_leaves_out_a_class_that_is_predicted_but_does_not_occur():
     predicted, labels = np.array([0, 0, 1, 2]), np.array([0, 0, 1, 1])
     # Class 0: 1; class 1: precision 1, recall 1/2; class 2 would be 0.
-    assert scores.f1_macro(np.eye(3)[predicted], labels) == pytest.approx((1 + 2 / 3) / 2)
+    assert scores.compute("f1_macro", np.eye(3)[predicted], labels) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_ece_at_the_edges_of_bins():
     # 1/15 belongs to the first bin and 1 to the last; one class alone has confidence 1.
-    assert scores.ece(np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0])) == pytest.approx(0.5)
-    assert scores.ece(np.full((4, 15), 1 / 15), np.array([0, 1, 2, 3])) == pytest.approx(1 / 4 - 1 / 15)
+    assert scores.compute("ece", np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([0, 0])) == pytest.approx(0.5)
+    assert scores.compute("ece", np.full((4, 15), 1 / 15), np.array([0, 1, 2, 3])) == pytest.approx(1 / 4 - 1 / 15)
 
 
 @pytest.mark.parametrize("metric", NAMES[:4])
 def test_selection_score(metric):
     probabilities, labels, _ = predictions()
-    assert scores.selection_score(probabilities, labels, metric) == getattr(scores, metric)(probabilities, labels)
+    assert scores.selection_score(probabilities, labels, metric) == scores.compute(metric, probabilities, labels)
     assert scores.selection_score(probabilities[:0], labels[:0], metric) == -np.inf
 
 

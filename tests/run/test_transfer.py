@@ -36,7 +36,7 @@ def test_of_a_tiny_validation_split_log_loss_chooses_better_epochs(each):
             evidence = (labels - 0.5) * gain + 0.8 * hard + 0.6 * rng.normal(size=2 * each)
             p = 1 / (1 + np.exp(-gain * evidence))
             p = np.stack([1 - p, p], axis=1)
-            rows.append((scores.auc_macro(p, labels), -calibration.log_losses(p, labels).mean()))
+            rows.append((scores.compute("auc_macro", p, labels), -calibration.log_losses(p, labels).mean()))
         first.append(int(np.argmax([score for score, _ in rows])))
         least.append(max(range(20), key=rows.__getitem__))
     truth = stats.norm.cdf(gains / 2**0.5)

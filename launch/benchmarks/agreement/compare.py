@@ -69,7 +69,7 @@ def score_peer(setup: Setup, out: Path) -> dict[str, float]:
             p = knn.predict_proba(
                 stored[f"{init}_train"], labels["train"], stored[f"{init}_test"], classes=len(setup.source.classes)
             )
-            found[init] = 100 * scores.accuracy(p, labels["test"])
+            found[init] = 100 * scores.compute("accuracy", p, labels["test"])
         return found | {"loss": float(stored["loss"][-1])}
 
 
