@@ -5,7 +5,7 @@ import inspect
 import math
 import os
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +13,10 @@ from jaxssl.data import datasets
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
+# Arguments of `prepared.load`, which a dataset whose `load` has `**arguments` hands on to it.
+_OF_DOWNLOADS = ("manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib")
 # Arguments that any dataset may take. All others of its `load` are options.
-_GENERAL = ("seed", "dir", "manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib", "task")
+_GENERAL = (*_OF_DOWNLOADS, "seed", "dir", "task")
 
 
 def names() -> list[str]:
@@ -46,8 +48,14 @@ def options(name: str) -> dict[str, Any]:
     Raises:
       UserError: there is no dataset of this name.
     """
-    parameters = inspect.signature(find_module(name).load).parameters
-    return {key: parameter.default for key, parameter in parameters.items() if key not in _GENERAL}
+    return {key: default for key, default in _defaults(find_module(name).load).items() if key not in _GENERAL}
+
+
+def _defaults(load: Callable[..., Source]) -> dict[str, Any]:
+    """Return {argument: default} of the `load` of a dataset."""
+    parameters = inspect.signature(load).parameters.values()
+    named = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return named if len(named) == len(parameters) else dict.fromkeys(_OF_DOWNLOADS) | named
 
 
 def load(
@@ -101,8 +109,8 @@ def load(
         "memory_mib": memory_mib,
         "task": task,
     }
-    parameters = inspect.signature(module.load).parameters
-    valid = [key for key in parameters if key not in _GENERAL]
+    accepted = _defaults(module.load)
+    valid = [key for key in accepted if key not in _GENERAL]
     for key in options:
         if key not in valid:
             raise UserError(
@@ -111,9 +119,9 @@ def load(
                 code="unknown-name",
                 field=f"data.options.{key}",
             )
-    source = module.load(**{key: value for key, value in general.items() if key in parameters}, **options)
+    source = module.load(**{key: value for key, value in general.items() if key in accepted}, **options)
     task = getattr(module, "TASK", source.task) if task == "auto" else task
-    if "task" in parameters or task == source.task:
+    if "task" in accepted or task == source.task:
         return source
     if task != "ordinal" or not source.classes:
         raise UserError(

@@ -80,6 +80,8 @@ class Dataset(NamedTuple):
       checksums: file name and MD5 of the archives, if published.
       version: increases when the same download gives other examples, or `read` other arrays.
       images: number of images as published; 0 if parts or copies differ.
+      read_mask: makes the mask of an example from its `path` and `extra`, see `masks.attach`; None: without masks.
+      mask_classes: names of the classes of masks, the background first.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Dataset(NamedTuple):
     checksums: tuple[tuple[str, str], ...] = ()
     version: str = "1.0.0"
     images: int = 0
+    read_mask: Callable[[Example], np.ndarray | None] | None = None
+    mask_classes: tuple[str, ...] = ()
 
 
 class Download(NamedTuple):

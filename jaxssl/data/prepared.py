@@ -36,8 +36,6 @@ def load(
     nan: str = "refuse",
     fit: str = "pad",
     memory_mib: float = math.inf,
-    read_mask: Callable[[Example], np.ndarray | None] | None = None,
-    mask_classes: tuple[str, ...] = (),
 ) -> source.Source:
     """Convert a download into `cache_dir`, unless that was done for the same files, and load it.
 
@@ -51,9 +49,6 @@ def load(
       nan: "refuse", "zero" or "median".
       fit: "pad", "crop" or "squash" for images that are not square.
       memory_mib: images up to this size (MiB) are held in memory; larger sets are kept decoded in `cache_dir`.
-      read_mask: reads the mask of an example, see `masks.attach`; None: the dataset is loaded without masks. All files
-        that it reads are `path` and `extra` of the example.
-      mask_classes: names of the classes of masks, the background first.
 
     Returns:
       The dataset in the order of its ids.
@@ -75,11 +70,11 @@ def load(
     # The folders of TFDS for this state of the download, the dataset and its version.
     cache = records.Cache(Path(cache_dir), memory_mib, "/".join(builder.data_path.parts[-3:]))
     loaded = _read(builder, dataset, size, cache, {"on_bad_file": on_bad_file, "nan": nan, "fit": fit})
+    read_mask, of = dataset.read_mask, {example.id: example for example in found}
     if read_mask is None:
         return loaded
-    of = {example.id: example for example in found}
     policies = {"fit": fit, "on_bad_file": on_bad_file, "cache": cache}
-    return masks.attach(loaded, lambda row: read_mask(of[loaded.ids[row]]), mask_classes, **policies)
+    return masks.attach(loaded, lambda row: read_mask(of[loaded.ids[row]]), dataset.mask_classes, **policies)
 
 
 def _with_files(download: Download, examples: Sequence[Example], on_bad_file: str) -> list[Example]:

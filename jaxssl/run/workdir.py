@@ -112,7 +112,8 @@ def differences(stored: dict, given: dict) -> Iterator[str]:
     """
     stored, given = dict(files.flatten(stored)), dict(files.flatten(given))
     for name in sorted((stored.keys() | given.keys()) - with_role("place")):
-        if stored.get(name) != given.get(name):
+        unset = name not in given and not stored[name]  # A field of before that was empty.
+        if stored.get(name) != given.get(name) and not unset:
             here = repr(given[name]) if name in given else "unknown to this version"
             yield f"{name} is {stored.get(name)!r} there and {here} here"
 

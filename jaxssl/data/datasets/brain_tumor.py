@@ -17,8 +17,8 @@ numbers of one patient's slices are mostly consecutive, so that blocks of `BLOCK
 groups: that keeps most neighbours on one side of a split, and not all. Groups count as unknown there.
 """
 
-import math
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,7 +32,6 @@ SLICES = 3064
 BLOCK = 20  # Slices of a group where patients are unknown; a patient has 13 on average.
 SIDE = 512  # Pixels that borders refer to.
 TABLE = "tumor_metadata.csv"
-MASK_CLASSES = ("background", "tumor")
 
 
 def read(example: downloads.Example) -> np.ndarray:
@@ -67,6 +66,7 @@ DATASET = downloads.Dataset(
 }""",
     read=read,
     dtype="float32",
+    mask_classes=("background", "tumor"),
     checksums=(
         ("brainTumorDataPublic_1-766.zip", "74b949ad33f042e6e103523091cd1428"),
         ("brainTumorDataPublic_767-1532.zip", "7e8a875500d2c8a346f270538e29890e"),
@@ -118,44 +118,26 @@ def _folds(download: downloads.Download) -> dict[str, int]:
     return {str(i): int(part) - 1 for i, part in enumerate(parts, 1)}
 
 
-def load(
-    *,
-    manual_dir: str,
-    cache_dir: str,
-    size: int,
-    on_bad_file: str = "stop",
-    fit: str = "pad",
-    memory_mib: float = math.inf,
-    masks: bool = False,
-) -> source.Source:
-    """Load the slices; ids are the numbers of their files. See `prepared.load`.
+def load(*, masks: bool = False, **arguments: Any) -> source.Source:
+    """Load the slices; ids are the numbers of their files.
 
     Args:
-      manual_dir: see `prepared.load`.
-      cache_dir: see there.
-      size: see there.
-      on_bad_file: see there.
-      fit: see there.
-      memory_mib: see there.
       masks: whether to load the masks of the tumours; a copy as JPEG with a table of their borders will then do.
+      **arguments: those of `prepared.load`.
     """
-    where = {"manual_dir": manual_dir, "cache_dir": cache_dir, "size": size}
-    policies = {"on_bad_file": on_bad_file, "fit": fit, "memory_mib": memory_mib}
-    if masks and (listed := _list_jpegs(downloads.list_files(DATASET, manual_dir))):
+    where = arguments["manual_dir"]
+    if masks and (listed := _list_jpegs(downloads.list_files(DATASET, where))):
         slices, borders = listed
-        of_masks = {"read_mask": lambda example: fill(borders[example.id]), "mask_classes": MASK_CLASSES}
-        loaded = prepared.load(DATASET._replace(read=None), lambda _: slices, **where, **policies, **of_masks)
-        logging.warning("%s: patients are unknown: blocks of %d consecutive slices are groups", manual_dir, BLOCK)
+        dataset = DATASET._replace(read=None, read_mask=lambda example: fill(borders[example.id]))
+        loaded = prepared.load(dataset, lambda _: slices, **arguments)
+        logging.warning("%s: patients are unknown: blocks of %d consecutive slices are groups", where, BLOCK)
         return loaded._replace(groups_known=False)
-    of_masks = {"read_mask": read_mask, "mask_classes": MASK_CLASSES} if masks else {}
-    loaded = prepared.load(DATASET, examples, **where, **policies, **of_masks)
+    loaded = prepared.load(DATASET._replace(read_mask=read_mask if masks else None), examples, **arguments)
     if len(np.unique(loaded.groups)) > 1:
         return loaded
     logging.warning(
         "%s: all %d slices have the PID '%s': patients are unknown, and one can be on two sides of a split",
-        manual_dir,
-        len(loaded.ids),
-        loaded.groups[0],
+        *(where, len(loaded.ids), loaded.groups[0]),
     )
     made = source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
     return made if loaded.masks is None else source.with_masks(made, loaded.masks, loaded.mask_classes)

@@ -17,7 +17,7 @@ published, so that each is a group of its own.
 """
 
 import functools
-import math
+from typing import Any
 
 import numpy as np
 
@@ -78,32 +78,13 @@ def examples(download: downloads.Download, part: str = "common_test") -> list[do
     ]
 
 
-def load(
-    *,
-    manual_dir: str,
-    cache_dir: str,
-    size: int,
-    on_bad_file: str = "stop",
-    nan: str = "refuse",
-    fit: str = "pad",
-    memory_mib: float = math.inf,
-    part: str = "common_test",
-) -> source.Source:
-    """Load one part; ids are such as "train/no/1". See `prepared.load`."""
+def load(*, part: str = "common_test", **arguments: Any) -> source.Source:
+    """Load one part; ids are such as "train/no/1". The arguments are those of `prepared.load`."""
     if part not in PARTS:
         raise UserError(
             f"data.options.part is '{part}': {did_you_mean(str(part), PARTS)}it must be one of {', '.join(PARTS)}",
             code="unknown-name",
             field="data.options.part",
         )
-    return prepared.load(
-        DATASET._replace(classes=PARTS[part][2]),
-        functools.partial(examples, part=part),
-        manual_dir=manual_dir,
-        cache_dir=cache_dir,
-        size=size,
-        on_bad_file=on_bad_file,
-        nan=nan,
-        fit=fit,
-        memory_mib=memory_mib,
-    )
+    dataset = DATASET._replace(classes=PARTS[part][2])
+    return prepared.load(dataset, functools.partial(examples, part=part), **arguments)

@@ -9,17 +9,17 @@ The images come without labels, unless `data.options.label` names a kind: then t
 that kind has any pixel. Kinds that all images have are refused. The official split is kept; which images show the same
 patient is not published.
 
-With `data.options.masks=True` images come with the class of each pixel, one of `KINDS` or the background. A pixel that is
-of several kinds, such as a microaneurysm in a haemorrhage, has the first of `data.options.kinds`; with one kind alone,
-such as `EX`, nothing is lost. `masks` gives those of one image at the size of its file, each on its own.
+With `data.options.masks=True` images come with the class of each pixel, one of `KINDS` or the background. A pixel that
+is of several kinds, such as a microaneurysm in a haemorrhage, has the first of `data.options.kinds`; with one kind
+alone, such as `EX`, nothing is lost. `masks` gives those of one image at the size of its file, each on its own.
 """
 
 import contextlib
 import functools
-import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,29 +68,15 @@ def examples(download: downloads.Download, label: str = "") -> list[downloads.Ex
 
 
 def load(
-    *,
-    manual_dir: str,
-    cache_dir: str,
-    size: int,
-    on_bad_file: str = "stop",
-    fit: str = "pad",
-    memory_mib: float = math.inf,
-    label: str = "",
-    masks: bool = False,
-    kinds: Sequence[str] = tuple(KINDS),
+    *, label: str = "", masks: bool = False, kinds: Sequence[str] = tuple(KINDS), **arguments: Any
 ) -> source.Source:
     """Load the images, without labels or with those of one of `KINDS`; ids are such as "train/IDRiD_01".
 
     Args:
-      manual_dir: see `prepared.load`.
-      cache_dir: see there.
-      size: see there.
-      on_bad_file: see there.
-      fit: see there.
-      memory_mib: see there.
       label: one of `KINDS`, or "" for no labels.
       masks: whether to load the masks, too.
       kinds: those of `KINDS` that masks have; where they overlap, the first counts.
+      **arguments: those of `prepared.load`.
     """
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if not kinds or not {*kinds} <= {*KINDS}:
@@ -105,18 +91,11 @@ def load(
             code="unknown-name",
             field="data.options.label",
         )
-    return prepared.load(
-        DATASET._replace(classes=CLASSES) if label else DATASET,
-        functools.partial(mask_examples if masks else examples, label=label),
-        manual_dir=manual_dir,
-        cache_dir=cache_dir,
-        size=size,
-        on_bad_file=on_bad_file,
-        fit=fit,
-        memory_mib=memory_mib,
-        read_mask=functools.partial(read_classes, kinds=kinds) if masks else None,
-        mask_classes=("background", *(KINDS[kind] for kind in kinds)) if masks else (),
-    )
+    dataset = DATASET._replace(classes=CLASSES if label else ())
+    if masks:
+        names = ("background", *(KINDS[kind] for kind in kinds))
+        dataset = dataset._replace(read_mask=functools.partial(read_classes, kinds=kinds), mask_classes=names)
+    return prepared.load(dataset, functools.partial(mask_examples if masks else examples, label=label), **arguments)
 
 
 def mask_examples(download: downloads.Download, label: str = "") -> list[downloads.Example]:

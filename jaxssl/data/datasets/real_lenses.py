@@ -13,8 +13,8 @@ to put there. Which images show the same object is not published.
 """
 
 import functools
-import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -72,30 +72,11 @@ def examples(download: downloads.Download, bands: int = 1) -> list[downloads.Exa
     return list(found.values())
 
 
-def load(
-    *,
-    manual_dir: str,
-    cache_dir: str,
-    size: int,
-    on_bad_file: str = "stop",
-    nan: str = "refuse",
-    fit: str = "pad",
-    memory_mib: float = math.inf,
-    bands: int = 1,
-) -> source.Source:
-    """Load the images in one band or three; ids are such as "12_hst" or "lenses/12". See `prepared.load`."""
+def load(*, bands: int = 1, **arguments: Any) -> source.Source:
+    """Load the images in one band or three, ids "12_hst" or "lenses/12"; the arguments are those of `prepared.load`."""
     if bands not in _FILES:
         raise UserError(
             f"data.options.bands is {bands!r}: it must be 1 or 3", code="out-of-range", field="data.options.bands"
         )
-    return prepared.load(
-        DATASET._replace(read=functools.partial(read, bands=bands)),
-        functools.partial(examples, bands=bands),
-        manual_dir=manual_dir,
-        cache_dir=cache_dir,
-        size=size,
-        on_bad_file=on_bad_file,
-        nan=nan,
-        fit=fit,
-        memory_mib=memory_mib,
-    )
+    dataset = DATASET._replace(read=functools.partial(read, bands=bands))
+    return prepared.load(dataset, functools.partial(examples, bands=bands), **arguments)
