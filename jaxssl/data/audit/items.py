@@ -4,7 +4,6 @@ import functools
 import importlib
 import inspect as signatures
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -231,7 +230,7 @@ def _of_download(
         items[item.path if item.path not in items else f"{item.path} {len(items)}"] = item
     ends = tuple({example.file.suffix.lower() for example in examples})
     names = (*module.DATASET.classes, *(e.label for e in examples if e.label))
-    classes = {_normalize(label): label for label in names}
+    classes = {labels.key(label): label for label in names}
     for path in set(download.files) - set(items):
         if path.lower().endswith(ends):
             items[path] = _of_folders(path, download.root, classes)
@@ -260,7 +259,7 @@ def _of_examples(
 def _of_folders(path: str, root: Path, classes: Mapping[str, str]) -> Item:
     """Describe a file that is no example by the innermost folder named as a class, and the first named as a split."""
     names = path.split("/")[:-1]
-    label = next((classes[_normalize(name)] for name in reversed(names) if _normalize(name) in classes), None)
+    label = next((classes[labels.key(name)] for name in reversed(names) if labels.key(name) in classes), None)
     split = next((labels.SPLITS[name.lower()] for name in names if name.lower() in labels.SPLITS), UNUSED)
     return Item(path, root / path, split, label, used=False)
 
@@ -273,7 +272,7 @@ def list_archive(path: str) -> Items:
     """
     file, items = Path(path), []
     headers, keys = archive.read_headers(file), npz.image_keys(file, archive.read_headers(file))
-    counts = {side: npz.count_images(headers[key]) for side, key in keys.items()}
+    counts = {side: headers[key].shape[0] for side, key in keys.items()}
     classes, numbers, task = npz.read_all_labels(file, headers, npz.label_keys(headers, counts), counts, None, "auto")
     labels_of = iter(numbers)
     for side, key in keys.items():
@@ -301,7 +300,3 @@ def _common_folder(paths: Sequence[str]) -> str:
             break
         shared += names[0] + "/"
     return shared
-
-
-def _normalize(name: str) -> str:
-    return re.sub(r"[\W_]+", " ", name).strip().lower()

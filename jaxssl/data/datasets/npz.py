@@ -65,7 +65,7 @@ def load(
         raise UserError(f"data.dir={dir!r} is not a file: set it to the .npz archive", code="missing", field="data.dir")
     headers = archive.read_headers(path)
     keys = image_keys(path, headers)
-    counts = {side: count_images(headers[key]) for side, key in keys.items()}
+    counts = {side: headers[key].shape[0] for side, key in keys.items()}
     if not any(counts.values()):
         raise UserError(f"{path} holds no image: set data.dir to another archive", code="too-few", field="data.dir")
     of_labels = label_keys(headers, counts) if use_labels else {}
@@ -78,7 +78,7 @@ def load(
         stack = loading.stack(
             lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
         )
-    of_masks = {side: mask_key(side) for side in counts} if masks else {}
+    of_masks = {side: array_key(side, "masks") for side in counts} if masks else {}
     unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *of_masks.values()})
     unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
     official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
@@ -94,9 +94,9 @@ def load(
     return attach(made, lambda i: to_classes(found[i], len(classes)), classes, fit=fit, cache=cache)
 
 
-def mask_key(side: str) -> str:
-    """Return the name of the array of masks of a side of the split, or of "images"."""
-    return "masks" if side == "images" else f"{side}_masks"
+def array_key(side: str, what: str) -> str:
+    """Return the name of the array of "labels" or "masks" of a side of the split, or of "images"."""
+    return what if side == "images" else f"{side}_{what}"
 
 
 def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, str]:
@@ -118,26 +118,16 @@ def image_keys(path: Path, headers: Mapping[str, archive.Header]) -> dict[str, s
     return sides
 
 
-def count_images(header: archive.Header) -> int:
-    """Return N of an array [N, ...] of images."""
-    return header.shape[0] if header.shape else 0
-
-
 def make_ids(side: str, count: int) -> list[str]:
     """Return train/0000, train/0001, ..."""
     return [f"{side}/{i:04d}" for i in range(count)]
-
-
-def label_key(side: str) -> str:
-    """Return the name of the array of labels of a side of the split, or of "images"."""
-    return "labels" if side == "images" else f"{side}_labels"
 
 
 def label_keys(headers: Mapping[str, archive.Header], counts: Mapping[str, int]) -> dict[str, str]:
     """Return the names of the arrays of labels by side; {} for an archive without labels."""
     if "images" in counts and "labels" not in headers:
         return {}
-    return {side: label_key(side) for side in counts}
+    return {side: array_key(side, "labels") for side in counts}
 
 
 def read_all_labels(
@@ -240,14 +230,10 @@ def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, cou
     Raises:
       UserError: there are none, or they are not one label for each image.
     """
-    if key not in headers:
-        raise UserError(f"{path} has no '{key}': add it, one label an image", code="missing", field=key)
-    values = archive.read_array(path, key)
+    values = _read_array(path, headers, key, count)
     if values.ndim == 2 and values.shape[1] > 1:
         values = _from_one_hot(path, key, values)
     values = values.reshape(-1)
-    if len(values) != count:
-        raise UserError(f"{path}: '{key}' has {len(values)} rows for {count} images", code="mismatch", field=key)
     if values.dtype.kind in "US":
         return parsing.parse_classes(values.astype(str).tolist())
     numbers = values.astype(float) if values.dtype.kind in "biuf" else np.full(len(values), 0.5)

@@ -290,8 +290,8 @@ class _FileIndex:
             return path
         if self.tables is None:
             self.tables = self._build()
-        for level, (form, table_of) in enumerate(zip(self._forms_of(path), self.tables, strict=True)):
-            found = table_of.get(form, [])
+        for level, (form, table_of) in enumerate(zip(self._FORMS, self.tables, strict=True)):
+            found = table_of.get(form(path), [])
             if level >= self._NAMES:  # The folders that the table gives must be those of the file.
                 folder = f"/{self._FORMS[1](path)}".rpartition("/")[0]
                 found = [file for file in found if f"/{self._FORMS[1](file)}".rpartition("/")[0].endswith(folder)]
@@ -306,9 +306,6 @@ class _FileIndex:
                 for form, table_of in zip(self._FORMS, tables, strict=True):
                     table_of.setdefault(form(file), []).append(file)
         return tables
-
-    def _forms_of(self, path: str) -> Sequence[str]:
-        return [form(path) for form in self._FORMS]
 
 
 def _relative(root: Path, line: str, path: str, index: _FileIndex) -> str:
