@@ -5,9 +5,10 @@ import io
 
 import matplotlib as mpl
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from jaxssl.evaluation.detection import Lesions
 from jaxssl.report.blocks import Picture
 
 # Of the classes of masks, told apart also by color-blind readers (Okabe and Ito 2008), with their names.
@@ -72,3 +73,25 @@ def overlay_masks(image: np.ndarray, filled: np.ndarray, outlined: np.ndarray) -
         drawn[ndimage.binary_dilation(inside) & np.logical_not(inside)] = 0
         drawn[inside & np.logical_not(ndimage.binary_erosion(inside))] = 255
     return np.rint(drawn).astype(np.uint8)
+
+
+def overlay_boxes(image: np.ndarray, found: Lesions, true: Lesions) -> np.ndarray:
+    """Return an image in grey with the boxes of true lesions in white, and of found ones in the colors of their class.
+
+    Args:
+      image: [H, W, C] uint8.
+      found: boxes in its pixels.
+      true: likewise; their lines are one pixel further out, so that equal boxes are both seen.
+
+    Returns:
+      [k H, k W, 3] uint8, k a whole number.
+    """
+    times, colors = -(-MASK_SIDE // image.shape[1]), [*MASK_COLORS.values()]
+    grey = np.rint(image.mean(-1, keepdims=True)).astype(np.uint8)
+    drawn = Image.fromarray(np.repeat(grey, 3, axis=-1).repeat(times, 0).repeat(times, 1))
+    canvas = ImageDraw.Draw(drawn)
+    for left, top, right, bottom in (times * true.boxes).tolist():
+        canvas.rectangle((left - 1, top - 1, right, bottom), outline=(255, 255, 255))
+    for (left, top, right, bottom), label in zip((times * found.boxes).tolist(), found.labels.tolist(), strict=True):
+        canvas.rectangle((left, top, right - 1, bottom - 1), outline=colors[(label - 1) % len(colors)])
+    return np.asarray(drawn)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxssl.evaluation import detection
-from jaxssl.report.pictures import MASK_COLORS, overlay_masks
+from jaxssl.report.pictures import MASK_COLORS, overlay_boxes, overlay_masks
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections import overlays
 
@@ -36,6 +36,20 @@ def test_small_images_are_enlarged_and_unknown_pixels_left_alone():
     drawn = overlay_masks(image, unknown, unknown)
     assert drawn.shape == (160, 160, 3)
     assert (drawn == 100).all()
+
+
+def test_boxes_are_drawn_as_boxes():
+    image = np.full((SIDE, SIDE, 1), 100, np.uint8)
+    found, true = (detection.find_lesions(square(label, start), 3) for label, start in ((2, 10), (1, 100)))
+    drawn = overlay_boxes(image, found, true)
+    edge = np.zeros((SIDE, SIDE), bool)
+    edge[10:50, [10, 49]] = edge[[10, 49], 10:50] = True
+    assert (drawn[edge] == MASK_COLORS["orange"]).all()
+    outer = np.zeros((SIDE, SIDE), bool)
+    outer[99:141, [99, 140]] = outer[[99, 140], 99:141] = True
+    assert (drawn[outer] == 255).all() and (drawn[~(edge | outer)] == 100).all()
+    small = overlay_boxes(np.full((32, 32, 3), 100, np.uint8), *2 * [detection.find_lesions(square(1, 8)[:32, :32], 2)])
+    assert small.shape == (160, 160, 3) and (small[40, 40:160] == MASK_COLORS["sky blue"]).all()
 
 
 def run(classes, names, gallery):
@@ -83,6 +97,10 @@ def test_scores_of_lesions():
     for e in found.results["evaluations"]:
         e["detection"] = {"lesions_by_class": [7], "metrics": dict.fromkeys(detection.NAMES, estimate)}
     (table,) = overlays.lesion_section(found).blocks
+    drawn = run(["spot"], ["segment_ssl", "segment_random"], make(["segment_ssl", "segment_random"]))
+    drawn.results["evaluations"][0]["detection"] = found.results["evaluations"][0]["detection"]
+    _, _, grid = overlays.lesion_section(drawn).blocks
+    assert [picture.small for picture in grid.blocks[1].pictures] == 2 * ["1 found, 1 true, segmentation"]
     assert table.caption.startswith("7 lesions")
     assert [len(row.cells) for body in table.bodies for row in body.rows] == [5, 5]
     assert table.bodies[0].rows[0].cells[0].small.startswith("(.40")

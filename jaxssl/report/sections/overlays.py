@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
+from jaxssl.evaluation.detection import find_lesions
 from jaxssl.report.blocks import Grid, Row, Section, Strip, Table, Text
-from jaxssl.report.pictures import MASK_COLORS, make_picture, overlay_masks
+from jaxssl.report.pictures import MASK_COLORS, make_picture, overlay_boxes, overlay_masks
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import bodies_by_protocol, estimate_cell, init_cell
 from jaxssl.results.schema import Evaluation
@@ -68,7 +69,29 @@ def lesion_section(run: RunData) -> Section | None:
     table = Table(
         "Lesions", caption, ["Initialization", *LESION_NAMES.values()], bodies_by_protocol(found, row), "scores"
     )
-    return Section("lesions", "Lesions found", [table])
+    return Section("lesions", "Lesions found", [table, *draw_boxes(run)])
+
+
+def draw_boxes(run: RunData) -> list[Text | Grid]:
+    """Return the boxes of true and found lesions in the images of gallery.npz, [] if it has none."""
+    gallery = run.gallery
+    if "mask_ids" not in gallery:
+        return []
+    arms = {e["name"]: e for e in run.results["evaluations"]}
+    classes = len(run.results["dataset"].get("mask_classes", []))
+    strips = []
+    for k, name in enumerate(map(shorten, gallery["mask_ids"].tolist())):
+        image, truth, pictures = gallery["mask_images"][k], gallery["mask_true"][k], []
+        true = find_lesions(truth, classes)
+        for of, predicted in zip(gallery["mask_evaluations"].tolist(), gallery["mask_predicted"][:, k], strict=True):
+            init, protocol = init_name(arms[of]["init"], run.results), protocol_name(arms[of]["protocol"])
+            found = find_lesions(np.where(truth == 255, 0, predicted), classes)
+            count = f"{len(found.boxes)} found, {len(true.boxes)} true"
+            alt = f"{name}, boxes, {protocol} of {init}, {count}"
+            pictures.append(make_picture(overlay_boxes(image, found, true), alt, init, f"{count}, {protocol}"))
+        strips.append(Strip(name, pictures))
+    text = "The same images with the boxes of lesions: true ones are white, found ones have the color of their class."
+    return [Text(text), Grid(strips, "overlays")]
 
 
 def _colors(run: RunData) -> str:
