@@ -66,26 +66,26 @@ def make_score_table(results: Results) -> Table:
     """Return a table with one row per evaluation, grouped by protocol, and one of the majority class."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.add_column("initialization")
-    table.add_column("protocol")
     evaluations = results["evaluations"]
     shown = words.headline_metrics(evaluations)
     for metric in shown:
         table.add_column(words.METRIC_NAMES[metric], justify="right", no_wrap=True)
     digits = {m: words.count_common_digits(words.get_score(e, m) for e in evaluations) for m in shown}
     for protocol, of in words.group_by_protocol(evaluations).items():
+        table.add_row(Text(words.protocol_name(protocol).capitalize(), style="bold"))
         for e in of:
             mark = "*" if e["constant_predictor"] else ""
             cells = [words.format_estimate(words.get_score(e, metric), digits[metric]) for metric in shown]
             name = words.clean_text(words.init_name(e["init"], results))
-            table.add_row(Text(name + mark), Text(protocol), *cells, end_section=e is of[-1])
+            table.add_row(Text(name + mark), *cells, end_section=e is of[-1])
     first = evaluations[0]
     if first.get("majority_accuracy") is not None and "accuracy" in shown:
-        table.add_row(Text("majority class"), "", "", words.format_number(first["majority_accuracy"]))
+        table.add_row(Text("majority class"), "", words.format_number(first["majority_accuracy"]))
     if background := first.get("all_background"):
         cells = [words.format_number(background[m], digits[m]) if m in background else "" for m in shown]
-        table.add_row(Text("no pixel of any class"), "", *cells)
+        table.add_row(Text("no pixel of any class"), *cells)
     if "constant_mae" in first:
-        table.add_row(Text("always the median"), "", words.format_number(first["constant_mae"], digits["mae"]), "")
+        table.add_row(Text("always the median"), words.format_number(first["constant_mae"], digits["mae"]), "")
     if any(e["constant_predictor"] for e in evaluations):
         one = words.predicted_noun(results)
         table.caption = Text(f"* predicts one {one} for every image", style="bold yellow")

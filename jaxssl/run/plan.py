@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import schedule
 from jaxssl.data.sides import median_side
 from jaxssl.data.source import Source
-from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS
+from jaxssl.results.words import SEGMENTATION_PROTOCOLS, TRAINED_PROTOCOLS, describe_phase
 from jaxssl.run.encoders import EVALUATION_BATCH, compute_features
 from jaxssl.run.setup import Setup, every_nth, init_names
 from jaxssl.training.metrics import format_duration
@@ -105,9 +105,9 @@ def list_protocols(setup: Setup) -> list[str]:
 
 
 def number_of(setup: Setup, phase: str) -> str:
-    """Return "pretrain (1 of 4)"."""
-    phases = list_trainings(setup)
-    return f"{phase} ({phases.index(phase) + 1} of {len(phases)})" if phase in phases else phase
+    """Return "pretraining (1 of 4)"."""
+    phases, name = list_trainings(setup), describe_phase(phase)
+    return f"{name} ({phases.index(phase) + 1} of {len(phases)})" if phase in phases else name
 
 
 def count_transferred(source: Source, labelled: np.ndarray, config: ConfigDict) -> int:

@@ -370,7 +370,7 @@ def test_an_interval_of_the_answer_stays_on_one_line(tmp_path):
     for of in found.values():
         d = of["auc_macro"]
         assert f"<span>[{words.format_range(d)}]</span>" in stated
-    assert stated.count("<span>") == 3 and re.sub("</?span>", "", stated) in html.escape(
+    assert stated.count("<span>[") == 3 and re.sub("</?span>", "", stated) in html.escape(
         run_conclusions.answer(results, found)
     )
 

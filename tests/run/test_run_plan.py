@@ -105,7 +105,7 @@ def test_the_plan_counts_images_steps_and_trainings(tmp_path):
     setup = prepare.prepare(c, tmp_path)
     trainings = plan.list_trainings(setup)
     assert trainings == ["pretrain", *(f"finetune_{init}_{i}" for init in ("ssl", "random") for i in (1, 2))]
-    assert plan.number_of(setup, "finetune_ssl_2") == "finetune_ssl_2 (3 of 5)"
+    assert plan.number_of(setup, "finetune_ssl_2") == "fine-tuning, pretrained, rate 2 (3 of 5)"
     text = plan.describe(setup)
     assert f"{len(setup.splits['train']):,} train" in text and "fine-tuning: 4 networks" in text
     assert "trainings: 5" in text

@@ -40,7 +40,7 @@ def section(run: RunData) -> Section:
     row_constant = Row(Cell(name), cells(*(constant.get(metric, "") for metric in metrics)))
     bodies = [*bodies_by_protocol(evaluations, row), *([Body(title_constant, [row_constant])] if constant else [])]
     labels = evaluations[0]["label_fraction"]
-    share = "" if labels == 1 else f" Transfer uses the labels of {100 * labels:.3g} % of the training groups."
+    share = "" if labels == 1 else f" Training uses the labels of {100 * labels:.3g} % of the training groups."
     caption = (
         f"{describe_test_images(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training "
         f"alone.{share}"

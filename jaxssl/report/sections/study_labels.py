@@ -12,7 +12,7 @@ from jaxssl.results.study_schema import Curve
 from jaxssl.results.words import METRIC_NAMES, arm_title, clean_text, format_number, has_interval, protocol_name
 
 TEXT = (
-    "Means by the share of the labels that transfer uses; bands are 95 % intervals over runs, or else over test groups."
+    "Mean scores by the share of the labels used for training; bands are 95 % intervals over runs, or over test groups."
 )
 
 
