@@ -7,7 +7,7 @@ How a file becomes a mask of `classes` classes, the background 0 included:
 | palette (indexed PNG, GIF, BMP) | the indices, not the colors |
 | grey in 8 or 16 bits, npy, TIFF, DICOM | its values |
 | one bit | 0 and 1 |
-| only 0 and 255, and there are two classes | 0 and 1 |
+| only 0 and 255, or 0 and 65535, and there are two classes | 0 and 1 |
 | 255 besides that | `IGNORE`: pixels that do not count |
 | RGB with equal channels | as grey |
 | RGB of black and one other color, and there are two classes | 0 and 1 |
@@ -67,9 +67,11 @@ def to_classes(values: np.ndarray, classes: int) -> np.ndarray:
     Raises:
       ValueError: see `read`.
     """
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise ValueError("holds values that are not finite")
     grey = _to_grey(np.atleast_3d(values), classes)
     found = np.unique(grey)
-    if classes == 2 and set(found.tolist()) <= {0, IGNORE}:
+    if classes == 2 and ({*found.tolist()} <= {0, IGNORE} or {*found.tolist()} <= {0, 65535}):
         return (grey > 0).astype(np.uint8)
     known = np.isin(found, [*range(classes), IGNORE])
     if not known.all():

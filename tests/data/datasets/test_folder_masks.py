@@ -34,6 +34,8 @@ def load(root, **kw):
     [
         ("images/{}.png", "masks/{}.png"),
         ("{}.png", "{}_mask.png"),
+        ("{}.png", "GT_{}.png"),
+        ("images/{}.png", "masks/{}.png.png"),
         ("Training_Input/{}.png", "Training_GroundTruth/{}_segmentation.png"),
     ],
 )

@@ -58,12 +58,13 @@ def test_pictures_of_several_classes(content, expected):
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["0/255", "0/1", "bit", "color", "jpeg", "rgba", "npy", "palette"])
+@pytest.mark.parametrize("kind", ["0/255", "0/65535", "0/1", "bit", "color", "jpeg", "rgba", "npy", "palette"])
 def test_pictures_of_two_classes(kind):
     mask = np.zeros((16, 24), bool)
     mask[8:, :16] = True
     image = {
         "0/255": Image.fromarray(mask.astype(np.uint8) * 255),
+        "0/65535": Image.fromarray(mask.astype(np.uint16) * 65535),
         "0/1": Image.fromarray(mask.astype(np.uint8)),
         "bit": Image.fromarray(mask),
         "color": Image.fromarray(np.where(mask[..., None], [200, 10, 0], 0).astype(np.uint8)),
