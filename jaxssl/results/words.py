@@ -39,11 +39,11 @@ PROTOCOL_NAMES = {
 # For readers who know no machine learning, beside the names.
 PROTOCOL_HINTS = {
     "probe": "frozen network, simple classifier",
-    "knn": "frozen network, most similar images",
-    "finetune": "whole network trained on the labels",
+    "knn": "frozen network, similar images",
+    "finetune": "whole network trained",
     "attentive": "frozen network, classifier with attention",
     "segment_linear": "frozen network, one layer",
-    "segment": "whole network trained on the masks",
+    "segment": "whole network trained",
 }
 METRIC_HINTS = {
     "auc_macro": "Macro AUC: .5 is chance, 1 is perfect.",

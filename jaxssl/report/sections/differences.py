@@ -17,6 +17,7 @@ from jaxssl.results.words import (
     format_range,
     has_interval,
     init_name,
+    join_words,
     primary_metric,
     protocol_name,
 )
@@ -44,7 +45,8 @@ def section(run: RunData) -> Section | None:
 
     metrics = list(run.differences[compared[0]["name"]])
     head = ["Protocol", *(METRIC_NAMES[metric] for metric in metrics)]
-    caption = CAPTION + (" Of the mean absolute error, lower is better." if "mae" in metrics else "")
+    lower = join_words([METRIC_NAMES[metric] for metric in metrics if metric in LOWER_IS_BETTER] or [""])
+    caption = CAPTION + (f" Of the {lower}, lower is better." if lower else "")
     table = Table("Paired differences", caption, head, [Body("", [row(e) for e in compared])], "scores")
     return Section("differences", "Difference from random weights, image by image", [table], folded=False)
 

@@ -48,7 +48,8 @@ def section(run: RunData) -> Section | None:
             counted = np.where(truth == 255, 0, predicted)  # As in the scores.
             pictures.append(make_picture(overlay_masks(image, counted, truth), alt, init, small))
         strips.append(Strip(name, pictures, f"{case} Dice"))
-    return Section("masks", "True and predicted masks", [Text(f"{TEXT}{_colors(run)}"), Grid(strips, "overlays")])
+    blocks = [Text(f"{TEXT}{_colors(run)}"), Grid(strips, "overlays")]
+    return Section("masks", "True and predicted masks", blocks, folded=False)
 
 
 def lesion_section(run: RunData) -> Section | None:

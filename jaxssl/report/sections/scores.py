@@ -41,10 +41,7 @@ def section(run: RunData) -> Section:
     bodies = [*bodies_by_protocol(evaluations, row), *([Body(title_constant, [row_constant])] if constant else [])]
     labels = evaluations[0]["label_fraction"]
     share = "" if labels == 1 else f" Training uses the labels of {100 * labels:.3g} % of the training groups."
-    caption = (
-        f"{describe_test_images(results)}, with 95 % intervals. Fine-tuning from random weights is supervised training "
-        f"alone.{share}"
-    )
+    caption = f"{describe_test_images(results)}, with 95 % intervals. Random weights: training by labels alone.{share}"
     head = ["Initialization", *(METRIC_NAMES[metric] for metric in metrics)]
     table = Table("Scores", caption, head, bodies, "scores")
     return Section("scores", title, [table, *by_group(run)], folded=False)

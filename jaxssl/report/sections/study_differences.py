@@ -1,11 +1,11 @@
 """Differences between the arms of a study."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jaxssl.report.blocks import Block, Details, Section, Text
 from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.study_data import StudyData
-from jaxssl.results import study_schema
 from jaxssl.results.study_conclusions import headline_metrics, sort_key
 from jaxssl.results.study_verdict import describe_where, find_main_differences
 from jaxssl.results.words import (
@@ -52,7 +52,7 @@ def plot(data: StudyData) -> Forest | None:
     return _draw(data, surest, with_p=False)
 
 
-def _draw(data: StudyData, differences: Sequence[study_schema.Difference], with_p: bool = True) -> Forest | None:
+def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: bool = True) -> Forest | None:
     """Return the forest plot of differences in one metric, by protocol; None where there are none."""
     if not differences:
         return None
