@@ -133,7 +133,7 @@ def load(
     unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
     made = _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
     made = made._replace(notes=tuple(links))
-    wanted = mask_listing.Masks(masks, mask_files, of, _as_names(mask_classes))
+    wanted = mask_listing.Masks(masks, mask_files, of, _as_names(mask_classes), slice_axis)
     return _attach_masks(root, made, wanted, cache, fit, on_bad_file) if masks or mask_column else made
 
 
