@@ -22,6 +22,7 @@ from typing import NoReturn
 import jaxssl
 from jaxssl.cli import messages
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, did_you_mean, print_error
+from jaxssl.results.description import find_damage
 from jaxssl.training import runtime
 
 GROUPS = ("experiments", "results", "trained networks", "datasets")  # Of the commands, in the order of the help.
@@ -237,6 +238,19 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except SystemExit as ended:  # After --help or --version.
         return int(ended.code or 0)
+    except Exception as error:
+        damage = next(filter(None, map(find_damage, named_folders(arguments))), "")
+        if not damage:
+            raise
+        message = f"{damage}: the file is damaged: copy it back, or run the experiment again in a new workdir"
+        wrong = UserError(message, code="damaged", field=damage.partition(": ")[0])
+        wrong.__cause__ = error
+        return print_error(wrong, "--debug" in arguments)
+
+
+def named_folders(arguments: Sequence[str]) -> list[Path]:
+    """Return the folders that the arguments name."""
+    return [path for argument in arguments if (path := Path(argument.rpartition("=")[2]).expanduser()).is_dir()]
 
 
 def console(arguments: Sequence[str] | None = None) -> NoReturn:

@@ -2,9 +2,11 @@
 
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
+from jaxssl import files
 from jaxssl.results import audit_schema, schema, score_schema, study_schema
 
 # Objects of the same few fields everywhere: described once, by name.
@@ -108,6 +110,22 @@ def check(content: Any, kind: Any, path: str = "") -> list[str]:
     allowed = {float: (float, int), int: int, str: str, bool: bool, NoneType: NoneType}[kind]
     fits = isinstance(content, allowed) and (kind is bool or not isinstance(content, bool))
     return [] if fits else [f"{path}: {content!r} is no {kind.__name__}"]
+
+
+def find_damage(folder: Path) -> str:
+    """Return which JSON file of the runs in a folder is not of its schema, and how; "" if all are."""
+    for file in sorted(folder.rglob("*.json")):
+        kind = FILES.get("evaluations/<name>.json" if file.parent.name == "evaluations" else file.name)
+        if kind is None or file.name.endswith(".sha256.json"):
+            continue
+        try:
+            faults = check(files.load_json(file), kind)
+        except (OSError, ValueError) as error:
+            return f"{file}: {error}"
+        for fault in faults:
+            if not fault.endswith(": unknown"):
+                return f"{file}: {fault.removeprefix('.')}"
+    return ""
 
 
 def about(kind: Any) -> str:

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 from jaxssl.config import schedule
 from jaxssl.models.shapes import shapes_of
-from jaxssl.objectives import Objective
+from jaxssl.objectives import Objective, segmentation
 from jaxssl.run.plan import list_trainings
+from jaxssl.run.segmentation import make_decoder
 from jaxssl.run.setup import Setup
 from jaxssl.training import optimizers
 from jaxssl.training.memory import format_bytes
@@ -29,8 +30,13 @@ def estimate_bytes(setup: Setup) -> tuple[int, int]:
     largest = 0
     for name in trainings:
         if name == "pretrain" and setup.objective:
-            network, optimizer = _measure_pretraining(setup, setup.objective)
-        else:
+            network, optimizer = _measure(setup, setup.objective, "pretrain")
+        elif name.startswith("segment"):
+            protocol = "segment_linear" if name.startswith("segment_linear_") else "segment"
+            objective = segmentation.make(setup.encoder, make_decoder(setup, protocol))
+            network, optimizer = _measure(setup, objective, "transfer")
+            end += network  # The best epoch.
+        else:  # A head is small.
             network, optimizer = encoder, _count_optimizer(setup, "transfer", shapes_of_params(setup))
             end += encoder  # The best epoch.
         kept = c.checkpoints.keep * (network + optimizer) if c.checkpoints.optimizer_state else network
@@ -45,14 +51,15 @@ def shapes_of_params(setup: Setup) -> Tree:
     return shapes_of(setup.encoder, setup.config.data.image_size, setup.source.channels)["params"]
 
 
-def _measure_pretraining(setup: Setup, objective: Objective) -> tuple[int, int]:
-    """Return the bytes of the networks of a pretraining, and those of its optimizer."""
+def _measure(setup: Setup, objective: Objective, phase: str) -> tuple[int, int]:
+    """Return the bytes of the networks of a phase, and those of its optimizer."""
     size, channels = setup.config.data.image_size, setup.source.channels
     view = jax.ShapeDtypeStruct((2, size, size, channels), jnp.float32)
     batch = {"views": (view,) * objective.views, "label": jax.ShapeDtypeStruct((2,), jnp.int32)}
+    batch["mask"] = jax.ShapeDtypeStruct((2, size, size), jnp.uint8)
     params, model_state, target = jax.eval_shape(objective.init, jax.random.key(0), batch)
     target = {} if objective.constant_target else target
-    return _count((params, model_state, target)), _count_optimizer(setup, "pretrain", params)
+    return _count((params, model_state, target)), _count_optimizer(setup, phase, params)
 
 
 def _count_optimizer(setup: Setup, phase: str, params: Tree) -> int:

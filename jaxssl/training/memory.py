@@ -8,6 +8,11 @@ from typing import Any
 
 import jax
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc")
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -50,6 +55,8 @@ def count_device_bytes() -> int | None:
 def _host_limits() -> Iterator[int]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if resource and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        yield limit
     for file in map(Path, CGROUP_LIMITS):
         try:
             yield int(file.read_text())

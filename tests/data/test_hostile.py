@@ -3,7 +3,9 @@
 What the absurd ones need of memory is in test_absurd.py.
 """
 
+import json
 import logging
+import math
 import os
 import shutil
 import socket
@@ -18,7 +20,7 @@ from jaxssl.cli.parser import main
 from jaxssl.data.audit.items import list_folder
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.data.datasets import folder as folder_dataset
-from jaxssl.data.io import archive, images, table
+from jaxssl.data.io import archive, coco, images, table
 from jaxssl.weights import load
 from tests import absurd, tiny_run
 from tests.refusals import refuses
@@ -100,6 +102,7 @@ def test_links_that_lead_out_are_findings(tmp_path):
     (folder / "dark" / "linked").symlink_to(tmp_path / "others" / "dark")
     (folder / "dark" / "x.png").symlink_to(tmp_path / "others" / "bright" / "00.png")
     (folder / "loop").symlink_to(folder)
+    (folder / "root").symlink_to("/")
     (folder / "dark" / "self.png").symlink_to("self.png")
     (line,) = images.describe_links(folder, images.find(folder))
     assert line.startswith(f"2 files are links that lead out of {folder}, such as dark/linked/00.png")
@@ -158,3 +161,51 @@ def test_archives_that_are_none_are_refused(tmp_path):
     for name in ("x.npz", "y.npz", "z.npz"):
         arguments = ["data", "audit", str(tmp_path / name), f"--to={tmp_path}/a.json"]
         assert within_seconds(lambda arguments=arguments: main(arguments)) == 2
+
+
+def coco_of(**image):
+    image = {"id": 1, "file_name": "x.png", "height": 4, "width": 4} | image
+    return {"images": [image], "categories": [{"id": 1, "name": "a"}], "annotations": []}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        absurd.nested(),
+        json.dumps(coco_of(height=math.inf)),
+        json.dumps(coco_of(height=10**5, width=10**5)),
+        json.dumps(coco_of(id=[1])),
+        json.dumps({"images": None, "annotations": None, "categories": None}),
+    ],
+)
+def test_annotations_that_are_none_are_refused(content, tmp_path):
+    (tmp_path / "x.json").write_text(content)
+    with refuses("unreadable", None, "x.json"):
+        coco.read(tmp_path / "x.json")
+
+
+RUNS = ["o" * 10**6, [-5, 21], [10**30, -(10**30)], {"a": 1}, "\x00"]
+
+
+@pytest.mark.parametrize(
+    "outline", [*({"counts": runs, "size": [4, 4]} for runs in RUNS), {"counts": [16], "size": 4}, ["abcdefgh"], [3]]
+)
+def test_outlines_that_are_none_are_refused_at_once(outline):
+    one = coco.Annotation(1, None, outline, False)
+    assert isinstance(within_seconds(lambda: coco.object_mask(one, (4, 4))), ValueError)
+
+
+def test_tables_with_too_many_columns_or_nul_are_refused(tmp_path):
+    (tmp_path / "t.csv").write_text(",".join(f"c{i}" for i in range(table.MAX_COLUMNS + 1)) + "\nx\n")
+    with refuses("unsupported", None, "10,001 columns"):
+        table.read(tmp_path / "t.csv", ())
+    (tmp_path / "t.csv").write_bytes("path,label\nx\0.png,a\n".encode("utf-16"))
+    with refuses("unreadable"):
+        table.read(tmp_path / "t.csv", ())
+
+
+def test_names_that_turn_the_text_around_are_refused(tmp_path):
+    folder = tiny_run.write_images(tmp_path / "images", 2)
+    (folder / "dark").rename(folder / "\u202edark")
+    with refuses("unsupported", None, r"\u202edark"):
+        folder_dataset.load(dir=str(folder), size=16)

@@ -1,17 +1,21 @@
 """Workdirs with damaged files: each command recovers or refuses in one line, and never ends in a traceback."""
 
 import csv
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from ml_collections import ConfigDict
 
 from jaxssl.cli.parser import main
+from jaxssl.errors import UserError
 from jaxssl.results.predictions import read_predictions
 from jaxssl.run import experiment
 from jaxssl.training import checkpoint
 from tests import tiny_run
+from tests.run import test_mask_runs, test_task_runs
 
 FILES = (
     "config.json",
@@ -72,26 +76,98 @@ def break_encoding(path):
         path.write_bytes(data[: len(data) // 2] + b"\xff\xfe\x80" + data[len(data) // 2 :])
 
 
+def hollow_out(path):
+    """JSON of the right version, without its fields."""
+    path = newest_hashes(path)
+    if path.suffix == ".json" and path.is_file():
+        path.write_text(json.dumps({"schema_version": 1}))
+    else:
+        delete(path)
+
+
+def change_values(path):
+    """Each field and each cell is of another type."""
+    path = newest_hashes(path)
+    if path.suffix == ".json" and path.is_file():
+        fields = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value if key == "schema_version" else 7 for key, value in fields.items()}))
+    elif path.suffix == ".csv":
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(",".join("x" * len(row.split(","))) for row in rows)]))
+    else:
+        delete(path)
+
+
 def append_garbage(path):
     path = newest_hashes(path)
     if path.is_file():
         path.write_bytes(path.read_bytes() + b'{"phase": "pre')
 
 
-DAMAGES = (delete, truncate, change_type, make_folder, make_file, break_encoding, append_garbage)
+DAMAGES = (
+    delete,
+    truncate,
+    change_type,
+    make_folder,
+    make_file,
+    break_encoding,
+    append_garbage,
+    hollow_out,
+    change_values,
+)
+
+
+def _masks(place):
+    c = test_mask_runs.get_config(test_mask_runs.write_disks(place / "images"))
+    c.pretrain.epochs, c.transfer.epochs, c.transfer.min_steps_per_epoch = 1, 1, 1
+    return c
+
+
+def _labels(place, task):
+    (place / "images").mkdir()
+    c = tiny_run.get_config(test_task_runs.write_images(place / "images"))
+    c.data.options.update(test_task_runs.CASES[task])
+    c.data.task, c.data.stored_size, c.data.test = task, 0, 0.4
+    return c
+
+
+def _adapted(place):
+    c = tiny_run.get_config(tiny_run.write_images(place / "images"))
+    c.model.name, c.model.options = "vit_tiny", ConfigDict({"width": 12, "depth": 2, "heads": 3, "patch": 4})
+    c.transfer.protocols, c.transfer.lora.rank = ("finetune", "attentive"), 2
+    return c
+
+
+def _episodes(place):
+    c = tiny_run.get_config(tiny_run.write_images(place / "images"))
+    c.transfer.protocols, c.transfer.shots = ("probe",), (1, 2)
+    return c
+
+
+# Kind of run -> its config, for images below a folder.
+KINDS = {
+    "masks": _masks,
+    "multi": lambda place: _labels(place, "multi"),
+    "value": lambda place: _labels(place, "value"),
+    "adapted": _adapted,
+    "episodes": _episodes,
+}
 
 
 @pytest.fixture(scope="module")
 def command_lines(run, tmp_path_factory):
     """The arguments of each command, for a workdir."""
-    folder = tmp_path_factory.mktemp("config")
+    return command_lines_of(run, tmp_path_factory.mktemp("config"))
+
+
+def command_lines_of(run, folder):
     config = folder / "config.py"
     config.write_text(
         "from pathlib import Path\nfrom tests import tiny_run\n\n"
         f"def get_config(arg=''):\n    return tiny_run.get_config(Path({str(run.images)!r}))\n\n"
         "def sweep(arg=''):\n    return [('copy', {})]\n"
     )
-    images = str(run.images / "dark")
+    images = str(next(run.images.iterdir()) if (run.images / "dark").exists() else run.images)
 
     def arguments(command, workdir: Path):
         out = workdir.parent / "out"
@@ -142,6 +218,48 @@ def test_readers_refuse_a_damaged_run_in_one_line(run, tmp_path, command_lines, 
     assert count["done"] > count["refused"]
 
 
+def listed_files(workdir):
+    """Every file of a run; of checkpoints and event files the folder."""
+    files = [file.relative_to(workdir) for file in workdir.rglob("*") if file.is_file()]
+    names = {"tensorboard" if file.parts[0] == "tensorboard" else str(Path(*file.parts[:2])) for file in files}
+    return sorted(name for name in names if not Path(name).name.startswith("."))
+
+
+def resume(config, whole, workdir):
+    """Run again in a damaged workdir and return how that ended: "made whole" or "refused"."""
+    try:
+        experiment.run(config, workdir)
+    except UserError as error:
+        assert "\n" not in str(error)
+        return "refused"
+    for table in whole.glob("*.csv"):
+        assert (workdir / table.name).read_bytes() == table.read_bytes()
+    return "made whole"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_readers_and_the_command_of_damaged_runs_of_each_kind(tmp_path, capsys, kind):
+    """Each file has one of the damages, whichever comes next."""
+    config = KINDS[kind](tmp_path)
+    experiment.run(config, tmp_path / "workdir")
+    whole, count = tiny_run.Run(tmp_path / "workdir", tmp_path / "images"), Counter()
+    command_lines = command_lines_of(whole, tmp_path)
+    for i, name in enumerate(listed_files(whole.workdir)):
+        for damage in {DAMAGES[i % len(DAMAGES)], DAMAGES[(i + 4) % len(DAMAGES)]}:
+            workdir = tmp_path / "runs" / "copy"
+            shutil.copytree(whole.workdir, workdir)
+            damage(workdir / name)
+            for command in READERS:
+                print(kind, name, damage.__name__, command)
+                count[attempt(command, command_lines(command, workdir), capsys)] += 1
+            count[resume(config, whole.workdir, workdir)] += 1
+            shutil.rmtree(workdir.parent)
+    with capsys.disabled():
+        print(f"\n{kind}: {dict(count)}")
+    assert count["done"] > count["refused"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("results", [True, False], ids=["finished", "unfinished"])
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
@@ -160,6 +278,13 @@ def test_the_command_of_a_damaged_run_makes_it_whole_again(run, tmp_path, comman
     else:
         kinds = ("make_folder", "make_file")
         assert damage.__name__ in kinds or (name == "metrics.jsonl" and not results), (name, damage.__name__)
+
+
+@pytest.mark.parametrize(("name", "damage"), [("results.json", hollow_out), ("config.json", change_values)])
+def test_a_file_whose_fields_are_lost_is_named(copy, tmp_path, capsys, name, damage):
+    damage(copy / name)
+    assert main(["figures", str(copy), f"--to={tmp_path}/f"]) == 2
+    assert f"{copy / name}" in capsys.readouterr().err
 
 
 def test_a_truncated_evaluation_is_computed_again(run, copy, command_lines, capsys):

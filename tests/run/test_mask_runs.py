@@ -10,10 +10,11 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxssl.results import description, schema
-from jaxssl.run import experiment
+from jaxssl.run import disk, experiment, prepare
 from jaxssl.training import checkpoint
 from tests import tiny_config
 from tests.refusals import refuses
+from tests.run.test_disk import count_bytes
 
 SIDE = 16
 
@@ -73,6 +74,12 @@ def test_outlines_are_learned_and_can_be_scored_again(run):
     assert set(predicted) == {*json.loads((workdir / "splits.json").read_text())["test"]}
     assert not description.check(json.loads((workdir / "results.json").read_text()), schema.Results)
     assert "Dice" in (workdir / "report.html").read_text()
+
+
+def test_decoders_count_in_the_disk_space_that_is_said(run):
+    images, workdir, _ = run
+    arrays = sum(count_bytes(folder) for folder in (workdir / "checkpoints").iterdir())
+    assert disk.estimate_bytes(prepare.prepare(get_config(images), workdir))[1] == pytest.approx(arrays, rel=0.02)
 
 
 def test_what_masks_need_is_refused(run, tmp_path):

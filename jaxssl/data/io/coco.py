@@ -102,7 +102,13 @@ def mask(coco: Coco, name: str) -> np.ndarray:
 
 def object_mask(of: Annotation, shape: tuple[int, int]) -> np.ndarray:
     """Return the pixels [H, W] bool of one object. ValueError if it has a box only, or its outline is broken."""
-    outline = of.segmentation
+    try:
+        return _draw(of.segmentation, shape)
+    except (TypeError, OverflowError) as error:  # JSON of other types, and numbers beyond 64 bits.
+        raise ValueError(f"an outline is broken: {error}") from error
+
+
+def _draw(outline: Any, shape: tuple[int, int]) -> np.ndarray:
     if isinstance(outline, dict) and outline.keys() >= {"counts", "size"}:
         if list(outline["size"]) != list(shape):
             raise ValueError(f"run lengths are of {outline['size']}, and the image is {list(shape)}")

@@ -44,9 +44,10 @@ EXTENSIONS = tuple(sorted(extension for module in FORMATS for extension in modul
 def find(root: Path) -> list[str]:
     """List all files under `root` as sorted relative paths with "/", without hidden ones and `__MACOSX`.
 
-    Linked folders are followed, each once; see `describe_links`.
+    Linked folders are followed, each once, but for those that hold `root` themselves; see `describe_links`.
     """
-    seen, found = set(), []
+    base = Path(os.path.realpath(root))
+    seen, found = {str(one) for one in base.parents}, []
     for folder, inner, files in os.walk(root, followlinks=True):
         inner[:] = sorted(name for name in inner if not name.startswith(".") and name != "__MACOSX")
         real = os.path.realpath(folder)
