@@ -36,7 +36,7 @@ SHALLOW = {
 # These share their objective and encoder with another config, and differ in the dataset and in numbers.
 ALIKE = {f"simclr_{dataset}" for dataset in ("isic", "chest", "cifar", "covid", "idrid", "lenses")}
 ALIKE |= {f"byol_{dataset}" for dataset in ("chest", "cifar", "hemorrhage", "melanoma", "folder", "lenses")}
-ALIKE |= {"mae_lenses", "blur_lenses", "rotation_lenses", "supervised_lenses", "priors"}
+ALIKE |= {"mae_lenses", "blur_lenses", "rotation_lenses", "supervised_lenses", "priors", "own", "pretexts", "starts"}
 # Of the datasets whose images have another number of channels than 1.
 CHANNELS = {"ham10000": 3, "isic2019": 3, "isic9": 3, "idrid_grading": 3, "melanoma192": 3, "folder": 3}
 
