@@ -100,7 +100,7 @@ def options(name: str) -> dict[str, Any]:
     """Return the options of an objective (`pretrain.options`) with their defaults, from the signature of its `make`.
 
     >>> options("ntxent")
-    {'hidden': 512, 'projection': 128, 'temperature': 0.1}
+    {'hidden': 512, 'projection': 128, 'temperature': 0.1, 'dense': 0.0}
 
     Raises:
       UserError: there is no objective of this name.

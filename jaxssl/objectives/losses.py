@@ -110,6 +110,37 @@ def ntxent(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array
     return nats.reshape(2, -1).mean(0)
 
 
+def dense_ntxent(
+    first_features: jax.Array,
+    second_features: jax.Array,
+    first: jax.Array,
+    second: jax.Array,
+    temperature: float,
+) -> jax.Array:
+    """NT-Xent of places in feature maps: features [B, S, D] twice, embeddings [B, S, P] twice -> [B] nats.
+
+    Of each place, the partner is the place of the other view whose features are most similar (DenseCL,
+    arXiv:2011.09157, equations 2 to 4); the negatives are the mean embeddings of the other views of the B - 1 other
+    images. Averaged over places and both directions.
+
+    >>> same = jnp.ones((4, 3, 2))
+    >>> [f"{nats:.3f}" for nats in dense_ntxent(same, same, same, same, 0.5)]
+    ['1.386', '1.386', '1.386', '1.386']
+    """
+
+    def one_way(features: jax.Array, others: jax.Array, z: jax.Array, w: jax.Array) -> jax.Array:
+        matched = jnp.einsum("bsd,btd->bst", features, others, precision="highest").argmax(-1)
+        partners = jnp.take_along_axis(w, matched[..., None], axis=1)
+        means = normalize(w.mean(1))
+        negatives = jnp.einsum("bsp,np->bsn", z, means, precision="highest")
+        negatives = jnp.where(jnp.eye(len(z), dtype=bool)[:, None], -jnp.inf, negatives)
+        logits = jnp.concatenate([(z * partners).sum(-1, keepdims=True), negatives], axis=-1) / temperature
+        return -jax.nn.log_softmax(logits)[..., 0].mean(1)
+
+    f, g, z, w = (normalize(x) for x in (first_features, second_features, first, second))
+    return (one_way(f, g, z, w) + one_way(g, f, w, z)) / 2
+
+
 def contrastive_margin(first: jax.Array, second: jax.Array, margin: float, *, positive: bool) -> jax.Array:
     """Contrastive margin loss, [B, D], [B, D] -> [B]: d^2 at distance d, or max(0, margin - d)^2 for negative pairs.
 

@@ -90,7 +90,7 @@ def test_all_options_are_in_a_loaded_config():
 def test_another_objective_keeps_the_options_that_it_shares(caplog):
     with caplog.at_level(logging.WARNING):
         c = load_config("byol_lenses:local", ["--config.pretrain.options.temperature=1", "pretrain.objective=ntxent"])
-    assert c.pretrain.options.to_dict() == {"hidden": 512, "projection": 128, "temperature": 1.0}
+    assert c.pretrain.options.to_dict() == {"hidden": 512, "projection": 128, "temperature": 1.0, "dense": 0.0}
     assert "keeps hidden=512, projection=128 and drops ema=0.98" in caplog.text
 
 
