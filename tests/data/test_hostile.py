@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import socket
+import struct
 import threading
 
 import numpy as np
@@ -20,7 +21,7 @@ from jaxssl.cli.parser import main
 from jaxssl.data.audit.items import list_folder
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.data.datasets import folder as folder_dataset
-from jaxssl.data.io import archive, coco, images, table
+from jaxssl.data.io import archive, coco, images, nifti, table
 from jaxssl.weights import load
 from tests import absurd, tiny_run
 from tests.refusals import refuses
@@ -209,3 +210,17 @@ def test_names_that_turn_the_text_around_are_refused(tmp_path):
     (folder / "dark").rename(folder / "\u202edark")
     with refuses("unsupported", None, r"\u202edark"):
         folder_dataset.load(dir=str(folder), size=16)
+
+
+def test_a_volume_whose_header_has_no_end_is_refused(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    header = nibabel.Nifti1Header()
+    header.set_data_shape((4, 5, 6))
+    raw = bytearray(header.binaryblock)
+    raw[108:112], raw[344:348] = struct.pack("<f", 1.6e9), b"n+1\0"
+    (tmp_path / "x.nii").write_bytes(bytes(raw) + bytes(1000))
+    with pytest.raises(ValueError, match="1,600 MB of header"):
+        nifti.shape(tmp_path / "x.nii")
+    raw[108:112] = struct.pack("<f", 352)
+    (tmp_path / "x.nii").write_bytes(bytes(raw) + bytes(1000))
+    assert nifti.shape(tmp_path / "x.nii") == (4, 5, 6)

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from jaxssl.data.io import arrays, optional
 
 EXTENSIONS = (".nii", ".nii.gz")
 _MAGIC = (b"n+1\0", b"ni1\0")
+_MAX_EXTENSIONS = 2**26  # Bytes between header and values, which are read with the header.
 
 
 def matches(head: bytes) -> bool:
@@ -29,6 +30,19 @@ def read(opened: BinaryIO, size: int | None = None) -> np.ndarray:
     raise ValueError("a NIfTI volume is not one image: load its folder, which cuts it into slices")
 
 
+def _load(path: Path) -> Any:
+    """Return the image of nibabel. ValueError if its header states extensions that do not fit into memory."""
+    nibabel = optional.load_package("nibabel", "nifti")
+    with nibabel.openers.ImageOpener(path) as opened:
+        head = opened.read(540)
+    for kind in (nibabel.Nifti1Header, nibabel.Nifti2Header):
+        if kind.may_contain_header(head):
+            start = float(kind(head[: kind.template_dtype.itemsize], check=False)["vox_offset"])
+            if start > _MAX_EXTENSIONS:
+                raise ValueError(f"{start / 1e6:,.0f} MB of header, above the limit of {_MAX_EXTENSIONS / 1e6:.0f} MB")
+    return nibabel.load(path)
+
+
 def shape(path: Path) -> tuple[int, ...]:
     """Return the lengths of the axes in the order of RAS+, without reading the values.
 
@@ -37,7 +51,7 @@ def shape(path: Path) -> tuple[int, ...]:
       ValueError: the volume is too large, or has more than three axes and channels.
     """
     nibabel = optional.load_package("nibabel", "nifti")
-    image = nibabel.as_closest_canonical(nibabel.load(path))
+    image = nibabel.as_closest_canonical(_load(path))
     found = tuple(int(n) for n in image.shape)
     if len(found) not in (3, 4) or (len(found) == 4 and found[3] > arrays.MAX_CHANNELS):
         raise ValueError(f"a NIfTI file of shape {found} is not a volume")
@@ -52,7 +66,7 @@ def _grid(path: Path, changed: int) -> tuple[tuple[int, ...], np.ndarray]:
     `changed` is when the file was: it is read once, as masks of many slices ask for it.
     """
     nibabel = optional.load_package("nibabel", "nifti")
-    image = nibabel.load(path)
+    image = _load(path)
     turned = nibabel.orientations.io_orientation(image.affine)
     lengths = tuple(int(image.shape[i]) for i in np.argsort(turned[:, 0]))
     return lengths, image.affine @ nibabel.orientations.inv_ornt_aff(turned, image.shape[:3])
@@ -72,7 +86,7 @@ def load_slices(path: Path, axis: int) -> np.ndarray:
     """Return the slices [N, H, W] or [N, H, W, C] float32 of a volume along an axis of RAS+."""
     nibabel = optional.load_package("nibabel", "nifti")
     shape(path)
-    volume = np.asarray(nibabel.as_closest_canonical(nibabel.load(path)).dataobj, np.float32)
+    volume = np.asarray(nibabel.as_closest_canonical(_load(path)).dataobj, np.float32)
     return np.rot90(np.moveaxis(volume, axis, 0), axes=(1, 2))
 
 
