@@ -178,7 +178,10 @@ def remarks(content: dict[str, Any]) -> list[str]:
             "good."
         )
     if not content["groups_known"]:
-        lines.append("Groups are unknown: intervals are too narrow if a patient has several images.")
+        lines.append(
+            "Groups are unknown: intervals are too narrow if a patient has several images. "
+            "--options='group_pattern=(patient\\d+)' takes the patient from the file names."
+        )
     if content["constant_predictor"]:
         predicted = PREDICTED[content["task"]] if "task" in content else "mask"
         lines.append(f"The same {predicted} is predicted for every image.")
