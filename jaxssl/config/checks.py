@@ -84,8 +84,6 @@ def check_items(field: Field, value: tuple[Any, ...]) -> None:
             raise UserError(f"{field.path}={value}: {item!r} is not a number", code="out-of-range", field=field.path)
         if field.item is int and (isinstance(item, bool) or not isinstance(item, int)):
             raise UserError(f"{field.path}={value}: {item!r} is not an integer", code="out-of-range", field=field.path)
-        if field.item is int and (isinstance(item, bool) or not isinstance(item, int)):
-            raise UserError(f"{field.path}={value}: {item!r} is not an integer", code="out-of-range", field=field.path)
     if field.lengths == (2, 2) and value[0] > value[1]:
         raise UserError(f"{field.path}={value}: give the smaller value first", code="out-of-range", field=field.path)
     if field.distinct and len(set(value)) < len(value):
