@@ -298,8 +298,9 @@ def make(
         key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, mask: jax.Array | None, nearest: bool = False
     ) -> jax.Array:
         if crops:
-            lesions = crop_lesions > 0 and mask is not None
-            within = draw_lesion_pixels(jax.random.fold_in(key, 16), mask, crop_lesions) if lesions else None
+            within = None
+            if crop_lesions and mask is not None:
+                within = draw_lesion_pixels(jax.random.fold_in(key, 16), mask, crop_lesions)
             x = resized_crop(next(keys), x, size, crop_area, crop_ratio, nearest, within)
         else:
             x = resize_mask(x, size) if nearest else resize(x, size)

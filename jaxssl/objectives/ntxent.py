@@ -71,8 +71,8 @@ def make(
         if dense:
             features = places_of(out)
             z, state["dense"] = apply(projector, "dense", features)
-            of_places = losses.dense_ntxent(*deinterleave(features, 2), *deinterleave(z, 2), temperature)
-            value = (1 - dense) * value + dense * of_places.mean()
+            (f, g), (z, w) = deinterleave(features, 2), deinterleave(z, 2)
+            value = (1 - dense) * value + dense * losses.dense_ntxent(f, g, z, w, temperature).mean()
         metrics = {"features": deinterleave(out["pooled"], 2)[0], "embedding_std": losses.embedding_std(first)}
         return value, (state, metrics)
 
