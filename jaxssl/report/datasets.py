@@ -86,5 +86,5 @@ def _datasets(studies: Mapping[str, StudyData], folder: Path) -> Section:
         href = page.relative_to(folder).as_posix()
         rows.append(Row(Cell(shorten(name)), [Cell(judge_study(study).words), *counts], href))
     head = ["Dataset", "answer", "test images", "groups", "runs", "seeds"]
-    table = Table("Datasets", "Each name leads to the study of that dataset.", head, [Body("", rows)])
+    table = Table("List of the datasets", "Each name leads to the study of that dataset.", head, [Body("", rows)])
     return Section("datasets", "Datasets", [table], folded=False)

@@ -23,9 +23,11 @@ def make_listing(root: str, runs: Sequence[Entry], studies: Sequence[tuple[str, 
     sections = []
     if studies:
         body = Body("", [Row(Cell(name), [], href) for name, href in studies])
-        sections.append(Section("studies", "Studies", [Table("Studies", "", ("Study",), [body], "runs")], folded=False))
+        sections.append(
+            Section("studies", "Studies", [Table("List of the studies", "", ("Study",), [body], "runs")], folded=False)
+        )
     body = Body("", [Row(Cell(run.name), cells(*run.cells), run.href) for run in runs])
-    sections.append(Section("runs", "Runs", [Table("Runs", "", HEAD, [body], "runs")], folded=False))
+    sections.append(Section("runs", "Runs", [Table("List of the runs", "", HEAD, [body], "runs")], folded=False))
     states = [run.cells[0] for run in runs]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(states)]
     summary = f"{len(runs)} runs: {', '.join(counts)}." if runs else "No run yet."

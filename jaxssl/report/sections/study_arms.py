@@ -35,6 +35,10 @@ def section(data: StudyData) -> Section:
         bodies.setdefault(title, []).append(row)
     counts = ["test images", "seeds", "runs", "images trained on", "pretraining"]
     head = ["Arm", *(METRIC_NAMES[metric] for metric in headline_metrics(data.study)), *counts]
+    rows = [row for of in bodies.values() for row in of]
+    filled = [i for i in range(len(head) - 1) if any(row.cells[i].text for row in rows)]
+    head = [head[0], *(head[i + 1] for i in filled)]
+    bodies = {title: [row._replace(cells=[row.cells[i] for i in filled]) for row in of] for title, of in bodies.items()}
     table = Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
     return Section("arms", "Arms", [table], folded=False)
 
