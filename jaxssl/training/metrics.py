@@ -258,7 +258,7 @@ class Writer:
         self.losses = []
 
     def _check_first_loss(self, first: float, expected: float) -> None:
-        console.print(f"{self.phase}: the first loss is {first:.4g}; theory expects {expected:.4g}")
+        console.print(f"{self.title}: the first loss is {first:.4g}; theory expects {expected:.4g}")
         if is_far(first, expected):
             log.warning(
                 "%s: the first loss, %.4g, is far from the %.4g that an untrained network should have: "
