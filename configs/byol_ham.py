@@ -30,16 +30,10 @@ def local(c: ConfigDict) -> None:
 @presets.variants(local=local)
 def get_config() -> ConfigDict:
     c = fields.base()
+    presets.byol(c)
     c.data.name = "ham10000"
     presets.images_as_in_0_1(c)
-    c.data.image_size = 224
-    c.data.stored_size = 256
     c.model.name = "resnet50"
-    c.model.dtype = "bfloat16"
-
-    c.pretrain.objective = "byol"
-    c.pretrain.options.hidden = 4096
-    c.pretrain.options.projection = 256
     c.pretrain.options.ema = 0.996
     c.pretrain.epochs = 1000
     c.pretrain.batch_size = 512
@@ -49,19 +43,10 @@ def get_config() -> ConfigDict:
     o.scale_learning_rate = True
     o.weight_decay = 1.5e-6
     o.warmup_epochs = 10
-    a = c.pretrain.augment
-    a.crop_area = (0.08, 1.0)
-    a.flip_horizontal = True
-    a.rotate90 = True
-    a.jitter_probability = 0.8
-    a.brightness, a.contrast, a.saturation, a.hue = 0.4, 0.4, 0.2, 0.1
-    a.grey_probability = 0.2
-    a.blur_probability = (1.0, 0.1)
-    a.solarize_probability = (0.0, 0.2)
-
+    c.pretrain.augment.crop_area = (0.08, 1.0)
+    c.pretrain.augment.rotate90 = True
     c.transfer.epochs = 100
     c.transfer.batch_size = 128
-    c.transfer.optimizer.learning_rate = 1e-4
-    c.transfer.augment.crop_area = (0.5, 1.0)
+    c.transfer.augment.flip_horizontal = False
     c.transfer.augment.rotate90 = True
     return c

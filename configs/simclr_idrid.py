@@ -16,14 +16,7 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, presets
 
 
-def local(c: ConfigDict) -> None:
-    presets.simclr_on_two_cores(c)
-    c.pretrain.epochs = 60
-    c.pretrain.batch_size = 64
-    c.transfer.epochs = 30
-
-
-@presets.variants(local=local)
+@presets.variants(local=presets.simclr_of_few_on_two_cores)
 def get_config() -> ConfigDict:
     c = fields.base()
     presets.simclr(c)

@@ -20,32 +20,10 @@ from ml_collections import ConfigDict
 from jaxssl.config import fields, presets
 
 
-def local(c: ConfigDict) -> None:
-    c.data.options.images_per_class = 500
-    c.pretrain.epochs = 4
-    c.transfer.epochs = 4
-
-
-@presets.variants(local=local)
+@presets.variants(local=presets.quarter_of_lens_crops)
 def get_config() -> ConfigDict:
     c = fields.base()
-    c.data.name = "lenses"
-    c.data.image_size = 64
-    c.data.options.images_per_class = 2000
-    c.data.options.substructure = 0.2
-    c.model.name = "resnet18"
-    c.model.options.width = 16
-
+    presets.lens_crops(c)
     c.pretrain.objective = "ntxent"
-    c.pretrain.options.hidden = 512
-    c.pretrain.options.projection = 128
     c.pretrain.options.temperature = 0.2
-    c.pretrain.epochs = 24
-    c.pretrain.batch_size = 128
-    c.pretrain.augment.crop_area = (0.15, 0.5)
-    c.pretrain.augment.rotate90 = True
-    c.pretrain.augment.noise = 0.05
-
-    c.transfer.epochs = 6
-    c.transfer.augment.rotate90 = True
     return c

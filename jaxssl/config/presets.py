@@ -99,6 +99,14 @@ def simclr_on_two_cores(c: ConfigDict) -> None:
     c.pretrain.optimizer.weight_decay = 1e-4
 
 
+def simclr_of_few_on_two_cores(c: ConfigDict) -> None:
+    """As `simclr_on_two_cores`, with smaller batches and more epochs for a few hundred images."""
+    simclr_on_two_cores(c)
+    c.pretrain.epochs = 60
+    c.pretrain.batch_size = 64
+    c.transfer.epochs = 30
+
+
 def byol(c: ConfigDict) -> None:
     """BYOL as a student project used it: 50 epochs in batches of 64 with Adam 3e-4.
 
@@ -192,6 +200,33 @@ def simulated_lenses(c: ConfigDict, images_per_class: int) -> None:
     c.data.name = "lenses"
     c.data.image_size = 64
     c.data.options = ConfigDict({"images_per_class": images_per_class, "substructure": 0.2})
+
+
+def lens_crops(c: ConfigDict) -> None:
+    """Simulated lenses, 2,000 of each class, in small crops: ResNet-18 with 16 channels, 24 epochs in batches of 128.
+
+    Small crops make pretraining look at the arcs: with views of the whole ring it learns the size and place of the
+    ring, and a linear probe is then worse than with random weights.
+    """
+    simulated_lenses(c, images_per_class=2000)
+    c.model.name = "resnet18"
+    c.model.options.width = 16
+    c.pretrain.options.hidden = 512
+    c.pretrain.options.projection = 128
+    c.pretrain.epochs = 24
+    c.pretrain.batch_size = 128
+    c.pretrain.augment.crop_area = (0.15, 0.5)
+    c.pretrain.augment.rotate90 = True
+    c.pretrain.augment.noise = 0.05
+    c.transfer.epochs = 6
+    c.transfer.augment.rotate90 = True
+
+
+def quarter_of_lens_crops(c: ConfigDict) -> None:
+    """Reduce `lens_crops` to a quarter of the images and four epochs."""
+    c.data.options.images_per_class = 500
+    c.pretrain.epochs = 4
+    c.transfer.epochs = 4
 
 
 def brain_tumor(c: ConfigDict) -> None:
