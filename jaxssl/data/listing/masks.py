@@ -259,8 +259,8 @@ def image_shape(path: Path) -> tuple[int, int]:
         with open_regular(path) as opened, Image.open(opened, formats=pillow.FORMATS) as image:
             turned = image.getexif().get(0x0112) in _TURNED
             return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception:  # Another format.
-        height, width, _ = images.read(path).shape
+    except Exception:  # Another format, or a slice of a volume.
+        height, width, _ = volumes.read(path.parent, path.name, None, 2).shape
         return height, width
 
 
