@@ -119,9 +119,14 @@ def parse_values(values: Sequence[str]) -> list[str]:
 def _parse_value(value: str) -> str:
     if is_missing(value):
         return ""
-    if escape_controls(value) != value:
-        raise UserError(f"the name {value!a} has control characters: rename it", code="unsupported", field=value)
+    check_text(value)
     return str(int(float(value))) if _WHOLE_FLOAT.fullmatch(value) else value
+
+
+def check_text(name: str) -> None:
+    """Raise UserError for a name that could steer a terminal or turn the text around it."""
+    if escape_controls(name) != name:
+        raise UserError(f"the name {name!a} has control characters: rename it", code="unsupported", field=f"{name!a}")
 
 
 def parse_classes(values: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from jaxssl.data import records
+from jaxssl.data.labels import check_text
 
 UNLABELLED = -1
 UNKNOWN = 255  # Pixels of a mask that count nowhere: of no known class, or outside of the image.
@@ -121,6 +122,8 @@ def make(
     Raises:
       ValueError: the arrays differ in length, or an id occurs twice.
     """
+    for name in classes:
+        check_text(name)
     label_column, id_column = np.asarray(labels, np.float32 if task == "value" else np.int32), np.asarray(ids, str)
     group_column = np.asarray(id_column if groups is None else groups, str)
     official_column = None if official is None else np.asarray(official, str)
@@ -158,6 +161,8 @@ def with_masks(source: Source, masks: np.ndarray | records.Images, classes: tupl
     Raises:
       ValueError: masks and images differ in number or size.
     """
+    for name in classes:
+        check_text(name)
     if tuple(masks.shape) != tuple(source.images.shape[:3]):
         raise ValueError(f"masks {masks.shape} do not fit images {source.images.shape}")
     has = np.concatenate([_classes_of(some, len(classes)) for some in records.chunks(masks)])

@@ -18,6 +18,7 @@ import pytest
 from jaxssl import files
 from jaxssl.cli import messages
 from jaxssl.cli.parser import main
+from jaxssl.data import source
 from jaxssl.data.audit.items import list_folder
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.data.datasets import folder as folder_dataset
@@ -210,6 +211,12 @@ def test_names_that_turn_the_text_around_are_refused(tmp_path):
     (folder / "dark").rename(folder / "\u202edark")
     with refuses("unsupported", None, r"\u202edark"):
         folder_dataset.load(dir=str(folder), size=16)
+    masks = np.zeros((2, 4, 4), np.uint8)
+    made = source.make(masks[..., None], [0, 1], ["a", "b"], ("x", "y"))
+    with refuses("unsupported", None, r"\x1b[31m"):
+        source.with_masks(made, masks, ("background", "\x1b[31m"))
+    with refuses("unsupported", None, r"\u202e"):
+        source.make(masks[..., None], [[0, 1], [1, 0]], ["a", "b"], ("x", "\u202ey"), task="multi")
 
 
 def test_a_volume_whose_header_has_no_end_is_refused(tmp_path):

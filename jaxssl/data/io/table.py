@@ -40,6 +40,7 @@ def read(
         more values than there are names, or there are no rows.
     """
     skipped, delimiter, text = _read_text(path, remedy)
+    csv.field_size_limit(MAX_BYTES)  # Run lengths of a mask may be longer than the 128 kB of the default.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         head = [name.strip() for name in next(reader, [])]
