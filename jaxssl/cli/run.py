@@ -1,6 +1,6 @@
 """Run one experiment: pretrain, transfer, evaluate, report.
 
-    jaxssl run byol_lenses:local
+    jaxssl run own --config.data.dir=data/mine --workdir=runs/mine
     jaxssl run byol_ham --workdir=runs/ham --config.data.manual_dir=data/ham10000 --config.pretrain.epochs=20
 
 CONFIG is the name of a config, or the path of a file with `get_config()`; what follows a colon is its argument, most
@@ -22,9 +22,9 @@ import jax
 from ml_collections import ConfigDict
 
 import jaxssl
-from jaxssl import data, models, objectives
+from jaxssl import data, models
 from jaxssl.cli import parser as parsers
-from jaxssl.config import checks
+from jaxssl.config import checks, fields
 from jaxssl.config.load import configs_folder, load_config
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, print_error
 from jaxssl.run import experiment
@@ -68,7 +68,8 @@ def epilog() -> str:
         "encoders, --config.model.name": {name: model_files[file] for name, file in models.available().items()},
         "datasets, --config.data.name": parsers.summaries(package / "data" / "datasets"),
     }
-    allowed = {*lists["configs"], *models.available(), *data.names(), *objectives.available()}
+    pretexts = fields.find("pretrain.objective").choices or ()
+    allowed = {*lists["configs"], *models.available(), *data.names(), *pretexts}
     tables = (
         parsers.table(title, {name: line for name, line in rows.items() if name in allowed})
         for title, rows in lists.items()

@@ -1,7 +1,7 @@
 """Run the experiments of a study, on this machine or by Slurm.
 
-    jaxssl sweep priors:pneumoniamnist --workdir=runs/priors
-    jaxssl compare runs/priors
+    jaxssl sweep own --config.data.dir=data/mine --workdir=runs/study --seeds=5
+    jaxssl compare runs/study
 
 CONFIG is the name of a config or the path of a file that defines `sweep()`, or `sweep(argument)`: a list of
 (name, {field: value}), one for each cell. Each cell is a run in WORKDIR/NAME with these fields set; its output goes to
@@ -10,7 +10,7 @@ done, and one that was interrupted resumes. One that fails is tried once more at
 
 --seeds, --folds and --grid repeat the cells, or the config itself if it defines no `sweep()`:
 
-    jaxssl sweep own --config.data.dir=data/mine --workdir=runs/study --seeds=5
+    jaxssl sweep own --config.data.dir=data/mine --workdir=runs/folds --seeds=1 --folds=5
     jaxssl sweep byol_lenses:local --workdir=runs/ema --grid=pretrain.options.ema=0.97,0.99 --seeds=3
 
 --search=N first makes N trials of each arm in WORKDIR-search, whose learning rates, or the fields given by --space,

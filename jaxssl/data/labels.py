@@ -229,7 +229,7 @@ def match_groups(paths: Sequence[str], pattern: str, field: str = "data.options.
     compiled = compile_pattern(pattern, field)
     if compiled.groups != 1:
         raise UserError(
-            f"{field}={pattern!r} has {compiled.groups} groups in brackets: give it one",
+            f"{field}={pattern!r} has {compiled.groups} groups in brackets: give it one, such as '(patient\\d+)'",
             code="out-of-range",
             field=field,
         )
@@ -237,7 +237,7 @@ def match_groups(paths: Sequence[str], pattern: str, field: str = "data.options.
     missed = [path for path, match in zip(paths, found, strict=True) if not match or not match.group(1)]
     if missed:
         raise UserError(
-            f"{field}={pattern!r} does not match {len(missed)} of {len(paths)} paths, such as {missed[0]}",
+            f"{field}={pattern!r} does not match {len(missed)} of {len(paths)} paths, such as {missed[0]}: correct it",
             code="mismatch",
             field=field,
         )

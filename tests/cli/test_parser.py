@@ -7,10 +7,10 @@ from itertools import chain
 
 import pytest
 
-from jaxssl import data, models, objectives
+from jaxssl import data, models
 from jaxssl.cli import messages, parser
 from jaxssl.cli.parser import main
-from jaxssl.config import load
+from jaxssl.config import fields, load
 from tests.refusals import refuses
 
 COMMANDS = [*chain(*parser.commands().values())]
@@ -27,7 +27,8 @@ def test_help_lists_every_command_in_its_group(capsys, arguments):
 def test_help_of_run_lists_what_a_config_may_name(capsys):
     assert main(["run", "--help"]) == 0
     out = capsys.readouterr().out
-    for name in (*load.available(), *objectives.available(), *models.available(), *data.names()):
+    pretexts = fields.find("pretrain.objective").choices or ()
+    for name in (*load.available(), *pretexts, *models.available(), *data.names()):
         assert f"\n  {name} " in out, name
     assert "--config.pretrain.epochs=20" in out
 
