@@ -69,7 +69,7 @@ def find(root: Path, where: str) -> list[str]:
 def _missing(root: Path, where: str, what: str) -> UserError:
     return UserError(
         f"data.options.masks={where!r}: {what} below {root}: name masks as their images, with '_mask' or in a folder "
-        "'masks', or set it to their folder or to a .json file of COCO",
+        "'masks', set it to their folder or to a .json file of COCO, or mask_classes to the classes in their names",
         code="missing",
         field="data.options.masks",
     )
@@ -119,6 +119,8 @@ def make_reader(root: Path, paths: Sequence[str], wanted: Masks) -> tuple[ReadMa
     """
     if wanted.where.endswith(".json"):
         return coco_reader(root / wanted.where, paths)
+    if by_class := group_by_class(wanted.files, wanted.classes):
+        return class_reader(root, paths, by_class, wanted)
     of, unread = (wanted.of, []) if wanted.of else match(paths, wanted.files)
     if not of.keys() & {volumes.split_name(path)[0] for path in paths}:
         raise _missing(root, wanted.where, f"none of {len(wanted.files)} masks is of an image")
@@ -155,11 +157,57 @@ def is_mask(path: str, where: str) -> bool:
     return any(_MASK.search(part) for part in (*pure.parts[:-1], _stem(path)))
 
 
-def match(paths: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def group_by_class(files: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
+    """Return the masks of each class where all are in a folder, or end in a word, of the name of one; else {}.
+
+    >>> group_by_class(["masks/MA/1.png", "masks/ex/1.png", "masks/1_MA.png"], ("MA", "EX"))
+    {'MA': ['masks/MA/1.png', 'masks/1_MA.png'], 'EX': ['masks/ex/1.png']}
+    """
+    found: dict[str, list[str]] = {name: [] for name in classes}
+    for path in files:
+        words = [*PurePosixPath(path).parts[:-1], re.split("[ _-]", _stem(path))[-1]]
+        named = [name for name in classes if name.casefold() in map(str.casefold, words)]
+        if len(named) != 1:
+            return {}
+        found[named[0]].append(path)
+    return found if files else {}
+
+
+def class_reader(
+    root: Path, paths: Sequence[str], by_class: Mapping[str, Sequence[str]], wanted: Masks
+) -> tuple[ReadMask, tuple[str, ...], list[str]]:
+    """Return the same as `make_reader` where each class has masks of its own; of a pixel of several the first counts.
+
+    An image that has a mask of one class, and none of another, has no pixel of the other.
+    """
+    reads, unread, matched = [], [], set()
+    for name, files in by_class.items():
+        of, alone = match(paths, files, re.compile(rf"[ _-]+{re.escape(name)}$", re.IGNORECASE))
+        reads.append(reader(root, paths, of, 2, wanted.axis))
+        unread += alone
+        matched |= {*of}
+    if not matched:
+        raise _missing(root, wanted.where, f"none of {len(wanted.files)} masks is of an image")
+
+    def read(row: int) -> np.ndarray | None:
+        found = [(label, mask) for label, one in enumerate(reads, 1) if (mask := one(row)) is not None]
+        if not found:
+            return None
+        if len({mask.shape for _, mask in found}) > 1:
+            raise ValueError(f"the masks of its classes differ in size: {[mask.shape for _, mask in found]}")
+        joined = np.zeros_like(found[0][1])
+        for label, mask in reversed(found):
+            joined[mask > 0] = np.where(mask == masks.IGNORE, masks.IGNORE, label)[mask > 0]
+        return joined
+
+    return read, ("background", *by_class), unread
+
+
+def match(paths: Sequence[str], found: Sequence[str], ending: re.Pattern = _MASK) -> tuple[dict[str, str], list[str]]:
     """Return the mask of each image that has one, and a line on masks without an image.
 
-    A mask has the name of its image, perhaps with a word for masks at its end or its start. Where several images have
-    the name, the folders that are not named after images or masks must agree, too. Of slices, masks are by volume.
+    A mask has the name of its image, perhaps with a word for masks at its end or its start, or an `ending`. Where several
+    images have the name, the folders that are not named after images or masks must agree, too. Of slices, masks are by volume.
 
     Raises:
       UserError: an image has several masks, or a mask several files of channels.
@@ -176,7 +224,8 @@ def match(paths: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], l
     of: dict[str, str] = {}
     alone = []
     for mask in found:
-        candidates = by_name.get(_name(mask)) or by_name.get(_name(mask, _PREFIX), [])
+        names = (_name(mask), _name(mask, _PREFIX), _name(mask, ending))
+        candidates = next((by_name[name] for name in names if name in by_name), [])
         if len(candidates) > 1:
             candidates = [path for path in candidates if _folders(path) == _folders(mask)]
         if len(candidates) != 1:
@@ -185,7 +234,8 @@ def match(paths: Sequence[str], found: Sequence[str]) -> tuple[dict[str, str], l
         other = of.setdefault(candidates[0], mask)
         if other != mask:
             raise UserError(
-                f"{candidates[0]} has two masks, {other} and {mask}: join them in one file, a number for each class",
+                f"{candidates[0]} has two masks, {other} and {mask}: if they are of classes in the names of folders or "
+                "files, set data.options.mask_classes; else join them in one file, a number for each class",
                 code="conflict",
                 field="data.options.masks",
             )

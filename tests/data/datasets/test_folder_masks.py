@@ -142,3 +142,25 @@ def test_no_mask_at_all_is_refused(tmp_path):
     write(tmp_path, "{}.png", "other/{}.png")
     with refuses("missing", "data.options.masks"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(("pattern", "code"), [("masks/{1}/{0}.png", "conflict"), ("masks/{0}_{1}.png", "missing")])
+def test_each_class_may_have_masks_of_its_own(tmp_path, pattern, code):
+    """Where they overlap, the first class counts; image b has no mask of the first, d has none at all."""
+    other = {name: (RNG.random((SIDE, SIDE)) < 0.5).astype(np.uint8) for name in NAMES}
+    for name in NAMES:
+        image = tmp_path / "images" / f"{name}.png"
+        image.parent.mkdir(exist_ok=True)
+        Image.fromarray(PIXELS[name]).save(image)
+        for kind, of in (("MA", MASKS), ("ex", other)):
+            if name != "d" and (name, kind) != ("b", "MA"):
+                path = tmp_path / pattern.format(name, kind)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(of[name] * 255).save(path)
+    got = load(tmp_path, mask_classes=("MA", "EX"))
+    assert got.mask_classes == ("background", "MA", "EX") and got.masked.tolist() == [True, True, True, False]
+    for mask, name in zip(got.masks[:3], "abc", strict=True):
+        first = MASKS[name] * (name != "b")
+        np.testing.assert_array_equal(mask, np.where(first, 1, 2 * other[name]))
+    with refuses(code, "data.options.masks", "mask_classes"):
+        load(tmp_path)
