@@ -160,6 +160,8 @@ def is_mask(path: str, where: str) -> bool:
 def group_by_class(files: Sequence[str], classes: Sequence[str]) -> dict[str, list[str]]:
     """Return the masks of each class where all are in a folder, or end in a word, of the name of one; else {}.
 
+    Of several classes two at least must have masks: folders of images may have such a name, too.
+
     >>> group_by_class(["masks/MA/1.png", "masks/ex/1.png", "masks/1_MA.png"], ("MA", "EX"))
     {'MA': ['masks/MA/1.png', 'masks/1_MA.png'], 'EX': ['masks/ex/1.png']}
     """
@@ -170,7 +172,7 @@ def group_by_class(files: Sequence[str], classes: Sequence[str]) -> dict[str, li
         if len(named) != 1:
             return {}
         found[named[0]].append(path)
-    return found if files else {}
+    return found if sum(map(bool, found.values())) >= min(2, max(1, len(classes))) else {}
 
 
 def class_reader(
