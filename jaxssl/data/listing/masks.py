@@ -208,8 +208,9 @@ def class_reader(
 def match(paths: Sequence[str], found: Sequence[str], ending: re.Pattern = _MASK) -> tuple[dict[str, str], list[str]]:
     """Return the mask of each image that has one, and a line on masks without an image.
 
-    A mask has the name of its image, perhaps with a word for masks at its end or its start, or an `ending`. Where several
-    images have the name, the folders that are not named after images or masks must agree, too. Of slices, masks are by volume.
+    A mask has the name of its image, perhaps with a word for masks at its end or its start, or an `ending`. Where
+    several images have the name, the folders that are not named after images or masks must agree, too. Slices have the
+    mask of their volume.
 
     Raises:
       UserError: an image has several masks, or a mask several files of channels.
