@@ -99,7 +99,8 @@ def load_file(spec: str, prefix: str, side: int, size: int, pixels: Pixels | Non
 
 def read_pixels(stored: Mapping[str, Any]) -> Pixels:
     """Return the scaling as config.json and the metadata of exported files have it."""
-    return Pixels(**{key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()})
+    pixels = Pixels(**stored)
+    return pixels._replace(mean=tuple(pixels.mean), std=tuple(pixels.std))
 
 
 def make_apply(

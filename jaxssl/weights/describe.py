@@ -11,7 +11,7 @@ from jaxssl.errors import UserError
 from jaxssl.files import hash_file
 from jaxssl.weights import layouts
 from jaxssl.weights.layouts.naming import Layout
-from jaxssl.weights.load import from_torch, read, select
+from jaxssl.weights.load import check_supported, from_torch, read, select
 from jaxssl.weights.provenance import count_groups, read_notes
 
 
@@ -95,7 +95,10 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: 
     assert layout.infer
     family, title, left_out = layout.encoder.__name__, selected.naming.title, count_groups(selected.left_out)
     try:
+        check_supported(selected, layout, "it")
         found = layout.infer(selected.tensors)
+    except UserError as error:
+        return Network(family, title, prefix, {}, 0, None, left_out, str(error))
     except (KeyError, ValueError, IndexError) as error:
         return Network(family, title, prefix, {}, 0, None, left_out, f"tensors are missing, such as {error}")
     defaults = models.options(found["model"])

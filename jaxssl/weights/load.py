@@ -11,6 +11,7 @@ exceptions:
 """
 
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -159,6 +160,7 @@ def from_torch(
     """
     layout = layouts.find(encoder)
     selected = select(tensors, layout, where, prefix)
+    check_supported(selected, layout, where)
     shapes = shapes_of(encoder, max(size, encoder.smallest_image), channels)
     expected = jax.eval_shape(partial(layout.name_variables, encoder, modules=layout.modules), shapes)
     changes: list[str] = []
@@ -204,6 +206,18 @@ def select(tensors: Mapping[str, np.ndarray], layout: Layout, where: str, prefix
             selected[ours] = to_float(name, tensor, where)
     counts = [name for name in left_out if name.endswith("num_batches_tracked")]
     return Selected(selected, found[prefix], prefix, tuple(name for name in left_out if name not in counts))
+
+
+def check_supported(selected: Selected, layout: Layout, where: str) -> None:
+    """Raise UserError if the network has parts that none of the encoders of its layout has."""
+    for pattern, what in layout.unsupported:
+        if name := next((name for name in selected.tensors if re.search(pattern, name)), None):
+            raise UserError(
+                f"{where} does not fit this encoder: the {layout.encoder.__name__} in it has {what} ({name}), which "
+                "jaxssl does not have",
+                code="mismatch",
+                field="model.name",
+            )
 
 
 def not_found(where: str, layout: Layout, prefixes: list[str], prefix: str) -> UserError:

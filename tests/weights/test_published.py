@@ -12,6 +12,7 @@ import pytest
 from jaxssl import models
 from jaxssl.models import vit
 from jaxssl.weights import layouts
+from jaxssl.weights.describe import list_networks
 from jaxssl.weights.huggingface import to_huggingface
 from jaxssl.weights.layouts import vit as vit_layout
 from jaxssl.weights.load import from_torch, select, to_torch
@@ -110,6 +111,65 @@ def test_torchvision_names():
     found = from_torch(torchvision_names(state), encoder, 3, "made", 48)
     jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
     assert found.naming == "torchvision" and found.left_out == ("heads.head.weight",)
+
+
+CLIP_NAMES = {
+    "OpenCLIP": (
+        (r"^cls_token", "class_embedding"),
+        (r"^pos_embed", "positional_embedding"),
+        (r"^patch_embed.proj", "conv1"),
+        (r"^norm_pre", "ln_pre"),
+        (r"^norm\.", "ln_post."),
+        (r"^blocks", "transformer.resblocks"),
+        (r"\.norm(\d)", r".ln_\1"),
+        (r"attn.qkv.", "attn.in_proj_"),
+        (r"attn.proj", "attn.out_proj"),
+        (r"mlp.fc1", "mlp.c_fc"),
+        (r"mlp.fc2", "mlp.c_proj"),
+    ),
+    "CLIP in Hugging Face": (
+        (r"^cls_token", "embeddings.class_embedding"),
+        (r"^pos_embed", "embeddings.position_embedding.weight"),
+        (r"^patch_embed.proj", "embeddings.patch_embedding"),
+        (r"^norm_pre", "pre_layrnorm"),
+        (r"^norm\.", "post_layernorm."),
+        (r"^blocks", "encoder.layers"),
+        (r"\.norm(\d)", r".layer_norm\1"),
+        (r"attn.proj", "self_attn.out_proj"),
+    ),
+}
+
+
+@pytest.mark.parametrize(("naming", "prefix"), [("OpenCLIP", "visual."), ("CLIP in Hugging Face", "vision_model.")])
+def test_other_names_of_clip(naming, prefix):
+    """Of the whole model, whose text tower and projections are left out."""
+    encoder, state = make_encoder("clip"), make_published.state(SHAPES["clip"])
+    renamed = {"logit_scale": np.zeros(()), "text_model.a": np.zeros(2), "proj": np.zeros(2)}
+    for name, tensor in state.items():
+        for ours, theirs in CLIP_NAMES[naming]:
+            name = re.sub(ours, theirs, name)
+        tensor = tensor[0] if name.endswith(("positional_embedding", "position_embedding.weight")) else tensor
+        tensor = tensor.reshape(-1) if name.endswith("class_embedding") else tensor
+        if naming != "OpenCLIP" and "attn.qkv" in name:
+            for part, array in zip("qkv", np.split(tensor, 3), strict=True):
+                renamed[prefix + name.replace("attn.qkv", f"self_attn.{part}_proj")] = array
+        else:
+            renamed[prefix + name] = tensor
+    found = from_torch(renamed, encoder, 3, "made", 48)
+    expected = from_torch(state, encoder, 3, "made", 48)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
+    assert (found.naming, found.prefix) == (naming, prefix)
+    assert set(found.left_out) == {"logit_scale", "text_model.a", "proj"}
+    assert list_networks(renamed)[0].model["options"]["pre_norm"]
+
+
+@pytest.mark.parametrize("tensor", ["blocks.0.attn.rel_pos_h", "blocks.1.attn.relative_position_bias_table"])
+def test_transformers_with_relative_positions_are_refused(tensor):
+    """SAM, MedSAM and BEiT: the message names what they have."""
+    state = make_published.state(SHAPES["augreg"]) | {tensor: np.zeros((3, 2), np.float32)}
+    with refuses("mismatch", "model.name", "relative positions", tensor):
+        from_torch(state, make_encoder("augreg"), 3, "made", 48)
+    assert "SAM" in list_networks(state)[0].problem
 
 
 def test_older_names_of_hugging_face():

@@ -63,6 +63,7 @@ class Layout(NamedTuple):
       namings: those in which such weights are published. The first is that of `to_torch`; all else refers to it.
       modules: names of the encoder's modules -> names in PyTorch, where they differ.
       left_out: starts of the names of tensors that are not part of the encoder.
+      unsupported: (regular expression, what) of tensors that the encoder has no counterpart of.
       name_variables: (encoder, variables, modules) -> the variables with names and axes of PyTorch.
       convert: (tensors, encoder, size, changes) -> the tensors, fitted to the encoder and to images of `size` pixels;
         `changes` gets a sentence for each tensor that is changed.
@@ -75,6 +76,7 @@ class Layout(NamedTuple):
     namings: tuple[Naming, ...]
     modules: Mapping[str, str] = {}
     left_out: tuple[str, ...] = ("head.", "fc.", "classifier.")
+    unsupported: tuple[tuple[str, str], ...] = ()
     name_variables: Callable[..., dict[str, jax.Array]] = name_variables
     convert: Callable[..., Tensors] = keep_tensors
     finish: Callable[..., Tensors] = add_batch_counts

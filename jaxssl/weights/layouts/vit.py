@@ -1,4 +1,4 @@
-"""Vision transformers as timm, DINO, DINOv2, MAE, MoCo v3, torchvision and Hugging Face name them.
+"""Vision transformers as timm, DINO, DINOv2, MAE, MoCo v3, torchvision, Hugging Face and OpenCLIP name them.
 
 - Position embeddings of the class token and the registers are added to these tokens. Those of the patches are resampled
   to the grid of the images, as timm does, if the encoder has learnt positions; an encoder with computed positions takes
@@ -81,6 +81,48 @@ NAMINGS = (
             (r"\.output\.dense\.|\.mlp\.(?:weights_out|down_proj)\.", ".mlp.fc2."),
         ),
     ),
+    Naming(
+        "CLIP in Hugging Face",
+        "embeddings.patch_embedding.weight",
+        (
+            (r"^embeddings\.class_embedding$", "cls_token"),
+            (r"^embeddings\.position_embedding\.weight$", "pos_embed"),
+            (r"^embeddings\.patch_embedding\.", "patch_embed.proj."),
+            (r"^pre_layrnorm\.", "norm_pre."),
+            (r"^post_layernorm\.", "norm."),
+            (r"^encoder\.layers\.(\d+)\.", r"blocks.\1."),
+            (r"\.layer_norm(\d)\.", r".norm\1."),
+            (r"\.self_attn\.(q|k|v)_proj\.", r".attn.\1."),
+            (r"\.self_attn\.out_proj\.", ".attn.proj."),
+        ),
+    ),
+    Naming(
+        "OpenCLIP",
+        "ln_pre.weight",
+        (
+            (r"^class_embedding$", "cls_token"),
+            (r"^positional_embedding$", "pos_embed"),
+            (r"^conv1\.", "patch_embed.proj."),
+            (r"^ln_pre\.", "norm_pre."),
+            (r"^ln_post\.", "norm."),
+            (r"^proj$", "head.proj"),
+            (r"^transformer\.resblocks\.(\d+)\.", r"blocks.\1."),
+            (r"\.ln_(\d)\.", r".norm\1."),
+            (r"\.attn\.in_proj_", ".attn.qkv."),
+            (r"\.attn\.out_proj\.", ".attn.proj."),
+            (r"\.mlp\.c_fc\.", ".mlp.fc1."),
+            (r"\.mlp\.c_proj\.", ".mlp.fc2."),
+        ),
+    ),
+)
+LEFT_OUT = (
+    *("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "masked_embed", "decoder_"),
+    "embeddings.position_ids",
+)
+# Tensors of other transformers with these namings.
+UNSUPPORTED = (
+    (r"\.rel_pos_|relative_position", "relative positions, as SAM, MedSAM, BEiT and Swin do"),
+    (r"^dist_token$|^embeddings\.distillation_token$", "a distillation token, as DeiT does"),
 )
 # Tensors that are joined along the first axis, by their joint name.
 JOINED = {
@@ -120,8 +162,10 @@ def convert(tensors: Tensors, encoder: ViT, size: int, changes: list[str]) -> Te
 
 
 def join(tensors: Tensors) -> Tensors:
-    """Join queries, keys and values, and gate and value of SwiGLU."""
+    """Join queries, keys and values, and gate and value of SwiGLU; class token and positions get three axes."""
     joined = dict(tensors)
+    for name in joined.keys() & {"cls_token", "pos_embed"}:
+        joined[name] = joined[name].reshape(1, -1, joined[name].shape[-1])
     for name in tensors:
         for target, choices in JOINED.items():
             for parts in choices:
@@ -245,7 +289,8 @@ LAYOUT = Layout(
     first_layer=FIRST_LAYER,
     namings=NAMINGS,
     modules=MODULES,
-    left_out=("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "decoder_"),
+    left_out=LEFT_OUT,
+    unsupported=UNSUPPORTED,
     name_variables=name_variables,
     convert=convert,
     finish=finish,
