@@ -29,8 +29,8 @@ def training_cautions(results: Results) -> list[str]:
     if not pretraining or steps is None or steps >= FEW_STEPS:
         return []
     return [
-        f"Pretraining took {steps:,} steps on {pretraining['images']:,} images: too few for a verdict on "
-        f"{method_name(results)}, whatever the scores."
+        f"Pretraining took {steps:,} steps on {pretraining['images']:,} images: too few to judge "
+        f"{method_name(results)}, more may give another result."
     ]
 
 

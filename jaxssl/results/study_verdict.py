@@ -97,7 +97,7 @@ def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
 def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> NextStep:
     if study["unfinished"]:
         runs = format_count(study["unfinished"], "unfinished run")
-        return NextStep(f"Finish the {runs}: `jaxssl runs FOLDER` has the command of each.")
+        return NextStep(f"Finish the {runs}; this lists the command of each:", "jaxssl runs FOLDER")
     short = [arm for arm in study["arms"] if len(arm["seeds"]) < MIN_SEEDS]
     if short:
         arm = min(short, key=lambda arm: (len(arm["seeds"]), arm["init"] == "random"))

@@ -9,10 +9,12 @@ from jaxssl.results.predictions import Differences
 from jaxssl.results.run_conclusions import compare_scores
 from jaxssl.results.schema import Evaluation, Results, RunConfig
 from jaxssl.results.words import (
+    CHANCE,
     LOWER_IS_BETTER,
     METRIC_NAMES,
     PROTOCOL_OBJECTS,
     UNDEFINED,
+    chance_metric,
     dataset_title,
     describe_test_groups,
     describe_test_images,
@@ -128,6 +130,8 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     name = name_subject(init, results)
     # The use that matters most in practice.
     same = [f"; {use}: no difference shown" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
+    if outcomes["raises"] and steps and steps < FEW_STEPS:
+        same = [f", after only {steps:,} steps"]
     if outcomes["raises"] and outcomes["lowers"]:
         return _limit(f"{name} helps {join_words(outcomes['raises'])}, harms {join_words(outcomes['lowers'])}", same)
     if outcomes["raises"]:
@@ -146,7 +150,10 @@ def _limit(words: str, rest: list[str]) -> str:
 
 
 def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:
-    """Return one of `OUTCOMES`, where "raises" means better."""
+    """Return one of `OUTCOMES`, where "raises" means better; of scores below chance none is better."""
+    high, chance = get_score(e, chance_metric(e))["high"], CHANCE.get(chance_metric(e), 0.0)
+    if high is not None and high < chance:
+        return "none"
     metric = primary_metric(e)
     outcome = compare_scores(get_score(e), get_score(partner), differences.get(e["name"], {}).get(metric))[0]
     opposite = {"raises": "lowers", "lowers": "raises"} if metric in LOWER_IS_BETTER else {}

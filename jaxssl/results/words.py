@@ -60,6 +60,7 @@ WIDE = 0.1  # Of scores with a wider interval, two decimals are shown, or one if
 NARROW = 0.001  # and of those with a narrower one as many as it supports.
 MAX_NAME = 48  # Characters of a class name; results.json has the rest.
 MAX_CLASSES = 12  # Classes with figures and a row of the confusion matrix of their own.
+MIN_GROUPS = 10  # With fewer, two classes do not have the groups that an interval needs.
 FEW_GROUPS = 50  # Fewer test groups are called few.
 
 
@@ -152,8 +153,9 @@ def describe_collapse(pretraining: Pretraining) -> str:
 
 
 def describe_test_groups(results: Results) -> str:
-    """Return "only 2 groups"."""
-    return f"only {format_count(results['dataset']['splits']['test']['groups'], 'group')}"
+    """Return "only 2 groups", or where they are more "too few groups in a class"."""
+    groups = results["dataset"]["splits"]["test"]["groups"]
+    return f"only {format_count(groups, 'group')}" if groups < MIN_GROUPS else "too few groups in a class"
 
 
 def lacks_intervals(results: Results) -> bool:

@@ -18,7 +18,7 @@ def results(*evaluations, steps=1000, **missing):
 
 def test_six_steps_are_no_ground_for_a_verdict():
     (sentence,) = cautions.training_cautions(results(steps=6))
-    assert "6 steps on 96 images" in sentence and "too few for a verdict on BYOL" in sentence
+    assert "6 steps on 96 images" in sentence and "too few to judge BYOL" in sentence
     assert cautions.training_cautions(results()) == []
     assert cautions.training_cautions(results() | {"pretrain": None}) == []
 

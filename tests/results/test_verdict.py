@@ -44,6 +44,7 @@ def differ(**outcomes):
         ({"probe": "raises", "knn": "lowers"}, 5000, "BYOL helps a linear probe, harms nearest neighbors"),
         ({"finetune": "lowers"}, 5000, "BYOL harms fine-tuning"),
         ({"finetune": "none"}, 5000, "No benefit shown"),
+        ({"finetune": "raises"}, 6, "BYOL helps fine-tuning, after only 6 steps"),
         ({"finetune": "none"}, 6, "Too early to tell: only 6 steps of pretraining"),
     ],
 )
@@ -75,9 +76,12 @@ def test_leaked_images_and_too_few_groups_are_no_answer():
     results["dataset"]["splits"]["test"]["groups"] = 2
     for e in results["evaluations"]:
         e["metrics"]["auc_macro"] |= {"low": None, "high": None}
+    few = results["dataset"]["splits"]["test"]
     none = {"auc_macro": {"value": 0.3, "low": None, "high": None, "detectable": None, "without": "too few"}}
     found = verdict.judge_run(results, {"probe_ssl": none}, CONFIG, 6)
     assert found.words == "Cannot tell: test images are of only 2 groups"
+    few["groups"] = 31
+    assert verdict.judge_run(results, {}, CONFIG, 6).words.endswith("are of too few groups in a class")
     assert found.next_step.text.startswith("Add test images of other patients")
     assert "There is no interval: too few. " in run_conclusions.answer(results, {"probe_ssl": none})
 
@@ -100,6 +104,13 @@ def test_the_next_step_is_sound_data_then_sound_training_then_seeds():
     results["dataset"]["test_images_copied_in_train"] = 3
     assert next_step.choose_next_step(results, CONFIG, 6).command == "jaxssl data audit images"
     assert next_step.choose_next_step(results, None, 6).command == ""
+
+
+def test_of_scores_below_chance_none_helps():
+    results = make_results("probe")
+    for e in results["evaluations"]:
+        e["metrics"]["auc_macro"] |= {"value": 0.3, "low": 0.2, "high": 0.4}
+    assert verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000).words == "No benefit shown"
 
 
 def test_seeds_and_folds_are_repeated_in_workdirs_of_their_own():
