@@ -55,8 +55,7 @@ def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None
         return NextStep("Give labels (a folder per class, or a table) to measure whether pretraining helps.")
     if lacks_intervals(results):
         return NextStep(
-            f"Add test images of other patients, objects or series: those of {describe_test_groups(results)} allow no "
-            "interval.",
+            f"Add test images of other patients, objects or series: {describe_test_groups(results)}.",
             audit,
         )
     pretraining = results["pretrain"]

@@ -91,7 +91,7 @@ def name_subject(init: str, results: Results) -> str:
     by = method_name(results) if results["pretrain"] else "pretraining"
     given = given_weights(init)
     if init.rpartition("+")[2] not in ("ssl", "supervised"):
-        return f"{shorten(given)} weights" if given else shorten(init)
+        return shorten(given or init)
     return f"{shorten(given)}, then {by}" if given else by
 
 
@@ -123,7 +123,7 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
         same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
         return f"Not learned: every network {same}"
     if lacks_intervals(results):
-        return f"Cannot tell: test images are of {describe_test_groups(results)}"
+        return f"Cannot tell: {describe_test_groups(results)}"
     outcomes = {outcome: [] for outcome in OUTCOMES}
     for e, partner in pairs:
         outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))

@@ -153,9 +153,10 @@ def describe_collapse(pretraining: Pretraining) -> str:
 
 
 def describe_test_groups(results: Results) -> str:
-    """Return "only 2 groups", or where they are more "too few groups in a class"."""
+    """Return "test images are of only 2 groups", or where they are more "a class has too few test groups"."""
     groups = results["dataset"]["splits"]["test"]["groups"]
-    return f"only {format_count(groups, 'group')}" if groups < MIN_GROUPS else "too few groups in a class"
+    few = f"test images are of only {format_count(groups, 'group')}"
+    return few if groups < MIN_GROUPS else "a class has too few test groups"
 
 
 def lacks_intervals(results: Results) -> bool:
