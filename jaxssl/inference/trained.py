@@ -88,10 +88,7 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
             field="evaluation",
         )
     folder = checkpoint_folder(workdir, tuned.get(evaluation, ""))
-    stored = checkpoint.load_numpy(folder)
-    if stored is None:
-        message = f"{folder} is missing or damaged: copy it again, or repeat the run in a new workdir"
-        raise UserError(message, code="damaged", field=str(folder))
+    stored = _read_checkpoint(folder)
     if evaluation:
         # Orbax leaves out what is empty.
         variables = {"params": stored["params"]["encoder"], **(stored["model_state"].get("encoder") or {})}
@@ -113,12 +110,16 @@ def list_probes(workdir: Path, results: Results) -> list[str]:
 
 def _add_probe(encoder: Trained, workdir: Path, evaluation: str) -> Trained:
     """Return the pretrained encoder with the linear probe on its features as head."""
-    folder = workdir / "checkpoints" / evaluation
+    return encoder._replace(head=_read_checkpoint(workdir / "checkpoints" / evaluation), supervised=True)
+
+
+def _read_checkpoint(folder: Path) -> Tree:
+    """Return the newest intact checkpoint in a folder. UserError if there is none."""
     stored = checkpoint.load_numpy(folder)
     if stored is None:
         message = f"{folder} is missing or damaged: copy it again, or repeat the run in a new workdir"
         raise UserError(message, code="damaged", field=str(folder))
-    return encoder._replace(head=stored, supervised=True)
+    return stored
 
 
 def _add_output(trained: Trained, protocol: str, stored: Tree, results: Results) -> Trained:
