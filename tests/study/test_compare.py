@@ -433,7 +433,7 @@ def test_the_command_writes_what_it_found(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "What may not be concluded" in printed and "compare.json" in printed
     assert re.search(r"macro AUC by labels +50 % +100 %", printed)
-    assert re.search(r"random +(\.\d{3}) +(\.\d{3}) *\n", printed)
+    assert re.search(r"random weights +(\.\d{3}) +(\.\d{3}) *\n", printed)
     assert sorted(file.name for file in (tmp_path / "to").iterdir()) == [
         *("compare.json", "compare_arms.csv", "compare_differences.csv"),
         "report.html",
