@@ -350,7 +350,8 @@ def with_role(*roles: Role) -> set[str]:
 
 def changes_pretraining(path: str) -> bool:
     """Return whether the pretrained encoder depends on a field, for objectives that do not read labels."""
-    return not path.startswith("transfer.") and path not in ("data.label_fraction", "data.labels_per_class")
+    labels = ("data.label_fraction", "data.labels_per_class", "data.validation_labels")
+    return not path.startswith("transfer.") and path not in labels
 
 
 # Options, which depend on the name of a dataset, encoder or objective.

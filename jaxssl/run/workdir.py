@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import files
-from jaxssl.config.fields import with_role
+from jaxssl.config.fields import changes_pretraining, with_role
 from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.data.audit.report import audit_source
 from jaxssl.data.copies import hash_image
@@ -47,9 +47,12 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     else:
         difference = check_config_by_hash(config, workdir)
     if difference:
+        reuse = f"--from={workdir} to take over its pretraining"
+        if any(changes_pretraining(line.partition(" is ")[0]) for line in difference):
+            reuse = f"--config.init.weights={workdir} to train its encoder further"
         raise UserError(
-            f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}, and --from={workdir} "
-            "to take over its pretraining, or set --config.FIELD=VALUE as it is there to resume it",
+            f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}, and {reuse}, or set "
+            "--config.FIELD=VALUE as it is there to resume it",
             code="conflict",
             field="--workdir",
         )
@@ -143,7 +146,8 @@ def claim(setup: Setup) -> None:
     ):
         file = workdir / ("splits.json" if stored_split else "config.json")
         raise UserError(
-            f"{file}: the images or the split changed since this run began; {OTHER_WORKDIR}",
+            f"{file}: the images or the split changed since this run began; {OTHER_WORKDIR}, and "
+            f"--config.init.weights={workdir} to start from its encoder",
             code="mismatch",
             field=str(file),
         )

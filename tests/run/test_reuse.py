@@ -16,7 +16,7 @@ def pretraining(workdir):
 
 def test_a_run_with_other_settings_of_the_transfer_takes_over_the_pretraining(run, tmp_path):
     c = tiny_run.get_config(run.images)
-    c.transfer.protocols, c.data.label_fraction = ("knn",), 0.5
+    c.transfer.protocols, c.data.label_fraction, c.data.validation_labels = ("knn",), 0.5, "few"
     results = experiment.run(c, tmp_path / "new", run.workdir)
     assert pretraining(tmp_path / "new") == pretraining(run.workdir)
     assert [e["name"] for e in results["evaluations"]] == ["knn_ssl", "knn_random"]
@@ -32,6 +32,14 @@ def test_another_pretraining_is_refused(run, tmp_path, field, value):
     c.update_from_flattened_dict({field: value})
     with refuses("conflict", "--from", field, f"--config.init.weights={run.workdir}"):
         experiment.run(c, tmp_path / "new", run.workdir)
+
+
+def test_a_refused_workdir_names_the_flag_that_fits(run):
+    for field, value, flag in (("transfer.epochs", 7, "--from"), ("pretrain.epochs", 2, "--config.init.weights")):
+        c = tiny_run.get_config(run.images)
+        c.update_from_flattened_dict({field: value})
+        with refuses("conflict", "--workdir", f"{flag}={run.workdir}"):
+            experiment.run(c, run.workdir)
 
 
 def test_other_images_are_refused(run, tmp_path):
