@@ -44,7 +44,7 @@ def lines(content: Description) -> Iterator[str]:
 
 def describe_network(file: Path, network: Network, several: bool) -> Iterator[str]:
     details = [f"prefix {network.prefix!r}"] * bool(network.prefix)
-    details += [f"{network.channels} channels"] * bool(network.channels)
+    details += [f"{network.channels} channel{'s' * (network.channels > 1)}"] * bool(network.channels)
     details += [f"positions of {network.size} px"] * bool(network.size)
     yield ", ".join([f"{network.family} in the naming of {network.naming}", *details])
     if network.model:

@@ -98,7 +98,7 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: 
         check_supported(selected, layout, "it")
         found = layout.infer(selected.tensors)
     except UserError as error:
-        return Network(family, title, prefix, {}, 0, None, left_out, str(error))
+        return Network(family, title, prefix, {}, 0, None, left_out, reason(error))
     except (KeyError, ValueError, IndexError) as error:
         return Network(family, title, prefix, {}, 0, None, left_out, f"tensors are missing, such as {error}")
     defaults = models.options(found["model"])
@@ -110,6 +110,11 @@ def describe_network(tensors: Mapping[str, np.ndarray], layout: Layout, prefix: 
         encoder = models.make(found["model"], {"stem": found["stem"]}, found["options"])
         from_torch(tensors, encoder, channels, "it", size or encoder.smallest_image, prefix)
     except UserError as error:
-        problem = str(error)
+        problem = reason(error)
     model = {"name": found["model"], "stem": found["stem"], "options": options}
     return Network(family, title, prefix, model, channels, size, left_out, problem)
+
+
+def reason(error: UserError) -> str:
+    """Return why a network does not fit, without that it does not."""
+    return str(error).removeprefix("it does not fit this encoder: ")

@@ -34,7 +34,7 @@ from jaxssl.weights.layouts.naming import Layout, Naming, Tensors
 from jaxssl.weights.merge import merge
 
 Tree = Any
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 
 
 class Loaded(NamedTuple):
@@ -111,7 +111,8 @@ def read(file: str | Path) -> Tensors:
     file = Path(file)
     if file.suffix not in SUFFIXES:
         raise UserError(
-            f"init.weights={str(file)!r} is neither 'imagenet' nor a .safetensors, .pth or .pt file",
+            f"init.weights={str(file)!r} is neither 'imagenet' nor a file {', '.join(SUFFIXES)}: save a state dict, "
+            "whole, as one of these",
             code="unsupported",
             field="init.weights",
         )
@@ -126,7 +127,7 @@ def read(file: str | Path) -> Tensors:
     except (ValueError, TypeError, KeyError, safetensors.SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"{file} cannot be read: {reason}; give weights in .safetensors or .pth",
+            f"{file} cannot be read: {reason}; save the state dict of the model alone, in .safetensors or .pth",
             code="unreadable",
             field="init.weights",
         ) from error

@@ -39,6 +39,6 @@ LAYOUT = Layout(
     first_layer=FIRST_LAYER,
     namings=NAMINGS,
     modules={"downsample_conv": "downsample.0", "downsample_bn": "downsample.1"},
-    left_out=("fc.", "head.", "classifier.", "projector.", "projection_head.", "predictor."),
+    left_out=("fc.", "head.", "classifier.", "projector.", "projection_head.", "predictor.", "prototypes."),
     infer=infer,
 )

@@ -117,6 +117,7 @@ NAMINGS = (
 )
 LEFT_OUT = (
     *("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "masked_embed", "decoder_"),
+    *("projector.", "projection_head.", "predictor.", "prototypes.", "dino_head.", "ibot_head."),
     "embeddings.position_ids",
 )
 # Tensors of other transformers with these namings.
