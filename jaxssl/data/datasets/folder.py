@@ -104,9 +104,8 @@ def load(
     """
     if dir.lower().endswith(".npz"):
         _check_archive(dir, group_pattern, exclude_pattern, table)
-        where = {"dir": dir, "cache_dir": cache_dir, "memory_mib": memory_mib}
-        of_masks = {"masks": bool(masks), "mask_classes": _as_names(mask_classes)}
-        return npz.load(**where, size=size, nan=nan, fit=fit, use_labels=use_labels, task=task, **of_masks)
+        given = {"masks": bool(masks), "mask_classes": _as_names(mask_classes), "use_labels": use_labels, "task": task}
+        return npz.load(dir=dir, cache_dir=cache_dir, memory_mib=memory_mib, size=size, nan=nan, fit=fit, **given)
     if not table and Path(dir).is_file():
         dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)
@@ -120,8 +119,7 @@ def load(
         tables.check_unused(columns)
         listing = _list_folders(root, group_pattern, exclude_pattern, ignore_masks, {*mask_files}, task)
     of = _read_mask_column(root, table, listing.paths, mask_column) if mask_column else {}
-    if not use_labels:
-        listing = listing._replace(labels=None, task="single", names=())
+    listing = listing if use_labels else listing._replace(labels=None, task="single", names=())
     links = images.describe_links(root, listing.paths)
     listing = cut_volumes(root, listing, Cut(slices, slice_axis, slice_range))
     cache = _cache(root, listing.paths, cache_dir, memory_mib, (slice_axis, fits_extension))
@@ -130,9 +128,9 @@ def load(
         return volumes.read(root, listing.paths[i], size, slice_axis, fits_extension)
 
     stack = loading.stack(read, listing.paths, size, on_bad_file=on_bad_file, nan=nan, fit=fit, cache=cache)
-    unread = (*_animations(listing.paths), *_extensions(root, listing.paths, fits_extension), *stack.unread)
-    made = _make_source(root, listing._replace(unread=(*listing.unread, *unread)), stack, table, columns)
-    made = made._replace(notes=tuple(links))
+    unread = (*listing.unread, *_animations(listing.paths), *_extensions(root, listing.paths, fits_extension))
+    found = listing._replace(unread=(*unread, *stack.unread))
+    made = _make_source(root, found, stack, table, columns)._replace(notes=tuple(links))
     wanted = mask_listing.Masks(masks, mask_files, of, _as_names(mask_classes), slice_axis)
     return _attach_masks(root, made, wanted, cache, fit, on_bad_file) if masks or mask_column else made
 
