@@ -17,7 +17,7 @@ from jaxssl.training import runtime
 runtime.configure()  # As every command does, so that all share what is compiled.
 jax.config.update("jax_num_cpu_devices", 8)
 
-from tests import tiny_run
+from tests import tiny_config, tiny_run
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,6 +42,13 @@ def shared_data() -> Path:
 def run(tmp_path_factory) -> tiny_run.Run:
     """A finished run on a folder of images, to be read and not to be changed."""
     return tiny_run.of_folder(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def lenses_run(tmp_path_factory):
+    """The workdir and the results of a finished run of `tiny_config`, to be read and not to be changed."""
+    workdir = tmp_path_factory.mktemp("lenses")
+    return workdir, tiny_run.experiment.run(tiny_config.get_config(), workdir)
 
 
 @pytest.fixture

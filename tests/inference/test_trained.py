@@ -15,25 +15,14 @@ from jaxssl.augment import views
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
 from jaxssl.models.shapes import count_channels
-from jaxssl.run import experiment
 from jaxssl.run import prepare as preparation
 from jaxssl.training import checkpoint
 from tests import tiny_config
 
 
-def get_config():
-    c = tiny_config.get_config()
-    c.pretrain.epochs = 1
-    c.transfer.protocols = ("finetune",)
-    c.transfer.freeze_epochs = 0
-    return c
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("finished")
-    experiment.run(get_config(), workdir)
-    return workdir
+@pytest.fixture
+def finished(lenses_run):
+    return lenses_run[0]
 
 
 @pytest.fixture
@@ -58,7 +47,7 @@ def rewrite(file, change):
 def test_a_fine_tuned_network_predicts_what_the_run_predicted(finished, evaluation):
     with open(finished / "predictions.csv", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["evaluation"] == evaluation]
-    setup = preparation.prepare(get_config(), finished)
+    setup = preparation.prepare(tiny_config.get_config(), finished)
     row_of = {name: i for i, name in enumerate(setup.source.ids)}
     images = setup.source.images[[row_of[row["image_id"]] for row in rows]]
 
@@ -117,7 +106,7 @@ SPOILS = {
     "config": (lambda w: (w / "config.json").unlink(), r"config.json cannot be read \(No such file"),
     "results": (
         lambda w: (w / "results.json").unlink(),
-        "results.json cannot be read .* has not finished; its",
+        "results.json cannot be read .* one that was stopped is finished by",
     ),
     "half": (lambda w: (w / "results.json").write_text("{"), r"results.json is not valid JSON"),
     "other": (lambda w: (w / "config.json").write_text("[1]"), "config.json has no schema_version"),
@@ -147,7 +136,7 @@ def test_what_is_wrong_with_a_workdir_is_said_in_one_line(copy, spoil):
     assert str(copy) in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("evaluation", ["finetune_sl", "probe_ssl", "../encoder"])
+@pytest.mark.parametrize("evaluation", ["finetune_sl", "probe_random", "../encoder"])
 def test_a_network_that_is_not_there_is_answered_with_those_that_are(finished, evaluation):
     with pytest.raises(UserError, match=r"its pretrained encoder \(''\), 'finetune_ssl', 'finetune_random'") as error:
         trained.load(finished, evaluation)

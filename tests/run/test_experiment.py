@@ -28,10 +28,9 @@ from tests.refusals import refuses
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("done")
-    return workdir, experiment.run(tiny_config.get_config(), workdir)
+@pytest.fixture
+def done(lenses_run):
+    return lenses_run
 
 
 def table(workdir):
@@ -255,26 +254,33 @@ def run_to_the_end(workdir):
 
 
 @pytest.mark.parametrize(
-    "kills",
+    "signals",
     [
-        [("finetune_ssl", 2)],
+        # A second SIGTERM ends a run at once.
+        [("pretrain", 0, signal.SIGTERM, 2), ("finetune_ssl", 2, signal.SIGKILL, 1)],
         pytest.param(
-            [("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 1)], marks=pytest.mark.slow
+            [
+                ("pretrain", 1, signal.SIGKILL, 1),
+                ("pretrain", 4, signal.SIGKILL, 1),
+                ("finetune_ssl", 2, signal.SIGKILL, 1),
+                ("finetune_random", 1, signal.SIGKILL, 1),
+            ],
+            marks=pytest.mark.slow,
         ),
     ],
-    ids=["once", "in_every_phase"],
+    ids=["twice", "in_every_phase"],
 )
-def test_killed_it_ends_as_if_undisturbed(tmp_path, kills):
-    """kill -9 in pretraining and in fine-tuning, then to the end: every byte but the times."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+def test_interrupted_it_ends_as_if_undisturbed(tmp_path, signals):
+    """Signals in pretraining and in fine-tuning, then to the end: every byte but the times."""
+    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
     run_to_the_end(whole)
-    for phase, step in kills:
-        code, error = run_until(killed, phase, step, signal.SIGKILL)
-        assert code == -signal.SIGKILL, error
-    run_to_the_end(killed)
-    assert outcome(killed) == outcome(whole)
+    for phase, step, number, times in signals:
+        code, error = run_until(interrupted, phase, step, number, times)
+        assert code == (75 if number == signal.SIGTERM else -number), error
+    run_to_the_end(interrupted)
+    assert outcome(interrupted) == outcome(whole)
     for name in ("encoder", "finetune_ssl", "finetune_random_best"):
-        jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, killed)))
+        jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, interrupted)))
 
 
 @pytest.mark.parametrize(("phase", "step"), [("pretrain", 1), ("finetune_ssl", 10)])
@@ -283,13 +289,6 @@ def test_sigterm_saves_and_says_so(tmp_path, phase, step):
     code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
     assert code == 75 and "run the same command again" in error, error
     assert checkpoint.list_steps(tmp_path / "checkpoints" / "pretrain")
-
-
-def test_a_second_sigterm_ends_it_at_once_and_the_run_goes_on_later(tmp_path):
-    code, error = run_until(tmp_path, "pretrain", 0, signal.SIGTERM, times=2)
-    assert code == 75, error
-    run_to_the_end(tmp_path)
-    assert json.loads((tmp_path / "results.json").read_text())["evaluations"]
 
 
 def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_than_it_may(tmp_path):
