@@ -101,12 +101,15 @@ def resized_crop(
     return jax.vmap(one)(x, scale, start)
 
 
-def draw_lesion_pixels(key: jax.Array, mask: jax.Array, probability: float) -> jax.Array:
+def draw_lesion_pixels(key: jax.Array, mask: jax.Array | None, probability: float) -> jax.Array | None:
     """Draw a pixel of the foreground of each mask [B, H, W] uint8: first one of its classes, then one of their pixels.
 
     Returns:
-      [B, 2] int32, its row and column; -1 for an empty mask, and otherwise with a chance of 1 - `probability`.
+      [B, 2] int32, its row and column; -1 for an empty mask, and otherwise with a chance of 1 - `probability`. None
+        without masks, or if that is 1.
     """
+    if mask is None or not probability:
+        return None
     chosen_key, class_key, pixel_key = jax.random.split(key, 3)
     flat = mask.reshape(len(mask), -1)
     marked = (flat > 0) & (flat < 255)  # 255 is unknown.
@@ -294,13 +297,9 @@ def make(
     """
     crops = tuple(crop_area) != (1.0, 1.0)
 
-    def move_pixels(
-        key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, mask: jax.Array | None, nearest: bool = False
-    ) -> jax.Array:
+    def move(key: jax.Array, keys: Iterator[jax.Array], x: jax.Array, mask: Any, nearest: bool = False) -> jax.Array:
         if crops:
-            within = None
-            if crop_lesions and mask is not None:
-                within = draw_lesion_pixels(jax.random.fold_in(key, 16), mask, crop_lesions)
+            within = draw_lesion_pixels(jax.random.fold_in(key, 16), mask, crop_lesions)
             x = resized_crop(next(keys), x, size, crop_area, crop_ratio, nearest, within)
         else:
             x = resize_mask(x, size) if nearest else resize(x, size)
@@ -311,7 +310,7 @@ def make(
     def view(key: jax.Array, x: jax.Array, number: int, mask: jax.Array | None) -> jax.Array:
         keys = split_keys(key)
         of_blur, of_solarize = (p[number % len(p)] for p in (blur_probability, solarize_probability))
-        x = move_pixels(key, keys, x, mask)
+        x = move(key, keys, x, mask)
         if randaugment_operations:
             x = randaugment.randaugment(jax.random.fold_in(key, 15), x, randaugment_operations, randaugment_magnitude)
         x = change_colour(keys, x, jitter_probability, (brightness, contrast, saturation, hue), grey_probability)
@@ -325,11 +324,9 @@ def make(
 
     def augment(key: jax.Array, batch: dict) -> dict:
         image, of_view = to_unit(batch["image"], pixels), [jax.random.fold_in(key, i) for i in range(views)]
-        mask = batch.get("mask")
-        made = batch | {"views": tuple(view(key, image, i, mask) for i, key in enumerate(of_view))}
-        if mask is None:
+        made = batch | {"views": tuple(view(key, image, i, batch.get("mask")) for i, key in enumerate(of_view))}
+        if (mask := batch.get("mask")) is None:
             return made
-        moved = (move_pixels(key, split_keys(key), mask[..., None], mask, nearest=True) for key in of_view)
-        return made | {"masks": tuple(mask[..., 0] for mask in moved)}
+        return made | {"masks": tuple(move(k, split_keys(k), mask[..., None], mask, True)[..., 0] for k in of_view)}
 
     return augment

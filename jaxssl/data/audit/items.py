@@ -80,10 +80,9 @@ def list_folder(
     if table:
         labelling = Labelling("auto", _as_names(label_columns), label_separator)
         listing = tables.list_images(root, table, columns, group_pattern, labelling)
-        if mask_column:
-            wanted = wanted._replace(of=tables.list_masks(root, table, listing.paths, mask_column))
+        of = tables.list_masks(root, table, listing.paths, mask_column) if mask_column else {}
         listed = _of_table(root, [*{*found} - {*files}], cut_volumes(root, listing, cut), cut)
-        return _with_masks(root, listed, "", wanted)
+        return _with_masks(root, listed, "", wanted._replace(of=of))
     tables.check_unused({**columns, "mask": mask_column or "mask"})
     every = [path for path in found if images.is_image(root / path) and path not in {*files}]
     if not every:
@@ -97,14 +96,8 @@ def list_folder(
     groups = labels.match_groups(paths, group_pattern) if group_pattern else [None] * len(paths)
     outer = _common_folder(every)
     inner = [path[len(outer) :] for path in paths]
-    notes = images.describe_links(root, every)
-    try:
-        layout = folders.read_layout(root, inner)
-        mask_listing.check_classes({*(layout.classes or [])} - {""})
-    except UserError as error:
-        layout, notes = folders.Layout(None, None, []), [f"the folders are no classes: {error}", *notes]
-    if files and layout.classes and all(map(mask_listing.is_image_folder, {*layout.classes} - {""})):
-        layout = layout._replace(classes=None)
+    layout, notes = _read_layout(root, inner, bool(files))
+    notes += images.describe_links(root, every)
     rows = (layout.official or [ALL] * len(paths), layout.classes or [""] * len(paths), groups)
     items = [
         _item(root / outer, name, split, label or None, group, cut)
@@ -116,6 +109,18 @@ def list_folder(
     others = _count_extensions(set(found) - set(every) - {*files})
     listed = Items(str(dir), str(root / outer), items, others, notes, [*unread, *layout.unread])
     return _with_masks(root, listed, outer, wanted)
+
+
+def _read_layout(root: Path, paths: Sequence[str], has_masks: bool) -> tuple[folders.Layout, list[str]]:
+    """Return what the folders say, and a note if the loader would refuse them."""
+    try:
+        layout = folders.read_layout(root, paths)
+        mask_listing.check_classes({*(layout.classes or [])} - {""})
+    except UserError as error:
+        return folders.Layout(None, None, []), [f"the folders are no classes: {error}"]
+    if has_masks and layout.classes and all(map(mask_listing.is_image_folder, {*layout.classes} - {""})):
+        layout = layout._replace(classes=None)
+    return layout, []
 
 
 def _as_names(names: Sequence[str] | None) -> tuple[str, ...]:
