@@ -239,7 +239,7 @@ def not_found(where: str, layout: Layout, prefixes: list[str], prefix: str) -> U
 
 
 def to_float(name: str, tensor: np.ndarray, where: str) -> np.ndarray:
-    """Return a tensor in float32. UserError if it is not of floats."""
+    """Return a tensor in float32. UserError if it is not of floats, or not finite."""
     array = np.asarray(tensor)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         raise UserError(
@@ -247,7 +247,14 @@ def to_float(name: str, tensor: np.ndarray, where: str) -> np.ndarray:
             code="mismatch",
             field="init.weights",
         )
-    return array.astype(np.float32)
+    array = array.astype(np.float32)
+    if not np.isfinite(array).all():
+        raise UserError(
+            f"{where} has NaN or infinite values in {name}: its training failed; take an earlier checkpoint",
+            code="damaged",
+            field="init.weights",
+        )
+    return array
 
 
 def to_torch(encoder: nn.Module, variables: Tree, size: int) -> Tensors:

@@ -163,6 +163,13 @@ def test_other_names_of_clip(naming, prefix):
     assert list_networks(renamed)[0].model["options"]["pre_norm"]
 
 
+def test_weights_that_are_not_finite_are_refused():
+    state = make_published.state(SHAPES["augreg"])
+    state["norm.weight"] = np.full_like(state["norm.weight"], np.nan)
+    with refuses("damaged", "init.weights", "norm.weight"):
+        from_torch(state, make_encoder("augreg"), 3, "made", 48)
+
+
 @pytest.mark.parametrize("tensor", ["blocks.0.attn.rel_pos_h", "blocks.1.attn.relative_position_bias_table"])
 def test_transformers_with_relative_positions_are_refused(tensor):
     """SAM, MedSAM and BEiT: the message names what they have."""
