@@ -6,8 +6,8 @@ from typing import Any
 from jaxssl.results.next_step import NextStep
 from jaxssl.results.study_conclusions import is_better
 from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
-from jaxssl.results.verdict import Verdict
-from jaxssl.results.words import arm_title, format_count, format_number, join_words, shorten
+from jaxssl.results.verdict import Verdict, format_limit
+from jaxssl.results.words import arm_title, format_count, join_words, shorten
 
 Studies = Mapping[str, Mapping[str, Any]]  # Content of compare.json by dataset.
 LIMITS = (
@@ -70,8 +70,8 @@ def _answer(studies: Studies) -> str:
 def _describe_unseen(studies: Studies) -> str:
     parts = []
     for name, study in studies.items():
-        known = [d["detectable"] for d in find_main_differences(study) if d["detectable"]]
-        parts += [f"{format_number(min(known), 2)} ({shorten(name)})"] if known else []
+        limit = format_limit([d["detectable"] for d in find_main_differences(study)])
+        parts += [f"{limit} ({shorten(name)})"] if limit else []
     return f"True differences below about {join_words(parts)} would usually be missed." if parts else ""
 
 

@@ -93,7 +93,7 @@ def describe_detectable(detectable: float | None, without: str = "") -> str:
     if without:
         return without
     if detectable is None:
-        return "so few test groups, or scores without variation, can show no difference"
+        return "with so few test groups, or scores without variation, it cannot be told whether there is one"
     return f"only true differences above about {format_number(detectable, 1 if detectable >= ROUGH else 2)} would show"
 
 

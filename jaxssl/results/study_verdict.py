@@ -6,7 +6,7 @@ from typing import Any
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.next_step import WORKDIR, NextStep, change_command, repeat_with_seeds
 from jaxssl.results.study_conclusions import is_better, primary_differences, sort_key
-from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_least
+from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_missed
 from jaxssl.results.words import (
     PROTOCOL_OBJECTS,
     arm_title,
@@ -91,7 +91,8 @@ def _describe_basis(study: Mapping[str, Any]) -> str:
 
 def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
     known = [d for d in differences if d["mean"] is not None]
-    return describe_least([d["detectable"] for d in known], known[0]["metric"] if known else "auc_macro")
+    few = any(d["over_groups"]["without"] for d in known)
+    return describe_missed([d["detectable"] for d in known], known[0]["metric"] if known else "auc_macro", few)
 
 
 def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> NextStep:

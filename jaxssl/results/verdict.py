@@ -31,6 +31,7 @@ from jaxssl.results.words import (
 )
 
 MAX_WORDS = 12
+ALIKE = 1.5  # Detectable differences whose ratio is at most this are told as one.
 MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
 # What happened to weights whose score is compared with that of random weights.
 OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
@@ -180,16 +181,32 @@ def describe_unseen(results: Results, differences: Differences) -> str:
     compared = [e for e in _compared(results, init) if e["name"] in differences]
     found = [differences[e["name"]][primary_metric(e)] for e in compared]
     metric = primary_metric(compared[0]) if compared else "auc_macro"
-    return describe_least([d["detectable"] for d in found if d["value"] is not None], metric)
+    detectable = [d["detectable"] for d in found if d["value"] is not None]
+    return describe_missed(detectable, metric, few=lacks_intervals(results))
 
 
-def describe_least(detectable: Sequence[float | None], metric: str = "auc_macro") -> str:
-    """Return which true difference would usually be missed, from those that each comparison can detect."""
+def describe_missed(detectable: Sequence[float | None], metric: str = "auc_macro", few: bool = False) -> str:
+    """Return which true differences would usually be missed.
+
+    Args:
+      detectable: of each comparison; None where no difference could be shown.
+      metric: in which scores were compared.
+      few: whether there are too few test groups for intervals.
+    """
+    if limit := format_limit(detectable):
+        which = ", depending on the comparison," if " to " in limit else ""
+        return f"A true difference in {METRIC_NAMES[metric]} below about {limit}{which} would usually be missed."
+    few_patients = "With so few patients this" if few else "This"
+    return f"{few_patients} test set cannot tell whether there is a difference." if detectable else ""
+
+
+def format_limit(detectable: Sequence[float | None]) -> str:
+    """Return ".01 to .04", or ".04" where what the comparisons can detect is about the same; "" where nothing is."""
     known = [value for value in detectable if value]
     if not known:
-        return "These test images can show no difference, however large." if detectable else ""
-    least = format_number(min(known), 2 if min(known) >= 0.01 else 3)
-    return f"A true difference in {METRIC_NAMES[metric]} below about {least} would usually be missed."
+        return ""
+    least, most = (format_number(end, 2 if end >= 0.01 else 3) for end in (min(known), max(known)))
+    return most if max(known) <= ALIKE * min(known) or least == most else f"{least} to {most}"
 
 
 def _compared(results: Results, init: str | None) -> list[Evaluation]:

@@ -55,6 +55,15 @@ def test_the_verdict_of_a_run(outcomes, steps, says):
     assert "1,200 test images of 700 groups (patients or series)" in found.basis and "below about .04" in found.unseen
 
 
+def test_what_may_be_missed_is_told_of_every_comparison():
+    assert "below about .009 to .04, depending on the comparison," in verdict.describe_missed([0.009, None, 0.04])
+    assert "below about .06 would" in verdict.describe_missed([0.05, 0.06])
+    few = "With so few patients this test set cannot tell whether there is a difference."
+    assert verdict.describe_missed([None], few=True) == few
+    assert verdict.describe_missed([None]) == "This test set cannot tell whether there is a difference."
+    assert verdict.describe_missed([]) == ""
+
+
 def test_a_collapse_and_one_class_come_before_any_score():
     results = make_results("probe")
     results["pretrain"]["collapse"]["verdict"] = "collapsed"
@@ -156,6 +165,7 @@ def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
         "verdict": verdict,
         "mean": mean,
         "detectable": 0.05,
+        "over_groups": {"without": ""},
     }
 
 
