@@ -53,7 +53,7 @@ def log_losses(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def why_not_calibrated(probabilities: np.ndarray, labels: np.ndarray) -> str:
     """Return why validation images give no temperature; "" where they do. Arguments as for `fit_temperature`."""
     if not len(labels):
-        return "no labelled image is left to fit a temperature on"
+        return "no labeled image is left to fit a temperature on"
     if len(np.unique(labels)) < 2:
         return "the validation images are of fewer than two classes"
     if (np.asarray(probabilities).argmax(axis=1) == labels).all():

@@ -14,7 +14,7 @@ from jaxssl.report.blocks import Block, Section
 from jaxssl.report.glossary import Occurrences
 from jaxssl.results.words import clean_text
 
-UNBROKEN = r"\[?[+−]?[\d.]+ to [+−]?[\d.]+\]?|NT-Xent"
+UNBROKEN = r"\[?[+−]?[\d.]+ to [+−]?[\d.]+\]?|p [=<] [\d.]+\d|NT-Xent"
 GLYPHS = dict(zip(figures.MARKERS, "●■▲◆▼✚✖⬟", strict=True))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxssl.results.schema import Results
+from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.words import (
     CHANCE,
     METRIC_NAMES,
@@ -20,6 +20,29 @@ from jaxssl.results.words import (
 # Far from what any published recipe takes: a difference then says nothing about the method.
 FEW_STEPS = 200
 CEILING = 0.995  # Of two macro AUCs above this, none can be shown to be better.
+
+MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
+
+
+def count_leaked(results: Results) -> int:
+    """Return how many test images have a copy in training, where these are too many for any conclusion; else 0."""
+    copies = results["dataset"].get("test_images_copied_in_train", 0)
+    images = max((e["images"] for e in results["evaluations"]), default=0)
+    return copies if copies > MANY_COPIES * images and images else 0
+
+
+def beats_chance(e: Evaluation) -> bool:
+    """Return whether a score is above chance, or may be since it is not known."""
+    metric = chance_metric(e)
+    low = get_score(e, metric)["low"]
+    return low is None or low > CHANCE[metric]
+
+
+def is_worse_than_chance(e: Evaluation) -> bool:
+    """Return whether the interval of a score lies below chance."""
+    metric = chance_metric(e)
+    high = get_score(e, metric)["high"]
+    return high is not None and high < CHANCE[metric]
 
 
 def training_cautions(results: Results) -> list[str]:
@@ -40,8 +63,7 @@ def score_cautions(results: Results) -> list[str]:
     worse = []
     for e in evaluations:
         metric = chance_metric(e)
-        high = get_score(e, metric)["high"]
-        if high is not None and high < CHANCE[metric]:
+        if is_worse_than_chance(e):
             worse.append(f"{evaluation_name(e, results)} ({format_estimate(get_score(e, metric))})")
     if worse:
         why = (
@@ -107,6 +129,14 @@ def describe_copies(dataset: Mapping[str, Any], where: str = "") -> list[str]:
             "too high."
         )
     return sentences
+
+
+def describe_few_groups(groups: int, known: bool) -> str:
+    """Return that few test groups show large differences only, and what the groups are where no patients are known."""
+    what = "" if known else " (copies or series that were found: no patients are given)"
+    return (
+        f"The test images are of {groups} group{'' if groups == 1 else 's'}{what}: so few show large differences only."
+    )
 
 
 def describe_missing_classes(missing: Mapping[str, Sequence[str]]) -> list[str]:

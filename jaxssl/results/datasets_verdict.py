@@ -1,8 +1,9 @@
 """The answer of several studies, each on a dataset of its own: which start helps on which data."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.next_step import NextStep
 from jaxssl.results.study_conclusions import is_better
 from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
@@ -26,8 +27,13 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
     verdicts = {name: judge_study(study, (commands or {}).get(name)) for name, study in studies.items()}
     images = [f"{shorten(name)} ({max(a['images'] for a in s['arms']):,})" for name, s in studies.items() if s["arms"]]
     runs = format_count(sum(study["runs"] for study in studies.values()), "training run")
-    # The dataset of which least is known.
-    name = min(studies, key=lambda name: min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0))
+    helpful = {name for datasets in count_effects(studies, True).values() for name in datasets}
+
+    def count_known(name: str) -> tuple[int, bool]:
+        seeds = min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0)
+        return min(seeds, MIN_SEEDS), name not in helpful
+
+    name = min(studies, key=count_known)  # The dataset of which least is known, then one that has a benefit to confirm.
     step = verdicts[name].next_step
     return Verdict(
         f"{format_count(len(studies), 'dataset')}: which start is best on which?",
@@ -53,18 +59,24 @@ def _answer(studies: Studies) -> str:
     helpful, harmful = count_effects(studies, True), count_effects(studies, False)
     if not helpful:
         return "Nothing to compare with random weights"
-    most, total = max(map(len, helpful.values())), len(studies)
-    if not most:
+    total, effects = len(studies), [(arm, helpful[arm], harmful[arm]) for arm in helpful if helpful[arm] + harmful[arm]]
+    if not effects:
         return f"No benefit shown on any of {total} datasets"
-    found = [arm for arm, datasets in helpful.items() if len(datasets) == most]
-    best = [arm_title(arm) for arm in found]
-    if len(best) == 1:
-        harm = len(harmful[found[0]])
-        words = f"{best[0]} helps on {most} of {total} datasets" + (f", harms on {harm}" if harm else "")
-    else:
-        words = f"{join_words(best)} help on {most} of {total} datasets each"
-    short = f"{format_count(len(best), 'start')} of {len(helpful)} helps most: on {most} of {total} datasets"
-    return words if len(words.split()) <= MAX_WORDS else short
+
+    def tell(say: Callable[[list[str]], str]) -> str:
+        clauses = []
+        for arm, better, worse in effects:
+            found = [f"{verb} on {say(of)}" for verb, of in (("helps", better), ("harms", worse)) if of]
+            clauses.append(f"{arm_title(arm)} {', '.join(found)}")
+        return "; ".join(clauses)
+
+    helping, harming = (sum(bool(of) for of in found.values()) for found in (helpful, harmful))
+    texts = [
+        tell(lambda datasets: join_words([shorten(name) for name in datasets])),
+        tell(lambda datasets: f"{len(datasets)} of {total}"),
+        f"Of {len(helpful)} starts, {helping} help on some datasets, {harming} harm",
+    ]
+    return next(text for text in texts if len(text.split()) <= MAX_WORDS)
 
 
 def _describe_unseen(studies: Studies) -> str:

@@ -7,9 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.cautions import FEW_STEPS
+from jaxssl.results.cautions import FEW_STEPS, beats_chance, is_worse_than_chance
 from jaxssl.results.schema import Results, RunConfig
-from jaxssl.results.words import TRAINED_PROTOCOLS, describe_test_groups, format_count, lacks_intervals, predicted_noun
+from jaxssl.results.words import (
+    TRAINED_PROTOCOLS,
+    describe_test_groups,
+    format_count,
+    lacks_intervals,
+    predicted_noun,
+    protocol_name,
+)
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
@@ -35,20 +42,21 @@ def choose_next_step(results: Results, config: RunConfig | None = None, steps: i
     command, settings = str(known.get("command") or ""), known.get("config") or {}
     for step in (
         _mend_data(results, settings),
+        _explain_low_scores(results, settings),
         _mend_pretraining(results, command, settings, steps),
         _mend_transfer(results, command, settings),
+        _question_labels(results, settings),
     ):
         if step:
             return step
     return NextStep(
-        f"Repeat the training with {MIN_SEEDS - 1} other seeds and compare: one run alone may be good by chance.",
+        f"Repeat the training with {MIN_SEEDS - 1} other seeds and compare: one run alone may differ by chance.",
         repeat_with_seeds(command, range(1, MIN_SEEDS)),
     )
 
 
 def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
-    dataset, folder = results["dataset"], (settings.get("data") or {}).get("dir") or ""
-    audit = f"jaxssl data audit {shlex.quote(str(folder))}" if folder else ""
+    dataset, audit = results["dataset"], _audit(settings)
     if copies := dataset["test_images_copied_in_train"]:
         return NextStep(f"Remove duplicates: {copies:,} test images are among the training images too.", audit)
     if not dataset["classes"]:
@@ -63,6 +71,29 @@ def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None
     if pretraining and expected is not None and is_far(pretraining["first_loss"], expected):
         return NextStep("Check the images and the augmentation: the first loss is far from the expected one.", audit)
     return None
+
+
+def _explain_low_scores(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
+    """Return what to look at where a trained network is worse than chance, which longer training does not mend."""
+    worse = [e for e in results["evaluations"] if e["protocol"] in TRAINED_PROTOCOLS and is_worse_than_chance(e)]
+    if not worse:
+        return None
+    name = protocol_name(worse[0]["protocol"])
+    return NextStep(
+        f"Find out why {name} is worse than chance: look at the labels, then try another learning rate.",
+        _audit(settings),
+    )
+
+
+def _question_labels(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
+    if not results["evaluations"] or any(map(beats_chance, results["evaluations"])):
+        return None
+    return NextStep("Look at the images and their labels first: no network is better than chance.", _audit(settings))
+
+
+def _audit(settings: Mapping[str, Any]) -> str:
+    folder = (settings.get("data") or {}).get("dir") or ""
+    return f"jaxssl data audit {shlex.quote(str(folder))}" if folder else ""
 
 
 def _mend_pretraining(

@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from jaxssl.results.cautions import describe_copies, score_cautions, training_cautions
+from jaxssl.results.cautions import (
+    count_leaked,
+    describe_copies,
+    describe_few_groups,
+    score_cautions,
+    training_cautions,
+)
 from jaxssl.results.predictions import Differences
 from jaxssl.results.schema import Estimate, Evaluation, Results, TestedDifference
 from jaxssl.results.words import (
@@ -57,6 +63,11 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         scores = (f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}" for e in evaluations)
         found = f"{name_metric(evaluations[0])} on {describe_test_images(results)}: {', '.join(scores)}"
         return f"This run has nothing to compare; {found}. {ONE_RUN}"
+    if copies := count_leaked(results):
+        return (
+            f"{copies:,} of the {evaluations[0]['images']:,} test images are pixel for pixel among the training "
+            f"images, so no difference between the starts can be concluded, whatever the scores. {ONE_RUN}"
+        )
     clauses, reasons = [], {}
     for init in dict.fromkeys(e["init"] for e, _ in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
@@ -77,7 +88,8 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
     why = "".join(f" There is no interval: {reason}." for reason in reasons if reason)
-    return f"On {describe_test_images(results)} and with 95 % intervals, {'; '.join(clauses)}.{why} {ONE_RUN}"
+    intervals = "" if lacks_intervals(results) else " and with 95 % intervals"
+    return f"On {describe_test_images(results)}{intervals}, {'; '.join(clauses)}.{why} {ONE_RUN}"
 
 
 def name_metric(e: Evaluation) -> str:
@@ -117,15 +129,23 @@ def cautions(results: Results) -> list[str]:
     if not dataset["groups_known"]:
         sentences.append(
             "It is not known which images are of the same patient, object or series, so the same patient may be in "
-            "training and in test: unknown groups do not exclude leakage, scores may be too high and intervals too "
-            "narrow."
+            "training and in test: unknown groups do not exclude leakage"
+            + (", scores may be too high and intervals too narrow." if evaluated else ".")
         )
     if evaluated:
         sentences.append(
-            "This is one run with one seed. The intervals are 95 % intervals over the groups of the test "
-            "images: they cover the choice of test images, not the seed of training."
+            "This is one run with one seed"
+            + (
+                "."
+                if lacks_intervals(results)
+                else ". The intervals are 95 % intervals over the groups of the test images: they cover the choice of "
+                "test images, not the seed of training."
+            )
         )
-    if (compared := sum(find_random_partner(results, e) is not None for e in results["evaluations"])) > 1:
+    if (
+        not lacks_intervals(results)
+        and (compared := sum(find_random_partner(results, e) is not None for e in results["evaluations"])) > 1
+    ):
         sentences.append(
             f"{compared} comparisons share these test images, each at its own 95 % level: the chance that at least one "
             "of them misleads is larger than 5 %."
@@ -183,7 +203,7 @@ def _test_image_cautions(results: Results) -> list[str]:
     if groups < 2:
         sentences.append("The test images are of fewer than two groups, so there are no intervals.")
     elif groups < FEW_GROUPS and not lacks_intervals(results):
-        sentences.append(f"The test images are of {groups} groups: so few show large differences only.")
+        sentences.append(describe_few_groups(groups, dataset["groups_known"]))
     return sentences
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
-from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_copies, describe_missing_classes
+from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_copies, describe_few_groups, describe_missing_classes
 from jaxssl.results.words import (
     CHANCE,
     FEW_GROUPS,
@@ -170,7 +170,7 @@ def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[
             "leakage, and intervals over the test groups and p-values may be too small."
         )
     if groups < FEW_GROUPS:
-        sentences.append(f"The test images are of {format_count(groups, 'group')}: so few show large differences only.")
+        sentences.append(describe_few_groups(groups, study["dataset"]["groups_known"]))
     if any(d["mcnemar"] and d["mcnemar"]["without"] not in (None, TOO_FEW_SEEDS) for d in study["differences"]):
         sentences.append(
             "Groups hold several test images, which are not independent: McNemar's test is left out, and the interval "
@@ -198,12 +198,12 @@ def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = []
     if min(d["seeds"] for d in differences) < MIN_SEEDS:
         sentences.append(
-            f"Where there are {TOO_FEW_SEEDS}, no p-value is given, and the interval over runs, if any, is rough: a "
-            "difference may be due to the seeds."
+            f"Where there are {TOO_FEW_SEEDS}, no p-value over seeds is given, and the interval over runs, if any, is "
+            "rough: a difference may be due to the seeds."
         )
     sentences.append(
-        f"{format_count(len(differences), 'difference')} were tested; p-values are corrected for that by Holm's "
-        "method, intervals are not: each has its own 95 % level."
+        f"{format_count(len(differences), 'difference')} in all scores were tested; p-values are corrected for that by "
+        "Holm's method, intervals are not: each has its own 95 % level."
     )
     return sentences
 

@@ -4,20 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.next_step import WORKDIR, NextStep, change_command, repeat_with_seeds
+from jaxssl.results.cautions import FEW_STEPS
+from jaxssl.results.next_step import ENOUGH_STEPS, WORKDIR, NextStep, change_command, repeat_with_seeds
 from jaxssl.results.study_conclusions import is_better, primary_differences, sort_key
 from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_missed
 from jaxssl.results.words import (
-    PROTOCOL_OBJECTS,
     arm_title,
     dataset_title,
     format_count,
+    has_interval,
     join_words,
     name_groups,
     protocol_name,
 )
 
 OPEN = "No difference shown"
+MUCH_WIDER = 2  # Ratio of intervals from which the wider one is what limits a study.
+SURE = ("higher", "lower")  # Verdicts that hold for other seeds and other test groups.
 
 
 def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = None) -> Verdict:
@@ -30,7 +33,7 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
     differences = find_main_differences(study)
     return Verdict(
         _ask(study),
-        _answer(differences),
+        _answer(study, differences),
         _describe_basis(study),
         _describe_unseen(differences),
         _choose(study, commands),
@@ -52,28 +55,77 @@ def _ask(study: Mapping[str, Any]) -> str:
     return f"{name}: does {'pretraining by ' if arm.get('method') else ''}{arm_title(start)} help?"
 
 
-def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
+def _answer(study: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> str:
+    judged, steps = _leave_out_short(study, differences), find_few_steps(study)
     if not differences:
         return "Nothing to compare"
-    first = min(differences, key=sort_key)
-    verdict, task = first["verdict"], PROTOCOL_OBJECTS.get(first["protocol"], first["protocol"])
-    if verdict == "open":
-        return OPEN
-    fields, than = ("verdict", "protocol", "labels", "b"), "better" if is_better(first) else "worse"
-    alike = [d for d in sorted(differences, key=sort_key) if all(d[field] == first[field] for field in fields)]
-    names = [arm_title(d["a"]) for d in alike if is_better(d) == is_better(first)]
-    count, plural = format_count(len(names), "start"), len(names) > 1
-    if verdict == "these runs":
-        end = f"{'are' if plural else 'is'} {than} in these runs; other seeds may differ"
-    elif first["b"] == "random":
-        end = f"{'help' if is_better(first) else 'harm'}{'' if plural else 's'} {task}"
-    else:
-        names, count = names[:1], "One start"
-        end = f"is {than} than {arm_title(first['b'])} with {task}"
-    words = f"{join_words(names)} {end}"
-    if len(words.split()) <= MAX_WORDS:
-        return words
-    return f"{count} {end if len(end.split()) < MAX_WORDS - 1 else f'is {than} than another with {task}'}"
+    if not judged:
+        return f"Too early to tell: only {steps:,.0f} steps of pretraining"
+    if sure := [d for d in judged if d["verdict"] in SURE]:
+        return _tell_sure(sure)
+    here = [d for d in judged if d["verdict"] == "these runs"]
+    return _tell_of_these_runs(here) if here else OPEN
+
+
+def find_few_steps(study: Mapping[str, Any]) -> float | None:
+    """Return the most steps of pretraining of the arms that were pretrained too briefly; None without such arms."""
+    steps = [arm.get("pretrain_steps") for arm in study["arms"] if arm.get("method")]
+    return max((count for count in steps if count is not None and count < FEW_STEPS), default=None)
+
+
+def _leave_out_short(study: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the differences between arms of which none was pretrained too briefly."""
+    steps = {arm["name"]: arm.get("pretrain_steps") for arm in study["arms"] if arm.get("method")}
+    short = {name for name, count in steps.items() if count is not None and count < FEW_STEPS}
+    return [d for d in differences if not {d["a"], d["b"]} & short]
+
+
+def _tell_sure(sure: Sequence[Mapping[str, Any]]) -> str:
+    """Return all that is established, helps and harms; without the uses or the names where it would be too long."""
+    first = min(sure, key=sort_key)
+    if first["b"] != "random":
+        than, task = "better" if is_better(first) else "worse", protocol_name(first["protocol"])
+        words = f"{arm_title(first['a'])} is {than} than {arm_title(first['b'])} with {task}"
+        return words if len(words.split()) <= MAX_WORDS else f"One start is {than} than another with {task}"
+    effects: dict[tuple[bool, tuple[str, ...]], list[str]] = {}
+    for better in (True, False):
+        tasks: dict[str, list[str]] = {}
+        for d in sure:
+            if is_better(d) == better and protocol_name(d["protocol"]) not in tasks.setdefault(d["a"], []):
+                tasks[d["a"]].append(protocol_name(d["protocol"]))
+        for arm in sorted((arm for arm in tasks if tasks[arm]), key=lambda arm: -_find_largest(sure, arm)):
+            effects.setdefault((better, tuple(tasks[arm])), []).append(arm_title(arm))
+    named = [(names, better, join_words(tasks)) for (better, tasks), names in effects.items()]
+    some = {better: sum(len(names) for names, of, _ in named if of == better) for better in (True, False)}
+    texts = [
+        "; ".join(_tell_effect(names, len(names), better, tasks) for names, better, tasks in named),
+        "; ".join(
+            _tell_effect([format_count(len(names), "start")], len(names), better, tasks)
+            for names, better, tasks in named
+        ),
+        "; ".join(_tell_effect([format_count(n, "start")], n, better, "some uses") for better, n in some.items() if n),
+    ]
+    return next(text for text in texts if len(text.split()) <= MAX_WORDS)
+
+
+def _tell_effect(names: Sequence[str], count: int, better: bool, tasks: str) -> str:
+    return f"{join_words(names)} {'help' if better else 'harm'}{'' if count > 1 else 's'} {tasks}"
+
+
+def _find_largest(differences: Sequence[Mapping[str, Any]], arm: str) -> float:
+    return max(abs(d["mean"]) for d in differences if d["a"] == arm)
+
+
+def _tell_of_these_runs(here: Sequence[Mapping[str, Any]]) -> str:
+    better, worse = (
+        list(dict.fromkeys(arm_title(d["a"]) for d in sorted(here, key=sort_key) if is_better(d) == kind))
+        for kind in (True, False)
+    )
+    verb = "" if better and worse else " are" if len(better + worse) > 1 else " is"
+    parts = [f"{join_words(names)}{verb} {than}" for names, than in ((better, "better"), (worse, "worse")) if names]
+    words = f"{', '.join(parts)} in these runs; other seeds may differ"
+    short = f"{format_count(len(here), 'difference')} in these runs; other seeds may differ"
+    return words if len(words.split()) <= MAX_WORDS else short
 
 
 def _describe_basis(study: Mapping[str, Any]) -> str:
@@ -99,33 +151,64 @@ def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> Nex
     if study["unfinished"]:
         runs = format_count(study["unfinished"], "unfinished run")
         return NextStep(f"Finish the {runs}; this lists the command of each:", "jaxssl runs FOLDER")
-    short = [arm for arm in study["arms"] if len(arm["seeds"]) < MIN_SEEDS]
-    if short:
-        arm = min(short, key=lambda arm: (len(arm["seeds"]), arm["init"] == "random"))
-        start = max(arm["seeds"], default=-1) + 1
-        missing = range(start, start + MIN_SEEDS - len(arm["seeds"]))
-        text = (
-            f"Run more seeds: {arm_title(arm['name'])} has {len(arm['seeds'])} of the {MIN_SEEDS} that a p-value needs "
-            f"(missing: {', '.join(map(str, missing))})."
-        )
-        again = repeat_with_seeds(_find_command(study, arm, commands), missing, arm["folds"])
-        return NextStep(text, again.partition("\n")[0])
     differences = find_main_differences(study)
-    best = min(differences, key=sort_key, default=None)
-    if best is None or best["verdict"] == "open":
-        tried = {arm.get("method") for arm in study["arms"]}
-        other = next((objective for objective in ("ntxent", "byol", "mae") if objective not in tried), "")
-        command = next(filter(None, (_find_command(study, arm, commands) for arm in study["arms"])), "")
+    judged = _leave_out_short(study, differences)
+    if differences and not judged:
+        steps = f"{find_few_steps(study):,.0f} steps so far, {ENOUGH_STEPS:,} are a start"
+        return NextStep(f"Pretrain longer, with more of pretrain.epochs: {steps}.")
+    if judged and all(map(_lacks_groups, judged)):
         return NextStep(
-            "Add test images of other groups, or try another pretraining: more seeds alone rarely help.",
-            change_command(command, other, {"pretrain.objective": other}) if other else "",
+            "Add test images of other patients or series: the interval over test groups is much wider than that over "
+            "runs, so that more seeds alone will not help."
         )
+    if short := [arm for arm in study["arms"] if len(arm["seeds"]) < MIN_SEEDS]:
+        return _complete_seeds(study, short, commands)
+    best = min(judged, key=sort_key, default=None)
+    if best is None or best["verdict"] == "open":
+        text = "Add test images of other groups, or try another pretraining: more seeds alone rarely help."
+        return NextStep(text, _try_another(study, commands))
+    helpful = [d for d in judged if d["verdict"] == best["verdict"] and is_better(d)]
+    if not helpful:
+        text = f"Keep {arm_title(best['b'])} for these images, or try another pretraining."
+        return NextStep(text, _try_another(study, commands))
+    best = min(helpful, key=sort_key)
     arm = next((arm for arm in study["arms"] if arm["name"] == best["a"]), study["arms"][0])
     found = WORKDIR.search(_find_command(study, arm, commands))
     return NextStep(
-        "Confirm it on labeled images of another source (another clinic, scanner or year) before relying on it.",
+        "Confirm on labeled images of another source (another clinic, scanner or year) that "
+        f"{arm_title(best['a'])} helps, before relying on it.",
         f"jaxssl score {found[2]} OTHER_IMAGES" if found else "",
     )
+
+
+def _lacks_groups(d: Mapping[str, Any]) -> bool:
+    """Return whether a difference is open since the test groups are few, not since the runs are."""
+    groups, runs = d["over_groups"], d["over_runs"]
+    if d["verdict"] != "open" or not has_interval(groups) or not has_interval(runs):
+        return False
+    return groups["high"] - groups["low"] > MUCH_WIDER * (runs["high"] - runs["low"])
+
+
+def _complete_seeds(
+    study: Mapping[str, Any], short: Sequence[Mapping[str, Any]], commands: Mapping[str, str] | None
+) -> NextStep:
+    arm = min(short, key=lambda arm: (len(arm["seeds"]), arm["init"] == "random"))
+    start, trainings = max(arm["seeds"], default=-1) + 1, max(len(arm["folds"]), 1) * (MIN_SEEDS - len(arm["seeds"]))
+    missing = range(start, start + MIN_SEEDS - len(arm["seeds"]))
+    text = (
+        f"Run more seeds: {arm_title(arm['name'])} has {len(arm['seeds'])} of the {MIN_SEEDS} that a p-value needs "
+        f"(seeds that are missing: {', '.join(map(str, missing))}; {format_count(trainings, 'training run')})."
+    )
+    again = repeat_with_seeds(_find_command(study, arm, commands), missing, arm["folds"])
+    return NextStep(text, again.partition("\n")[0])
+
+
+def _try_another(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> str:
+    """Return the command of a run with a pretraining objective that no arm has; "" where none is known."""
+    tried = {arm.get("method") for arm in study["arms"]}
+    other = next((objective for objective in ("ntxent", "byol", "mae") if objective not in tried), "")
+    command = next(filter(None, (_find_command(study, arm, commands) for arm in study["arms"])), "")
+    return change_command(command, other, {"pretrain.objective": other}) if other else ""
 
 
 def _find_command(study: Mapping[str, Any], arm: Mapping[str, Any], commands: Mapping[str, str] | None) -> str:

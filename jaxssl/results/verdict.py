@@ -3,18 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jaxssl.results.cautions import FEW_STEPS
+from jaxssl.results.cautions import FEW_STEPS, beats_chance, count_leaked, is_worse_than_chance
 from jaxssl.results.next_step import NextStep, choose_next_step
 from jaxssl.results.predictions import Differences
 from jaxssl.results.run_conclusions import compare_scores
 from jaxssl.results.schema import Evaluation, Results, RunConfig
 from jaxssl.results.words import (
-    CHANCE,
     LOWER_IS_BETTER,
     METRIC_NAMES,
-    PROTOCOL_OBJECTS,
     UNDEFINED,
-    chance_metric,
     dataset_title,
     describe_test_groups,
     describe_test_images,
@@ -27,14 +24,15 @@ from jaxssl.results.words import (
     method_name,
     name_groups,
     primary_metric,
+    protocol_name,
     shorten,
 )
 
 MAX_WORDS = 12
 ALIKE = 1.5  # Detectable differences whose ratio is at most this are told as one.
-MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
 # What happened to weights whose score is compared with that of random weights.
 OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
+EFFECTS = {"raises": "helps", "lowers": "harms"}
 
 
 class Verdict(NamedTuple):
@@ -117,43 +115,33 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     if init is None:
         return "Nothing to compare in this run"
     pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
-    copies, images = results["dataset"]["test_images_copied_in_train"], pairs[0][0]["images"]
-    if copies > MANY_COPIES * images:
-        return f"Not valid: {copies:,} of {images:,} test images are in training too"
+    if copies := count_leaked(results):
+        return f"Not valid: {copies:,} of {pairs[0][0]['images']:,} test images are in training too"
     if all(e["constant_predictor"] and p["constant_predictor"] for e, p in pairs):
         same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
         return f"Not learned: every network {same}"
     if lacks_intervals(results):
         return f"Cannot tell: {describe_test_groups(results)}"
+    if steps and steps < FEW_STEPS and init.rpartition("+")[2] in ("ssl", "supervised"):
+        return f"Too early to tell: only {steps:,} steps of pretraining"
+    if not any(beats_chance(e) for pair in pairs for e in pair):
+        return "No benefit shown: neither start is better than chance"
     outcomes = {outcome: [] for outcome in OUTCOMES}
     for e, partner in pairs:
-        outcomes[_compare(e, partner, differences)].append(PROTOCOL_OBJECTS.get(e["protocol"], e["protocol"]))
-    name = name_subject(init, results)
+        outcomes[_compare(e, partner, differences)].append(protocol_name(e["protocol"]))
+    effects = [f"{verb} {join_words(of)}" for kind, verb in EFFECTS.items() if (of := outcomes[kind])]
+    if not effects:
+        return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
     # The use that matters most in practice.
-    same = [f"; {use}: no difference shown" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
-    if outcomes["raises"] and steps and steps < FEW_STEPS:
-        same = [f", after only {steps:,} steps"]
-    if outcomes["raises"] and outcomes["lowers"]:
-        return _limit(f"{name} helps {join_words(outcomes['raises'])}, harms {join_words(outcomes['lowers'])}", same)
-    if outcomes["raises"]:
-        return _limit(f"{name} helps {join_words(outcomes['raises'])}", same)
-    if steps and steps < FEW_STEPS:
-        return f"Too early to tell: only {steps:,} steps of pretraining"
-    if outcomes["lowers"]:
-        return _limit(f"{name} harms {join_words(outcomes['lowers'])}", same)
-    return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
-
-
-def _limit(words: str, rest: list[str]) -> str:
-    """Return the words and the rest, or the words alone where all would be more than `MAX_WORDS`."""
-    text = "".join([words, *rest])
-    return text if len(text.split()) <= MAX_WORDS else words
+    unclear = [f"; {use}: unclear" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
+    words = f"{name_subject(init, results)} {', '.join(effects)}"
+    texts = [f"In this run {words}{''.join(unclear)}", f"In this run {words}", words]
+    return next((text for text in texts if len(text.split()) <= MAX_WORDS), words)
 
 
 def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:
     """Return one of `OUTCOMES`, where "raises" means better; of scores below chance none is better."""
-    high, chance = get_score(e, chance_metric(e))["high"], CHANCE.get(chance_metric(e), 0.0)
-    if high is not None and high < chance:
+    if is_worse_than_chance(e):
         return "none"
     metric = primary_metric(e)
     outcome = compare_scores(get_score(e), get_score(partner), differences.get(e["name"], {}).get(metric))[0]
@@ -177,6 +165,8 @@ def _describe_basis(results: Results, steps: int | None) -> str:
 
 def describe_unseen(results: Results, differences: Differences) -> str:
     """Return which difference from random weights would usually be missed, "" where nothing was compared."""
+    if count_leaked(results):
+        return ""
     init = find_subject(results)
     compared = [e for e in _compared(results, init) if e["name"] in differences]
     found = [differences[e["name"]][primary_metric(e)] for e in compared]

@@ -53,8 +53,6 @@ METRIC_HINTS = {
 }
 SEGMENTATION_PROTOCOLS = ("segment_linear", "segment")
 TRAINED_PROTOCOLS = ("finetune", "attentive", *SEGMENTATION_PROTOCOLS)
-# As the object of "BYOL helps ...".
-PROTOCOL_OBJECTS = PROTOCOL_NAMES | {"probe": "a linear probe", "attentive": "an attentive probe"}
 UNDEFINED = "undefined"
 WIDE = 0.1  # Of scores with a wider interval, two decimals are shown, or one if it is wider than 1,
 NARROW = 0.001  # and of those with a narrower one as many as it supports.

@@ -1,7 +1,10 @@
 """Overfitting and pooled folds on the page of a comparison."""
 
 import json
+from pathlib import Path
 
+from jaxssl.report.sections import study_differences
+from jaxssl.report.study_data import StudyData
 from tests.report.test_report import HOSTILE
 from tests.report.test_study import written
 from tests.study.test_compare import run
@@ -45,3 +48,15 @@ def test_without_folds_and_losses_neither_is_there(tmp_path):
     run(tmp_path / "run")
     found = written(tmp_path)
     assert "All folds together" not in found.words and "Overfitting" not in found.words
+
+
+def test_the_number_beside_a_bar_is_the_wider_interval_and_grey_has_its_reason():
+    of = {"a": "byol", "b": "random", "protocol": "probe", "metric": "auc_macro", "labels": "100 %"}
+    of |= {"label_fraction": 1.0, "mean": 0.2, "verdict": "these runs", "p_holm": None}
+    of |= {"over_groups": {"low": 0.15, "high": 0.25}, "over_runs": {"low": 0.06, "high": 0.34}}
+    corrected = of | {"protocol": "finetune", "verdict": "open"}
+    study = {"differences": [of, corrected], "arms": [{"labels": "100 %"}]}
+    forest = study_differences.plot(StudyData(study, Path(), []))
+    details = [mark.difference.detail for mark in forest.marks]
+    assert details == ["(+.06 to +.34) †", "(+.06 to +.34), other seeds: open"]
+    assert "†: open after correction for 2 comparisons." in forest.key

@@ -43,3 +43,10 @@ def test_scores(found, said):
     assert len(sentences) == len(said)
     for sentence, part in zip(sentences, said, strict=True):
         assert part in sentence
+
+
+def test_groups_are_explained_where_no_patients_are_known():
+    assert "copies or series" in cautions.describe_few_groups(31, known=False)
+    assert cautions.describe_few_groups(1, known=True) == (
+        "The test images are of 1 group: so few show large differences only."
+    )

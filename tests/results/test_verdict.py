@@ -39,12 +39,12 @@ def differ(**outcomes):
 @pytest.mark.parametrize(
     ("outcomes", "steps", "says"),
     [
-        ({"probe": "raises"}, 5000, "BYOL helps a linear probe"),
-        ({"probe": "raises", "finetune": "none"}, 5000, "BYOL helps a linear probe; fine-tuning: no difference shown"),
-        ({"probe": "raises", "knn": "lowers"}, 5000, "BYOL helps a linear probe, harms nearest neighbors"),
-        ({"finetune": "lowers"}, 5000, "BYOL harms fine-tuning"),
+        ({"probe": "raises"}, 5000, "In this run BYOL helps linear probing"),
+        ({"probe": "raises", "finetune": "none"}, 5000, "In this run BYOL helps linear probing; fine-tuning: unclear"),
+        ({"probe": "raises", "knn": "lowers"}, 5000, "In this run BYOL helps linear probing, harms nearest neighbors"),
+        ({"finetune": "lowers"}, 5000, "In this run BYOL harms fine-tuning"),
         ({"finetune": "none"}, 5000, "No benefit shown"),
-        ({"finetune": "raises"}, 6, "BYOL helps fine-tuning, after only 6 steps"),
+        ({"finetune": "raises"}, 6, "Too early to tell: only 6 steps of pretraining"),
         ({"finetune": "none"}, 6, "Too early to tell: only 6 steps of pretraining"),
     ],
 )
@@ -80,7 +80,9 @@ def test_leaked_images_and_too_few_groups_are_no_answer():
     results = make_results("probe")
     results["dataset"]["test_images_copied_in_train"] = 61
     found = verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000)
-    assert found.words == "Not valid: 61 of 1,200 test images are in training too"
+    assert found.words == "Not valid: 61 of 1,200 test images are in training too" and found.unseen == ""
+    said = run_conclusions.answer(results, differ(probe="raises"))
+    assert "raises" not in said and "no difference between the starts can be concluded" in said
     results = make_results("probe")
     results["dataset"]["splits"]["test"]["groups"] = 2
     for e in results["evaluations"]:
@@ -92,7 +94,9 @@ def test_leaked_images_and_too_few_groups_are_no_answer():
     few["groups"] = 31
     assert verdict.judge_run(results, {}, CONFIG, 6).words == "Cannot tell: a class has too few test groups"
     assert found.next_step.text.startswith("Add test images of other patients")
-    assert "There is no interval: too few. " in run_conclusions.answer(results, {"probe_ssl": none})
+    said = run_conclusions.answer(results, {"probe_ssl": none})
+    assert "There is no interval: too few. " in said and "95 % interval" not in said
+    assert not any("95 %" in sentence for sentence in run_conclusions.cautions(results | {"pretrain": None}))
 
 
 def test_nothing_to_compare():
@@ -119,7 +123,13 @@ def test_of_scores_below_chance_none_helps():
     results = make_results("probe")
     for e in results["evaluations"]:
         e["metrics"]["auc_macro"] |= {"value": 0.3, "low": 0.2, "high": 0.4}
-    assert verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000).words == "No benefit shown"
+    found = verdict.judge_run(results, differ(probe="raises"), CONFIG, 5000)
+    assert found.words == "No benefit shown: neither start is better than chance"
+    assert found.next_step == ("Look at the images and their labels first: no network is better than chance.",
+                               "jaxssl data audit images")  # fmt: skip
+    results["evaluations"][0]["protocol"] = "finetune"
+    found = next_step.choose_next_step(results, CONFIG, 6)
+    assert found.text.startswith("Find out why fine-tuning is worse than chance")
 
 
 def test_seeds_and_folds_are_repeated_in_workdirs_of_their_own():
@@ -165,7 +175,8 @@ def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
         "verdict": verdict,
         "mean": mean,
         "detectable": 0.05,
-        "over_groups": {"without": ""},
+        "over_groups": {"low": None, "high": None, "without": ""},
+        "over_runs": {"low": None, "high": None},
     }
 
 
@@ -175,10 +186,30 @@ def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
         ([], "Nothing to compare"),
         ([difference("open")], "No difference shown"),
         ([difference("these runs")], "BYOL is better in these runs; other seeds may differ"),
-        ([difference("higher"), difference("higher", "mae")], "BYOL and MAE help a linear probe"),
-        ([difference("lower", mean=-0.1)], "BYOL harms a linear probe"),
-        ([difference("higher", a="mae", b="byol")], "MAE is better than BYOL with a linear probe"),
-        ([difference("higher", a=" ".join(["long"] * 20))], "1 start helps a linear probe"),
+        ([difference("higher"), difference("higher", "mae")], "BYOL and MAE help linear probing"),
+        ([difference("lower", mean=-0.1)], "BYOL harms linear probing"),
+        ([difference("higher", a="mae", b="byol")], "MAE is better than BYOL with linear probing"),
+        ([difference("higher", a=" ".join(["long"] * 20))], "1 start helps linear probing"),
+        (
+            [difference("higher", a, protocol=use) for a in ("byol", "ntxent") for use in ("probe", "finetune")],
+            "BYOL and NT-Xent help linear probing and fine-tuning",
+        ),
+        (
+            [difference("higher"), difference("lower", "mae", mean=-0.2), difference("open", "rotation")],
+            "BYOL helps linear probing; MAE harms linear probing",
+        ),
+        (
+            [
+                difference("higher", f"m{i}", protocol=use)
+                for i in range(5)
+                for use in ("probe", "finetune", "knn")[: i % 3 + 1]
+            ],
+            "5 starts help some uses",
+        ),
+        (
+            [difference("these runs"), difference("these runs", "mae", mean=-0.1)],
+            "BYOL better, MAE worse in these runs; other seeds may differ",
+        ),
     ],
 )
 def test_the_verdict_of_a_study(differences, says):
@@ -187,13 +218,29 @@ def test_the_verdict_of_a_study(differences, says):
     study = {"dataset": dataset, "arms": [arm], "runs": 2, "unfinished": 0, "differences": differences}
     found = study_verdict.judge_study(study, {"byol": COMMAND})
     assert found.words == says and len(found.words.split()) <= 12
-    assert "missing: 2, 3, 4" in found.next_step.text
+    assert "seeds that are missing: 2, 3, 4; 3 training runs" in found.next_step.text
     assert found.next_step.command == f"for s in 2 3 4; do {COMMAND}-seed$s --config.seed=$s; done"
     study["unfinished"] = 1
     assert study_verdict.judge_study(study).next_step.text.startswith("Finish the 1 unfinished run")
 
 
-@pytest.mark.parametrize(("mean", "says"), [(-0.5, "BYOL helps a linear probe"), (0.5, "BYOL harms a linear probe")])
+def test_the_next_step_of_a_study_fits_what_was_found():
+    arm = {"name": "byol", "method": "byol", "init": "ssl", "seeds": [*range(5)], "folds": [], "images": 9, "groups": 9}
+    study = {"dataset": {"name": "x", "groups_known": True}, "arms": [arm], "runs": 5, "unfinished": 0}
+
+    def judge(*differences, **change):
+        return study_verdict.judge_study(study | {"differences": differences, "arms": [arm | change]})
+
+    assert "that BYOL helps" in judge(difference("higher")).next_step.text
+    assert judge(difference("lower", mean=-0.1)).next_step.text.startswith("Keep random weights")
+    wide = {"over_groups": {"low": -0.1, "high": 0.1, "without": ""}, "over_runs": {"low": -0.02, "high": 0.02}}
+    assert "other patients" in judge(difference("open") | wide, seeds=[0, 1]).next_step.text
+    short = judge(difference("higher"), pretrain_steps=6.0)
+    assert short.words == "Too early to tell: only 6 steps of pretraining"
+    assert short.next_step.text.startswith("Pretrain longer")
+
+
+@pytest.mark.parametrize(("mean", "says"), [(-0.5, "BYOL helps linear probing"), (0.5, "BYOL harms linear probing")])
 def test_of_errors_lower_is_better(mean, says):
     low, high = mean - 0.2, mean + 0.2
     of = {"value": mean, "low": low, "high": high, "p": 0.001, "detectable": 0.3}
@@ -204,7 +251,7 @@ def test_of_errors_lower_is_better(mean, says):
         e["metrics"] = {"mae": {"value": 7.0, "low": 6.0, "high": 8.0}, "r2": {"value": 0.3, "low": 0.1, "high": 0.5}}
     differences = {"probe_ssl": {"mae": of}}
     found = verdict.judge_run(results, differences, CONFIG, 5000)
-    assert found.words == says and "mean absolute error below about .30" in found.unseen
+    assert found.words == f"In this run {says}" and "mean absolute error below about .30" in found.unseen
     verb = "lowers" if mean < 0 else "raises"
     assert f"{verb} mean absolute error (lower is better)" in run_conclusions.answer(results, differences)
     study = difference("lower" if mean < 0 else "higher", mean=mean) | {"metric": "mae"}

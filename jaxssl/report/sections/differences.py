@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from jaxssl.report.blocks import Body, Cell, Row, Section, Table
 from jaxssl.report.figures import swatch_class
-from jaxssl.report.forest import Difference, Forest, make_forest
+from jaxssl.report.forest import NO_ENDS, Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
+from jaxssl.results.cautions import count_leaked
 from jaxssl.results.schema import Evaluation
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
@@ -28,7 +29,10 @@ CAPTION = (
 )
 
 
-KEY = "Random weights: no pretraining. Bars: 95 % intervals; one that crosses 0 shows no difference."
+KEY = "Random weights: no pretraining."
+BARS = "Bars: 95 % intervals; one that crosses 0 leaves it open."
+NO_BARS = "There are no intervals: too few test groups (patients or series)."
+LEAKED = "Grey: test images are in training too, so that no difference counts."
 
 
 def section(run: RunData) -> Section | None:
@@ -57,12 +61,13 @@ def plot(run: RunData) -> Forest | None:
     if not compared:
         return None
     rows, metric, several = [], primary_metric(compared[0]), _has_several(compared)
+    leaked = count_leaked(run.results)
     for e in compared:
         of = run.differences[e["name"]][metric]
         cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
         name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
         group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
-        ends, color = (of["low"], of["high"]), swatch_class(e["init"])
+        ends, color = (of["low"], of["high"]), "open" if leaked else swatch_class(e["init"])
         note = "" if several else hint
         detail = f"({format_range(of)})" if has_interval(of) else "no interval"
         rows.append(Difference(name, note, of["value"], ends, cell.text, detail, color=color, group=group))
@@ -72,7 +77,8 @@ def plot(run: RunData) -> Forest | None:
     if metric in LOWER_IS_BETTER:
         sides.reverse()
     caption = f"Difference in {METRIC_NAMES[metric]} from random weights"
-    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY}".strip(), rows, *sides)
+    bars = LEAKED if leaked else BARS if any(row.ends != NO_ENDS for row in rows) else NO_BARS
+    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY} {bars}".strip(), rows, *sides)
 
 
 def _compared(run: RunData) -> list[Evaluation]:

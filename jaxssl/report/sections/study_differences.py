@@ -15,6 +15,7 @@ from jaxssl.results.words import (
     PROTOCOL_HINTS,
     arm_title,
     count_digits,
+    format_count,
     format_p,
     format_range,
     format_signed,
@@ -27,7 +28,11 @@ TEXT = (
     "Each p-value is the larger of that for other seeds and that for other test groups, corrected by Holm's method "
     "over all differences. In color are those that hold for both."
 )
-KEY = "95 % intervals over test groups (broad) and over training runs (thin). Grey: not established."
+KEY = (
+    "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one. "
+    "Grey: not shown for other seeds and other test groups."
+)
+MARK = " †"  # Of differences that are open though their interval leaves out 0.
 COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 
 
@@ -64,14 +69,31 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     for d in found:
         name = arm_title(d["a"]) + ("" if against_random else f" − {arm_title(d['b'])}")
         where, ends = describe_where(d, several), [d["over_groups"], d["over_runs"]]
-        detail = [f"({format_range(ends[0])})"] if has_interval(ends[0]) else []
+        decides = _find_wider(ends)
+        detail = [f"({format_range(decides)}){_mark_corrected(d, decides)}"] if has_interval(decides) else []
+        detail += ["other seeds: open"] if d["verdict"] == "these runs" and d["p_holm"] is None else []
         detail += [format_p(d["p_holm"])] if with_p and d["p_holm"] is not None else []
         names = (where, PROTOCOL_HINTS.get(d["protocol"], "")) if alone else (name, "")
-        text, drawn = format_signed(d["mean"], count_digits(ends[0])), [(of["low"], of["high"]) for of in ends]
+        text, drawn = format_signed(d["mean"], count_digits(decides)), [(of["low"], of["high"]) for of in ends]
         color, group = COLORS[d["verdict"]], "" if alone else where
         rows.append(Difference(*names, d["mean"], drawn[0], text, ", ".join(detail), drawn[1], color, group))
     caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
     sides = ["random weights better", "this start better"] if against_random else ["second better", "first better"]
     none = "Random weights: no pretraining. " if against_random else ""
     key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY}".strip()
+    if any(MARK in row.detail for row in rows):
+        key += f"{MARK}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
     return make_forest(caption, key, rows, *(reversed(sides) if metric in LOWER_IS_BETTER else sides))
+
+
+def _find_wider(ends: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the interval that limits what is known; the first where there is none."""
+    return max(ends, key=lambda of: of["high"] - of["low"] if has_interval(of) else -1.0)
+
+
+def _mark_corrected(d: Mapping[str, Any], ends: Mapping[str, Any]) -> str:
+    """Return the mark of a difference that is open by the corrected p-value alone, else ""."""
+    apart = ends["low"] > 0 or ends["high"] < 0
+    return (
+        MARK if apart and (d["verdict"] == "open" or (d["verdict"] == "these runs" and d["p_holm"] is not None)) else ""
+    )
