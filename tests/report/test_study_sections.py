@@ -58,5 +58,5 @@ def test_the_number_beside_a_bar_is_the_wider_interval_and_grey_has_its_reason()
     study = {"differences": [of, corrected], "arms": [{"labels": "100 %"}]}
     forest = study_differences.plot(StudyData(study, Path(), []))
     details = [mark.difference.detail for mark in forest.marks]
-    assert details == ["(+.06 to +.34) †", "(+.06 to +.34), other seeds: open"]
+    assert details == ["(+.06 to +.34)\u00a0†", "(+.06 to +.34), other seeds: open"]
     assert "†: open after correction for 2 comparisons." in forest.key

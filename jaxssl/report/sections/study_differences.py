@@ -32,7 +32,7 @@ KEY = (
     "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one. "
     "Grey: not shown for other seeds and other test groups."
 )
-MARK = " †"  # Of differences that are open though their interval leaves out 0.
+MARK = "\u00a0†"  # Of differences that are open though their interval leaves out 0.
 COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 
 
@@ -82,7 +82,9 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     none = "Random weights: no pretraining. " if against_random else ""
     key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY}".strip()
     if any(MARK in row.detail for row in rows):
-        key += f"{MARK}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
+        key += (
+            f" {MARK.strip()}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
+        )
     return make_forest(caption, key, rows, *(reversed(sides) if metric in LOWER_IS_BETTER else sides))
 
 
