@@ -44,7 +44,7 @@ def test_names_that_are_unknown():
 
 def test_the_options_of_a_teacher_are_the_callers():
     options = objectives.options("distill")
-    assert list(options) == ["teacher", "evaluation", "on", "temperature", "label_weight"]
+    assert list(options) == ["teacher", "evaluation", "teacher_size", "on", "temperature", "label_weight"]
     teacher = distill.Teacher("there", lambda variables, image: image, {}, 1)
     made = objectives.make("distill", tiny.Encoder(), {"classes": 3, "teacher": teacher}, options)
     assert made.constant_target

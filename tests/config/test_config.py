@@ -60,7 +60,7 @@ def test_options_have_the_role_of_their_section():
 def test_fields_of_the_transfer_change_no_pretraining():
     after = {field.path for field in fields.FIELDS if not fields.changes_pretraining(field.path)}
     transfer = {field.path for field in fields.FIELDS if field.path.startswith("transfer.")}
-    assert after == {"data.label_fraction", "data.labels_per_class", *transfer}
+    assert after == {"data.label_fraction", "data.labels_per_class", "data.validation_labels", *transfer}
 
 
 @pytest.mark.parametrize("preset", [presets.finetune_mae, presets.finetune_dinov2])

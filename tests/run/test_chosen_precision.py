@@ -17,8 +17,15 @@ def test_what_was_chosen_stays_on_another_machine(tmp_path, monkeypatch):
     assert (chosen.model.dtype, requested) == ("mixed", {"model.dtype": "auto"})
     content = {
         "schema_version": schema.VERSIONS["config.json"],
-        "config": {"model": chosen.model.to_dict()},
+        "config": chosen.to_dict(),
         "requested": requested,
+        "fingerprint": "0" * 64,
+        "pixels": {"low": 0.0, "high": 255.0, "mean": [0.0], "std": [1.0], "asinh": 0.0},
+        "dtype": "uint8",
+        "command": "",
+        "versions": {},
+        "git": None,
+        "devices": [],
     }
     (tmp_path / "config.json").write_text(json.dumps(content))
     monkeypatch.setattr(precision, "cpu_features", set)

@@ -84,7 +84,7 @@ def test_decoders_count_in_the_disk_space_that_is_said(run):
 
 def test_what_masks_need_is_refused(run, tmp_path):
     c = get_config(run[0])
-    c.data.options = ConfigDict()
+    c.data.dir, c.data.options = str(run[0] / "images"), ConfigDict()
     with refuses("missing", "transfer.protocols", "segment"):
         experiment.run(c, tmp_path / "a")
     c = get_config(run[0])

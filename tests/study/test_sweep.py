@@ -204,7 +204,10 @@ def test_a_cell_that_is_preempted_stops_all(tmp_path, go):
 
 def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
     config = tmp_path / "config.py"
-    config.write_text("def sweep():\n    return [('cell', {})]\n")
+    config.write_text(
+        "from tests import tiny_config\n\nget_config = tiny_config.get_config\n\n"
+        "def sweep():\n    return [('cell', {})]\n"
+    )
     # In place of jaxssl: a package whose main waits.
     package = tmp_path / "fake" / "jaxssl"
     package.mkdir(parents=True)
@@ -216,7 +219,7 @@ def test_a_signal_stops_what_runs_and_leaves_nothing_behind(tmp_path):
         f"'A stand-in.'\n__version__ = '0'\n__path__.append({str(ROOT / 'jaxssl')!r})\n"
     )
     command = [sys.executable, str(ROOT / "launch" / "sweep.py"), f"--config={config}", f"--workdir={tmp_path / 'S'}"]
-    env = os.environ | {"PYTHONPATH": str(tmp_path / "fake")}
+    env = os.environ | {"PYTHONPATH": f"{tmp_path / 'fake'}{os.pathsep}{ROOT}"}
     process = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     pid = tmp_path / "S" / "cell" / "pid"
     deadline = time.monotonic() + 60
