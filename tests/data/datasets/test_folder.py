@@ -115,7 +115,9 @@ def test_a_name_that_no_table_can_hold_is_refused(tmp_path, name):
         os.rename(tmp_path / "a" / "0.png", os.fsencode(tmp_path / "a") + b"/" + name)
     except OSError:
         pytest.skip("the file system takes no such name")
-    with pytest.raises(UserError, match=r"the name 'a/.*png' is not UTF-8 text in one line without control characters: rename the file"):
+    with pytest.raises(
+        UserError, match=r"the name 'a/.*png' is not UTF-8 text in one line without control characters: rename the file"
+    ):
         folder.load(dir=str(tmp_path), size=8)
 
 
