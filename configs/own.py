@@ -15,8 +15,8 @@ away.
     jaxssl run own:local --config.data.dir=data/mine     64 px, 1,000 steps of 64 images: half an hour on two cores
     jaxssl run own:gpu --config.data.dir=data/mine       224 px, 5,000 steps of 256 images
 
-`own:quick` is sized so that a study of three seeds ends within an hour on two cores. Its 300 steps adapt ImageNet
-weights; pretraining from random weights has hardly begun by then.
+`own:quick` is sized so that a study of three seeds should end within an hour on two cores: the runs of one seed took 24
+minutes of CPU time on 250 images. From random weights, 300 steps hardly begin to pretrain.
 
     jaxssl sweep own --config.data.dir=data/mine --workdir=runs/study --seeds=3
     jaxssl compare runs/study
