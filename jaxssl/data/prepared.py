@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import math
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -189,8 +190,11 @@ def _prepare(download: Download, examples: Sequence[Example], cache_dir: str) ->
     data_dir = str(Path(cache_dir) / _digest(download, examples))
     with _quiet():
         builder = _Builder(download.dataset, examples, data_dir=data_dir)
-        if builder.data_path.exists():
+        if _is_whole(builder):
             return builder
+        if builder.data_path.exists():  # TFDS would take it for prepared.
+            shutil.rmtree(builder.data_path)
+            builder = _Builder(download.dataset, examples, data_dir=data_dir)
         _check_archives(download)
         config = tfds.download.DownloadConfig(try_download_gcs=False)
         try:
@@ -201,6 +205,13 @@ def _prepare(download: Download, examples: Sequence[Example], cache_dir: str) ->
             if not builder.data_path.exists():
                 raise
     return builder
+
+
+def _is_whole(builder: _Builder) -> bool:
+    """Return whether all files of a prepared dataset are there; files in a cache may have been deleted."""
+    expected = [file for split in builder.info.splits.values() for file in split.filepaths]
+    described = (builder.data_path / name for name in ("dataset_info.json", "features.json"))
+    return bool(expected) and all(Path(file).exists() for file in (*described, *expected))
 
 
 def _check_archives(download: Download) -> None:

@@ -65,6 +65,18 @@ def test_arrays_are_read_once_and_one_at_a_time(tmp_path):
     assert load(tmp_path / "download", read=reader).fingerprint == first.fingerprint and len(read) == 5
 
 
+def test_files_deleted_from_the_cache_are_made_anew(tmp_path):
+    write(tmp_path / "download")
+    expected = load(tmp_path / "download")
+    prepared = [file for file in (tmp_path / "cache").rglob("*") if file.is_file()]
+    for gone in ([file] for file in prepared), [prepared]:
+        for files in gone:
+            for file in files:
+                file.unlink(missing_ok=True)
+            got = load(tmp_path / "download")
+            assert (np.asarray(got.images[:]) == np.asarray(expected.images[:])).all()
+
+
 def test_broken_array_is_stopped_at_or_skipped_whichever_came_first(tmp_path):
     write(tmp_path / "download")
     (tmp_path / "download" / "1.npy").write_bytes(b"\x93NUMPY broken")
