@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
@@ -187,23 +188,25 @@ def _digest(download: Download, examples: Sequence[Example]) -> str:
 
 
 def _prepare(download: Download, examples: Sequence[Example], cache_dir: str) -> _Builder:
-    data_dir = str(Path(cache_dir) / _digest(download, examples))
+    folder = Path(cache_dir) / _digest(download, examples)
+
+    def make() -> _Builder:
+        return _Builder(download.dataset, examples, data_dir=str(folder))
+
     with _quiet():
-        builder = _Builder(download.dataset, examples, data_dir=data_dir)
-        if _is_whole(builder):
+        if _is_whole(builder := make()):
             return builder
-        if builder.data_path.exists():  # TFDS would take it for prepared.
-            shutil.rmtree(builder.data_path)
-            builder = _Builder(download.dataset, examples, data_dir=data_dir)
         _check_archives(download)
-        config = tfds.download.DownloadConfig(try_download_gcs=False)
-        try:
-            builder.download_and_prepare(download_config=config)
-        except OSError:
-            # Another run may have prepared the same files meanwhile, and renamed its folder first.
-            builder = _Builder(download.dataset, examples, data_dir=data_dir)
-            if not builder.data_path.exists():
-                raise
+        folder.mkdir(parents=True, exist_ok=True)
+        # Another run may prepare the same files: what is found under the lock was left by one that was killed, or lacks
+        # deleted files, and TFDS would take it for prepared.
+        with filelock.FileLock(folder / ".lock"):
+            if _is_whole(builder := make()):
+                return builder
+            for left in (builder.data_path, *builder.data_path.parent.glob("incomplete.*")):
+                shutil.rmtree(left, ignore_errors=True)
+            builder = make()
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
     return builder
 
 

@@ -77,6 +77,15 @@ def test_files_deleted_from_the_cache_are_made_anew(tmp_path):
             assert (np.asarray(got.images[:]) == np.asarray(expected.images[:])).all()
 
 
+def test_what_a_killed_run_left_is_taken_away(tmp_path):
+    write(tmp_path / "download")
+    load(tmp_path / "download")
+    (folder,) = (tmp_path / "cache").glob("*/arrays")
+    (folder / "1.0.0").rename(folder / "incomplete.ABCDEF_1.0.0")
+    load(tmp_path / "download")
+    assert [found.name for found in folder.iterdir()] == ["1.0.0"]
+
+
 def test_broken_array_is_stopped_at_or_skipped_whichever_came_first(tmp_path):
     write(tmp_path / "download")
     (tmp_path / "download" / "1.npy").write_bytes(b"\x93NUMPY broken")

@@ -86,7 +86,9 @@ def contents(folder):
     return {
         file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in folder.rglob("*")
-        if file.is_file() and ".part" not in str(file) and not any(name in str(file) for name in NOT_COMPARED)
+        if file.is_file()
+        and not any(part in str(file) for part in (".part", "incomplete."))
+        and not any(name in str(file) for name in NOT_COMPARED)
     }
 
 
@@ -127,7 +129,7 @@ def test_a_command_that_is_killed_leaves_nothing_half(run, place, server, comman
             seconds *= 0.95
     assert run_command(server, place, arguments)[0] == 0
     assert {name: value for name, value in contents(place).items() if name != "said"}.items() <= whole.items()
-    assert not [*place.rglob(".*.part")]
+    assert not [*place.rglob(".*.part"), *place.rglob("incomplete.*")]
 
 
 @pytest.mark.parametrize("command", ["sweep", "run"])
