@@ -47,23 +47,27 @@ def section(run: RunData) -> Section | None:
         name = evaluation_name(e, run.results) if several else protocol_name(e["protocol"])
         return Row(Cell(f"{name[:1].upper()}{name[1:]}"), cells)
 
-    metrics = list(run.differences[compared[0]["name"]])
-    head = ["Protocol", *(METRIC_NAMES[metric] for metric in metrics)]
-    lower = join_words([METRIC_NAMES[metric] for metric in metrics if metric in LOWER_IS_BETTER] or [""])
-    caption = CAPTION + (f" Of the {lower}, lower is better." if lower else "")
-    table = Table("Paired differences", caption, head, [Body("", [row(e) for e in compared])], "scores")
-    return Section("differences", "Difference from random weights, image by image", [table], folded=False)
+    tables = []
+    # Classes and masks have scores of their own.
+    for metrics in dict.fromkeys(tuple(run.differences[e["name"]]) for e in compared):
+        head = ["Protocol", *(METRIC_NAMES[metric] for metric in metrics)]
+        lower = join_words([METRIC_NAMES[metric] for metric in metrics if metric in LOWER_IS_BETTER] or [""])
+        caption = CAPTION + (f" Of the {lower}, lower is better." if lower else "")
+        rows = [row(e) for e in compared if tuple(run.differences[e["name"]]) == metrics]
+        tables.append(Table("Paired differences", caption, head, [Body("", rows)], "scores"))
+    return Section("differences", "Difference from random weights, image by image", tables, folded=False)
 
 
 def plot(run: RunData) -> Forest | None:
-    """Return the forest plot of the differences in the primary score; None where nothing is compared."""
+    """Return the forest plot of the differences in the first protocol's score; None where nothing is compared."""
     compared = _compared(run)
     if not compared:
         return None
     rows, metric, several = [], primary_metric(compared[0]), _has_several(compared)
     leaked = count_leaked(run.results)
     for e in compared:
-        of = run.differences[e["name"]][metric]
+        if (of := run.differences[e["name"]].get(metric)) is None:
+            continue
         cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
         name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
         group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
