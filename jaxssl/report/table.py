@@ -1,5 +1,6 @@
 """The table that a run prints at its end: its scores next to those of random weights and of the majority class."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -10,7 +11,7 @@ from rich.text import Text
 from jaxssl.config.stored import read_config
 from jaxssl.results import run_conclusions, words
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Results, RunConfig
+from jaxssl.results.schema import Evaluation, Results, RunConfig
 from jaxssl.results.verdict import Verdict, count_steps, judge_run
 from jaxssl.training import metrics
 
@@ -25,7 +26,7 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     """
     parts: list[RenderableType] = []
     if results["evaluations"]:
-        parts += [make_score_table(results), Text()]
+        parts += [*make_score_tables(results), Text()]
     parts += [Text(line) for line in describe_episodes(results)]
     parts += [Text(run_conclusions.answer(results, differences)), Text()]
     if results["pretrain"] and results["pretrain"]["collapse"]["verdict"] != "healthy":
@@ -62,11 +63,18 @@ def _read_setup(workdir: Path) -> tuple[RunConfig | None, int | None]:
     return config, count_steps(metrics.read(workdir, "pretrain"))
 
 
-def make_score_table(results: Results) -> Table:
+def make_score_tables(results: Results) -> list[Table]:
+    """Return a table for each primary metric: classes and masks have scores of their own."""
+    by_metric: dict[str, list[Evaluation]] = {}
+    for e in results["evaluations"]:
+        by_metric.setdefault(words.primary_metric(e), []).append(e)
+    return [_make_score_table(results, evaluations) for evaluations in by_metric.values()]
+
+
+def _make_score_table(results: Results, evaluations: Sequence[Evaluation]) -> Table:
     """Return a table with one row per evaluation, grouped by protocol, and one of the majority class."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption_justify="left")
     table.add_column("initialization")
-    evaluations = results["evaluations"]
     shown = words.headline_metrics(evaluations)
     for metric in shown:
         table.add_column(words.METRIC_NAMES[metric], justify="right", no_wrap=True)

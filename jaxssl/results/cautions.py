@@ -9,6 +9,7 @@ from jaxssl.results.words import (
     METRIC_NAMES,
     chance_metric,
     evaluation_name,
+    format_count,
     format_estimate,
     get_score,
     join_words,
@@ -134,9 +135,7 @@ def describe_copies(dataset: Mapping[str, Any], where: str = "") -> list[str]:
 def describe_few_groups(groups: int, known: bool) -> str:
     """Return that few test groups show large differences only, and what the groups are where no patients are known."""
     what = "" if known else " (copies or series that were found: no patients are given)"
-    return (
-        f"The test images are of {groups} group{'' if groups == 1 else 's'}{what}: so few show large differences only."
-    )
+    return f"The test images are of {format_count(groups, 'group')}{what}: so few show large differences only."
 
 
 def describe_missing_classes(missing: Mapping[str, Sequence[str]]) -> list[str]:

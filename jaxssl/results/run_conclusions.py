@@ -60,8 +60,12 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         return f"{trained} and nothing was evaluated, so nothing can be concluded about its use."
     pairs = [(e, partner) for e in evaluations if (partner := find_random_partner(results, e))]
     if not pairs:
-        scores = (f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}" for e in evaluations)
-        found = f"{name_metric(evaluations[0])} on {describe_test_images(results)}: {', '.join(scores)}"
+        scores: dict[str, list[str]] = {}
+        for e in evaluations:
+            score = f"{protocol_name(e['protocol'])} {format_estimate(get_score(e))}"
+            scores.setdefault(name_metric(e), []).append(score)
+        on = f" on {describe_test_images(results)}"
+        found = "; ".join(f"{metric}{on}: {', '.join(of)}" for metric, of in scores.items())
         return f"This run has nothing to compare; {found}. {ONE_RUN}"
     if copies := count_leaked(results):
         return (
@@ -69,17 +73,18 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             f"images, so no difference between the starts can be concluded, whatever the scores. {ONE_RUN}"
         )
     clauses, reasons = [], {}
-    for init in dict.fromkeys(e["init"] for e, _ in pairs):
+    # Classes and masks have scores of their own.
+    for init, primary in dict.fromkeys((e["init"], primary_metric(e)) for e, _ in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
         for e, partner in pairs:
-            if e["init"] == init:
-                difference = (differences or {}).get(e["name"], {}).get(primary_metric(e))
+            if (e["init"], primary_metric(e)) == (init, primary):
+                difference = (differences or {}).get(e["name"], {}).get(primary)
                 kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
                 reasons[(difference or {}).get("without")] = None
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
-        subject, metric = init_as_subject(init, results), name_metric(evaluations[0])
-        better = " (lower is better)" if primary_metric(evaluations[0]) in LOWER_IS_BETTER else ""
+        subject, metric = init_as_subject(init, results), METRIC_NAMES[primary]
+        better = " (lower is better)" if primary in LOWER_IS_BETTER else ""
         starts = {
             "raises": f"{subject} raises {metric}{better} with ",
             "lowers": f"{subject} lowers {metric}{better} with ",

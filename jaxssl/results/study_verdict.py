@@ -60,7 +60,7 @@ def _answer(study: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) 
     if not differences:
         return "Nothing to compare"
     if not judged:
-        return f"Too early to tell: only {steps:,.0f} steps of pretraining"
+        return f"Too early to tell: only {format_count(int(steps or 0), 'step')} of pretraining"
     if sure := [d for d in judged if d["verdict"] in SURE]:
         return _tell_sure(sure)
     here = [d for d in judged if d["verdict"] == "these runs"]
@@ -154,7 +154,7 @@ def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> Nex
     differences = find_main_differences(study)
     judged = _leave_out_short(study, differences)
     if differences and not judged:
-        steps = f"{find_few_steps(study):,.0f} steps so far, {ENOUGH_STEPS:,} are a start"
+        steps = f"{format_count(int(find_few_steps(study) or 0), 'step')} so far, {ENOUGH_STEPS:,} are a start"
         return NextStep(f"Pretrain longer, with more of pretrain.epochs: {steps}.")
     if judged and all(map(_lacks_groups, judged)):
         return NextStep(

@@ -16,6 +16,7 @@ from jaxssl.results.words import (
     describe_test_groups,
     describe_test_images,
     find_random_partner,
+    format_count,
     format_number,
     get_score,
     given_weights,
@@ -123,7 +124,7 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     if lacks_intervals(results):
         return f"Cannot tell: {describe_test_groups(results)}"
     if steps and steps < FEW_STEPS and init.rpartition("+")[2] in ("ssl", "supervised"):
-        return f"Too early to tell: only {steps:,} steps of pretraining"
+        return f"Too early to tell: only {format_count(steps, 'step')} of pretraining"
     if not any(beats_chance(e) for pair in pairs for e in pair):
         return "No benefit shown: neither start is better than chance"
     outcomes = {outcome: [] for outcome in OUTCOMES}

@@ -7,7 +7,9 @@ import html
 import io
 import json
 import re
+import types
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from jaxssl.evaluation import calibration
 from jaxssl.evaluation.evaluate import evaluate
 from jaxssl.report import figures, page, table
 from jaxssl.report.render import load_asset
-from jaxssl.report.sections import confusion, feature_map
+from jaxssl.report.sections import confusion, differences, feature_map
 from jaxssl.results import run_conclusions, words
 from jaxssl.results.predictions import compute_differences, read_predictions
 from jaxssl.results.schema import with_version
@@ -530,6 +532,28 @@ def test_protocols_may_differ():
     one, other = results_with(HIGH, LOW), results_with(BETWEEN, HIGH, "finetune")
     said = run_conclusions.answer(one | {"evaluations": one["evaluations"] + other["evaluations"]})
     assert "raises macro AUC with linear probing" in said and "concluded with fine-tuning" in said
+
+
+def test_classes_and_masks_have_scores_of_their_own():
+    """In the sentence, in the tables of the terminal, and on the page, whose figure is of the first protocol."""
+    one, other = results_with(HIGH, LOW), results_with(LOW, LOW, "segment")
+    for e in other["evaluations"]:
+        e["metrics"] = {"dice": e["metrics"]["auc_macro"]}
+    evaluations = [e | {"constant_predictor": False} for e in one["evaluations"] + other["evaluations"]]
+    results: Any = one | {"evaluations": evaluations}
+    said = run_conclusions.answer(results)
+    assert "raises macro AUC with linear probing" in said and "no difference in Dice" in said
+    assert "segmentation" not in said.partition("no difference in Dice")[0]
+    alone = run_conclusions.answer(results | {"evaluations": evaluations[1::2]})
+    assert "macro AUC on" in alone and "Dice on" in alone
+    headers = [[column.header for column in of.columns][1:] for of in table.make_score_tables(results)]
+    assert headers == [["macro AUC"], ["Dice"]]
+    difference = {"value": 0.059, "low": 0.031, "high": 0.087, "p": 0.001}
+    found = {"probe_ssl": {"auc_macro": difference}, "segment_ssl": {"dice": difference}}
+    run: Any = types.SimpleNamespace(results=results, differences=found)
+    shown, figure = differences.section(run), differences.plot(run)
+    assert shown is not None and [of.head[1:] for of in shown.blocks] == [["macro AUC"], ["Dice"]]
+    assert figure is not None and len(figure.marks) == 1
 
 
 def test_differences_are_of_the_same_images_and_resamples(tmp_path):

@@ -118,7 +118,7 @@ def _read_layout(root: Path, paths: Sequence[str], has_masks: bool) -> tuple[fol
         mask_listing.check_classes({*(layout.classes or [])} - {""})
     except UserError as error:
         return folders.Layout(None, None, []), [f"the folders are no classes: {error}"]
-    if has_masks and layout.classes and all(map(mask_listing.is_image_folder, {*layout.classes} - {""})):
+    if has_masks and mask_listing.are_image_folders(layout.classes or []):
         layout = layout._replace(classes=None)
     return layout, []
 

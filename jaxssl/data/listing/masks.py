@@ -5,7 +5,7 @@ Volumes have volumes of the same grid as masks, also in the layouts of the Medic
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -77,19 +77,19 @@ def _missing(root: Path, where: str, what: str) -> UserError:
 
 def without_image_folder(listing: Listing) -> Listing:
     """Return a listing without labels if its only classes are folders called "images", or the like."""
-    classes = {*(listing.labels or [])} - {""}
-    return listing._replace(labels=None) if classes and all(map(is_image_folder, classes)) else listing
+    return listing._replace(labels=None) if are_image_folders(listing.labels or []) else listing
 
 
-def is_image_folder(name: str) -> bool:
-    """Return whether a folder is called "images" or the like, which is no class."""
-    return _IMAGES.search(name) is not None
+def are_image_folders(names: Iterable[str]) -> bool:
+    """Return whether all folders, "" for none, are called "images" or the like, which is no class."""
+    folders = {*names} - {""}
+    return bool(folders) and all(map(_IMAGES.search, folders))
 
 
 def check_classes(names: Collection[str]) -> None:
     """Raise UserError if class folders are images and their masks: a network would learn to tell one from the other."""
     found = [name for name in names if _MASK.search(name)]
-    if found and len(found) < len(names) and all(map(is_image_folder, {*names} - {*found})):
+    if found and are_image_folders({*names} - {*found}):
         raise UserError(
             f"the folders {', '.join(sorted(names))} are no classes but images and masks: set data.options.masks=auto, "
             f"or data.options.exclude_pattern=^{found[0]}/ for the images alone",
