@@ -186,14 +186,17 @@ def named_place(options: argparse.Namespace) -> Path:
 
 def find_own_images(place: Path, options: Mapping[str, str]) -> items.Items:
     """List the images of a folder or an archive. UserError if it does not take one of the options."""
-    parameters = list(inspect.signature(items.list_folder).parameters.values())[1:] if place.is_dir() else []
+    list_images = items.list_folder if place.is_dir() else items.list_archive
+    parameters = list(inspect.signature(list_images).parameters.values())[1:]
     known = {parameter.name: parameter.default for parameter in parameters}
     for key in options:
         if key not in known:
-            valid = f"{did_you_mean(key, known)}Valid: {', '.join(known)}" if known else "an archive has no options"
+            valid = (
+                f"{did_you_mean(key, known)}{'a folder' if place.is_dir() else 'an archive'} takes {', '.join(known)}"
+            )
             raise UserError(f"--options={key} is not an option: {valid}", code="unknown-name", field="--options")
     values = {key: parse_value(f"--options={key}", text, known[key]) for key, text in options.items()}
-    return items.list_folder(str(place), **values) if place.is_dir() else items.list_archive(str(place))
+    return list_images(str(place), **values)
 
 
 def parse_pairs(arguments: Iterable[str]) -> dict[str, str]:

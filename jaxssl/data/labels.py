@@ -5,6 +5,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
+from absl import logging
+
 from jaxssl.errors import UserError, did_you_mean, escape_controls
 
 SPLITS = {
@@ -213,6 +216,18 @@ def find_columns(head: Sequence[str], wanted: str, synonyms: Mapping[str, Collec
     """
     same = [name for name in head if name and key(name) == key(wanted)]
     return same or [name for name in head if name and key(name) in synonyms.get(wanted, ())]
+
+
+def fill_groups(found: Sequence[str], ids: Sequence[str], where: str) -> tuple[np.ndarray, bool]:
+    """Return groups, with its id as that of an image which has none (""), and whether all have one; else a warning."""
+    groups = np.array(found)
+    missing = groups == ""
+    if missing.any():
+        logging.warning(
+            "%s: %d of %d images have no group: each counts as a group of its own, and groups as unknown",
+            *(where, missing.sum(), len(groups)),
+        )
+    return np.where(missing, ids, groups), not missing.any()
 
 
 def match_groups(paths: Sequence[str], pattern: str, field: str = "data.options.group_pattern") -> list[str]:

@@ -67,3 +67,15 @@ def test_faults_of_files_of_masks(tmp_path):
     assert not description.check(got, typing.get_type_hints(audit_schema.Audit)["masks"])
     plain = audit_files(items.list_folder(str(tmp_path)))
     assert "masks" not in plain and "set data.options.masks=auto" in plain["findings"][0]
+
+
+def test_masks_and_groups_of_an_archive(tmp_path):
+    masks = np.zeros((3, 8, 8), np.uint8)
+    masks[0, :2], masks[1, 0, 0] = 1, 7  # 7 is no class.
+    arrays = {"images": RNG.integers(0, 256, (3, 8, 8)).astype(np.uint8), "masks": masks, "groups": ["a", "a", "b"]}
+    np.savez(tmp_path / "x.npz", **arrays)
+    report = audit_files(items.list_archive(str(tmp_path / "x.npz"), masks=True))
+    got = report["masks"]
+    assert (got["images"], got["empty"]["first"]) == (2, "images/0002") and "value 7" in got["unreadable"][0]["why"]
+    assert report["groups"]["known"] and report["groups"]["count"] == 2
+    assert "masks" not in audit_files(items.list_archive(str(tmp_path / "x.npz")))

@@ -6,7 +6,6 @@ import inspect as signatures
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from jaxssl.data import downloads, labels
@@ -193,13 +192,15 @@ def list_download(name: str, manual_dir: str, **options: Any) -> Items:
     Args:
       name: of a module of `jaxssl.data.datasets`.
       manual_dir: the download.
-      **options: options of the dataset, which its `examples` takes.
+      **options: options of the dataset, which its `examples` takes; of one with masks `masks`, and what `masked` takes.
 
     Raises:
       UserError: there is no such folder, or one without a file of the dataset and without an image; an unknown option.
     """
     module = importlib.import_module(f"jaxssl.data.datasets.{name}")
-    valid = list(signatures.signature(module.examples).parameters)[1:]
+    masks = options.pop("masks", False) if hasattr(module, "masked") else False
+    list_examples: Callable = module.masked if masks else module.examples
+    valid = list(signatures.signature(list_examples).parameters)[1:] + ["masks"] * hasattr(module, "masked")
     for key in options:
         if key not in valid:
             raise UserError(
@@ -209,7 +210,8 @@ def list_download(name: str, manual_dir: str, **options: Any) -> Items:
             )
     download = downloads.list_files(module.DATASET, manual_dir)
     try:
-        examples = module.examples(download, **options)
+        found = list_examples(download, **options)
+        dataset, examples = found if masks else (module.DATASET, found)
     except KeyError as error:
         if not options:
             raise
@@ -219,22 +221,25 @@ def list_download(name: str, manual_dir: str, **options: Any) -> Items:
             raise
         listed = list_folder(manual_dir)
         return listed._replace(name=name, notes=[f"the dataset cannot use this download: {error}", *listed.notes])
-    return _of_download(module, download, examples, options)
+    return _of_download(dataset, download, examples, options)
 
 
 def _of_download(
-    module: ModuleType, download: downloads.Download, examples: Sequence[downloads.Example], options: Mapping[str, Any]
+    dataset: downloads.Dataset,
+    download: downloads.Download,
+    examples: Sequence[downloads.Example],
+    options: Mapping[str, Any],
 ) -> Items:
     absent = [{"path": example.id} for example in examples if example.path is None]
     examples = [example for example in examples if example.path is not None]
     if not examples:
-        raise downloads.missing_error(download, f"the images of '{module.DATASET.name}'")
+        raise downloads.missing_error(download, f"the images of '{dataset.name}'")
     items = {}
-    for item in _of_examples(module.DATASET, download.root, examples, options):
+    for item in _of_examples(dataset, download.root, examples, options):
         # A file may hold several examples.
         items[item.path if item.path not in items else f"{item.path} {len(items)}"] = item
     ends = tuple({example.file.suffix.lower() for example in examples})
-    names = (*module.DATASET.classes, *(e.label for e in examples if e.label))
+    names = (*dataset.classes, *(e.label for e in examples if e.label))
     classes = {labels.key(label): label for label in names}
     for path in set(download.files) - set(items):
         if path.lower().endswith(ends):
@@ -243,7 +248,15 @@ def _of_download(
     listed = [items[path]._replace(path=path[len(outer) :]) for path in sorted(items)]
     notes = lines.listed("images that the download lists without their files", absent, "path")
     others = _count_extensions(set(download.files) - set(items))
-    return Items(module.DATASET.name, str(download.root / outer), listed, others, notes)
+    return Items(
+        dataset.name,
+        str(download.root / outer),
+        listed,
+        others,
+        notes,
+        (),
+        dataset.mask_classes if dataset.read_mask else (),
+    )
 
 
 def _of_examples(
@@ -258,7 +271,8 @@ def _of_examples(
         path = example.file.relative_to(root).as_posix()
         split, group = example.split if official else ALL, example.group if dataset.group else None
         read = reader and functools.partial(reader, example)
-        yield Item(path, example.file, split, example.label, group, read=read)
+        read_mask = dataset.read_mask and functools.partial(dataset.read_mask, example)
+        yield Item(path, example.file, split, example.label, group, read=read, read_mask=read_mask)
 
 
 def _of_folders(path: str, root: Path, classes: Mapping[str, str]) -> Item:
@@ -269,8 +283,8 @@ def _of_folders(path: str, root: Path, classes: Mapping[str, str]) -> Item:
     return Item(path, root / path, split, label, used=False)
 
 
-def list_archive(path: str) -> Items:
-    """List the images in an npz archive, in the layout of `jaxssl.data.datasets.npz`.
+def list_archive(path: str, masks: bool = False, mask_classes: Sequence[str] = ()) -> Items:
+    """List the images in an npz archive, with labels, groups and masks as `jaxssl.data.datasets.npz` reads them.
 
     Raises:
       UserError: there is no archive, or arrays are missing, hold objects or differ in length.
@@ -279,18 +293,23 @@ def list_archive(path: str) -> Items:
     headers, keys = archive.read_headers(file), npz.image_keys(file, archive.read_headers(file))
     counts = {side: headers[key].shape[0] for side, key in keys.items()}
     classes, numbers, task = npz.read_all_labels(file, headers, npz.label_keys(headers, counts), counts, None, "auto")
-    labels_of = iter(numbers)
+    groups = npz.read_groups(file, headers, counts) or [None] * len(numbers)
+    labels_of = iter(zip(numbers, groups, strict=True))
     for side, key in keys.items():
         pixels = archive.read_array(file, key)
-        for one, pixel, label in zip(npz.make_ids(side, len(pixels)), pixels, labels_of, strict=False):
+        for one, pixel, (label, group) in zip(npz.make_ids(side, len(pixels)), pixels, labels_of, strict=False):
             if task == "multi":
                 text, several = format_label(label, classes, task), tuple(name_labels(label, classes))
             else:
                 text, several = classes[label] if label >= 0 else "", None
-            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), text or None, several=several))
+            items.append(Item(one, pixel, npz.SPLITS.get(side, ALL), text or None, group or None, several=several))
     if not items:
         raise UserError(f"{path} holds no image: name another archive", code="missing", field=str(path))
-    return Items(str(path), str(path), items, {}, [])
+    if not masks:
+        return Items(str(path), str(path), items, {}, [])
+    read, names = npz.read_masks(file, headers, counts, _as_names(mask_classes))
+    items = [item._replace(read_mask=functools.partial(read, row)) for row, item in enumerate(items)]
+    return Items(str(path), str(path), items, {}, [], (), names)
 
 
 def _count_extensions(paths: Iterable[str]) -> dict[str, int]:

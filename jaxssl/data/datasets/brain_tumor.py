@@ -126,13 +126,13 @@ def load(*, masks: bool = False, **arguments: Any) -> source.Source:
       **arguments: those of `prepared.load`.
     """
     where = arguments["manual_dir"]
-    if masks and (listed := _list_jpegs(downloads.list_files(DATASET, where))):
-        slices, borders = listed
-        dataset = DATASET._replace(read=None, read_mask=lambda example: fill(borders[example.id]))
-        loaded = prepared.load(dataset, lambda _: slices, **arguments)
+    dataset, slices = masked(downloads.list_files(DATASET, where)) if masks else (DATASET, None)
+    # Of a copy whose patients are lost, blocks of slices are kept together.
+    described = dataset._replace(group=DATASET.group)
+    loaded = prepared.load(described, lambda download: slices or examples(download), **arguments)
+    if not dataset.group:
         logging.warning("%s: patients are unknown: blocks of %d consecutive slices are groups", where, BLOCK)
         return loaded._replace(groups_known=False)
-    loaded = prepared.load(DATASET._replace(read_mask=read_mask if masks else None), examples, **arguments)
     if len(np.unique(loaded.groups)) > 1:
         return loaded
     logging.warning(
@@ -141,6 +141,14 @@ def load(*, masks: bool = False, **arguments: Any) -> source.Source:
     )
     made = source.make(loaded.images, loaded.labels, loaded.ids, loaded.classes, folds=loaded.folds)
     return made if loaded.masks is None else source.with_masks(made, loaded.masks, loaded.mask_classes)
+
+
+def masked(download: downloads.Download) -> tuple[downloads.Dataset, list[downloads.Example]]:
+    """Return the dataset with masks, and its slices; of a copy as JPEG with a table of borders, without patients."""
+    if listed := _list_jpegs(download):
+        slices, borders = listed
+        return DATASET._replace(read=None, group="", read_mask=lambda example: fill(borders[example.id])), slices
+    return DATASET._replace(read_mask=read_mask), examples(download)
 
 
 def read_mask(example: downloads.Example) -> np.ndarray:

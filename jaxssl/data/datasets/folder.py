@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from absl import logging
 
 from jaxssl.data import records, source
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import fits, images, loading, volumes
-from jaxssl.data.labels import sort_grades
+from jaxssl.data.labels import fill_groups, sort_grades
 from jaxssl.data.listing import folders, tables
 from jaxssl.data.listing import masks as mask_listing
 from jaxssl.data.listing.labelling import Labelling, parse_row
@@ -188,8 +187,8 @@ def _check_folders(labelling: Labelling) -> None:
 def _check_archive(dir: str, *options: str) -> None:
     if any(options):
         raise UserError(
-            f"data.dir={dir} is an archive: it takes no group_pattern, exclude_pattern or table; save the images as "
-            "files to use them",
+            f"data.dir={dir} is an archive: it takes no group_pattern, exclude_pattern or table; its array 'groups' "
+            "(or train_groups, ...) has the group of each image",
             code="conflict",
             field="data.options",
         )
@@ -216,13 +215,8 @@ def _make_source(
     classes, numbers = _number(root, listing, kept, columns["label"] if table else "")
     groups, groups_known = None, False
     if listing.groups:
-        found = np.array(listing.groups)[kept]
-        groups, groups_known = np.where(found == "", paths, found), bool((found != "").all())
-        if not groups_known:
-            logging.warning(
-                "%s: %d of %d images have no '%s': each counts as a group of its own, and groups as unknown",
-                *(table, (found == "").sum(), len(paths), columns["group"]),
-            )
+        found = np.array(listing.groups)[kept].tolist()
+        groups, groups_known = fill_groups(found, paths.tolist(), f"{table}, column '{columns['group']}'")
     return source.make(
         stack.images,
         numbers,

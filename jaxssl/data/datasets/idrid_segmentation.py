@@ -78,6 +78,23 @@ def load(
       kinds: those of `KINDS` that masks have; where they overlap, the first counts.
       **arguments: those of `prepared.load`.
     """
+    if label and label not in KINDS:
+        raise UserError(
+            f"data.options.label is '{label}': it must be one of {', '.join(KINDS)}, or empty for no labels",
+            code="unknown-name",
+            field="data.options.label",
+        )
+    dataset, found = DATASET, None
+    if masks:
+        dataset, found = masked(downloads.list_files(DATASET, arguments["manual_dir"]), label, kinds)
+    dataset = dataset._replace(classes=CLASSES if label else ())
+    return prepared.load(dataset, lambda download: found or examples(download, label), **arguments)
+
+
+def masked(
+    download: downloads.Download, label: str = "", kinds: Sequence[str] = tuple(KINDS)
+) -> tuple[downloads.Dataset, list[downloads.Example]]:
+    """Return the dataset with masks of these kinds, and `examples` with the files of all their masks."""
     kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
     if not kinds or not {*kinds} <= {*KINDS}:
         raise UserError(
@@ -85,27 +102,14 @@ def load(
             code="unknown-name",
             field="data.options.kinds",
         )
-    if label and label not in KINDS:
-        raise UserError(
-            f"data.options.label is '{label}': it must be one of {', '.join(KINDS)}, or empty for no labels",
-            code="unknown-name",
-            field="data.options.label",
-        )
-    dataset = DATASET._replace(classes=CLASSES if label else ())
-    if masks:
-        names = ("background", *(KINDS[kind] for kind in kinds))
-        dataset = dataset._replace(read_mask=functools.partial(read_classes, kinds=kinds), mask_classes=names)
-    return prepared.load(dataset, functools.partial(mask_examples if masks else examples, label=label), **arguments)
-
-
-def mask_examples(download: downloads.Download, label: str = "") -> list[downloads.Example]:
-    """Return `examples` with the files of their masks."""
     of: dict[str, tuple[Path, ...]] = {}
     for (name, _), path in sorted(_mask_paths(download).items()):
         of[name] = (*of.get(name, ()), path)
     if not of:
         raise downloads.missing_error(download, "2. All Segmentation Groundtruths/a. Training Set/*/IDRiD_*_*.tif")
-    return [example._replace(extra=of.get(example.id, ())) for example in examples(download, label)]
+    names = ("background", *(KINDS[kind] for kind in kinds))
+    dataset = DATASET._replace(read_mask=functools.partial(read_classes, kinds=kinds), mask_classes=names)
+    return dataset, [example._replace(extra=of.get(example.id, ())) for example in examples(download, label)]
 
 
 def read_classes(example: downloads.Example, kinds: Sequence[str] = tuple(KINDS)) -> np.ndarray:
@@ -143,7 +147,7 @@ def masks(manual_dir: str | Path, image_id: str) -> dict[str, np.ndarray]:
     Raises:
       UserError: there is no such image, or it or one of its masks is broken or differs in size.
     """
-    found = {example.id: example for example in mask_examples(downloads.list_files(DATASET, manual_dir))}
+    found = {example.id: example for example in masked(downloads.list_files(DATASET, manual_dir))[1]}
     if image_id not in found:
         raise UserError(
             f"{image_id} is none of the {len(found)} images under {manual_dir}, such as {next(iter(found))}",

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,11 +33,12 @@ def load(
     masks: bool = False,
     mask_classes: Sequence[str] = (),
 ) -> source.Source:
-    """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`; also `..._masks` or `masks`.
+    """Load `{train,val,test}_{images,labels}`, or `images` with or without `labels`; also groups and masks.
 
     Images are [N, H, W], [N, H, W, C] or [N, C, H, W] (see `jaxssl.data.io.arrays`). Labels are integers from 0 or
     names, [N] or [N, 1], or one-hot, [N, classes]; -1, "" and words such as "NA" are no label. Where a row of
-    [N, classes] has several ones, or none, images have any number of labels, as in ChestMNIST.
+    [N, classes] has several ones, or none, images have any number of labels, as in ChestMNIST. Groups, such as
+    patients, are `{train,val,test}_groups` or `groups`, [N] or [N, 1] names or numbers; "", NaN and "NA" are none.
 
     Args:
       dir: path of the archive.
@@ -78,20 +79,55 @@ def load(
         stack = loading.stack(
             lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
         )
+    of_groups = read_groups(path, headers, counts)
+    groups, groups_known = parsing.fill_groups(of_groups, ids, str(path)) if of_groups else (None, False)
     of_masks = {side: array_key(side, "masks") for side in counts} if masks else {}
-    unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *of_masks.values()})
+    others = {array_key(side, "groups") for side in counts}
+    unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *of_masks.values(), *others})
     unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
     official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
-    made = source.make(stack.images, numbers, ids, found, official=official, task=task)
+    made = source.make(stack.images, numbers, ids, found, groups, official, task=task)
     if empty := [name for name, of in zip(found, made.strata.T, strict=False) if task != "value" and not of.any()]:
         unread.append(f"classes without an image: {', '.join(empty)}")
-    made = made._replace(unread=(*unread, *stack.unread))
+    made = made._replace(unread=(*unread, *stack.unread), groups_known=groups_known)
     if not masks:
         return made
-    arrays_of = [_read_array(path, headers, key, counts[side], "one mask an image") for side, key in of_masks.items()]
+    read, mask_classes = read_masks(path, headers, counts, mask_classes)
+    return attach(made, read, mask_classes, fit=fit, cache=cache)
+
+
+def read_groups(path: Path, headers: Mapping[str, archive.Header], counts: Mapping[str, int]) -> list[str] | None:
+    """Return the group of each image, "" where it is unknown; None for an archive without groups.
+
+    Raises:
+      UserError: a side of the split has none, or they are not one group an image.
+    """
+    keys = {side: array_key(side, "groups") for side in counts}
+    if not {*keys.values()} & {*headers}:
+        return None
+    found = []
+    for side, key in keys.items():
+        values = _read_array(path, headers, key, counts[side], "one group an image")
+        if values.size != counts[side]:
+            message = f"{path}: '{key}' is {list(values.shape)}: it must be [N], one group an image"
+            raise UserError(message, code="mismatch", field=key)
+        found += parsing.parse_values(values.reshape(-1).astype(str).tolist())
+    return found
+
+
+def read_masks(
+    path: Path, headers: Mapping[str, archive.Header], counts: Mapping[str, int], names: Sequence[str]
+) -> tuple[Callable[[int], np.ndarray], tuple[str, ...]]:
+    """Return what makes the mask of an image of its number, and the classes; `names` are those from value 1.
+
+    Raises:
+      UserError: a side of the split has no masks, or not one an image.
+    """
+    keys = {side: array_key(side, "masks") for side in counts}
+    arrays_of = [_read_array(path, headers, key, counts[side], "one mask an image") for side, key in keys.items()]
     found = [mask for array in arrays_of for mask in array]
-    classes = ("background", *(mask_classes or ("foreground",)))
-    return attach(made, lambda i: to_classes(found[i], len(classes)), classes, fit=fit, cache=cache)
+    classes = ("background", *(names or ("foreground",)))
+    return lambda i: to_classes(found[i], len(classes)), classes
 
 
 def array_key(side: str, what: str) -> str:

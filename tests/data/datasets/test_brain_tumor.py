@@ -7,6 +7,8 @@ from absl import logging
 from PIL import Image
 
 from jaxssl.data import splits
+from jaxssl.data.audit import items
+from jaxssl.data.audit.report import audit_files
 from jaxssl.data.datasets import brain_tumor
 from jaxssl.errors import UserError
 from tests.data import layouts
@@ -239,6 +241,10 @@ def test_a_copy_as_jpeg_with_borders(tmp_path):
     assert len(got.ids) == 60 and not got.groups_known and got.classes == ("meningioma", "glioma", "pituitary")
     assert (got.masks == SQUARE[4::8, 4::8]).all() and got.images.shape == (60, 64, 64, 1)
     assert np.bincount(got.labels).tolist() == [20, 20, 20] and 3 <= len(set(got.groups)) <= 6
+    report = audit_files(items.list_download("brain_tumor", str(root), masks=True))
+    found = report["masks"]["classes"]
+    assert report["masks"]["images"] == 60 and not report["groups"]["known"]
+    assert [one["median_pixels"] for one in found] == [SQUARE.size - SQUARE.sum(), SQUARE.sum()]
     table.write_text(table.read_text().replace("449.9", "x", 1))
     with pytest.raises(UserError, match="tumorBorder_xy holds something else than numbers"):
         load(root, masks=True)

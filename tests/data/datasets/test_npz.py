@@ -50,6 +50,23 @@ def test_plain_layout_with_and_without_labels(tmp_path):
     assert bare.fingerprint != got.fingerprint
 
 
+def test_groups(tmp_path):
+    sides = {"train": ["p1", "p1", "p2", "p3", "p3"], "val": ["p4", "p4"], "test": ["p5", "p6", "p6"]}
+    groups = {f"{side}_groups": np.array(names) for side, names in sides.items()}
+    plain, got = (npz.load(dir=save(tmp_path, medmnist(**more)), size=28) for more in ({}, groups))
+    assert got.groups_known and got.groups.tolist() == [*sides["train"], *sides["val"], *sides["test"]]
+    assert got.unread == () and got.fingerprint != plain.fingerprint
+    numbers = {"images": noise(3, 9, 9), "groups": np.array([[7.0], [7.0], [np.nan]])}
+    some = npz.load(dir=save(tmp_path, numbers), size=9)
+    assert some.groups.tolist() == ["7", "7", "images/0002"] and not some.groups_known
+
+
+@pytest.mark.parametrize("groups", [{"train_groups": list("aabbb")}, {"train_groups": noise(5, 2)}])
+def test_groups_that_are_not_one_an_image(tmp_path, groups):
+    with pytest.raises(UserError, match="_groups"):
+        npz.load(dir=save(tmp_path, medmnist(**groups)), size=28)
+
+
 def test_resized_only_where_the_size_differs(tmp_path):
     images = np.full((2, 28, 28), 40001, np.uint16)
     got = npz.load(dir=save(tmp_path, {"images": images, "labels": [0, 1]}), size=20)

@@ -155,7 +155,7 @@ def test_empty_groups_are_of_one_image_and_unknown(root, monkeypatch):
     got = load(root)
     assert got.groups.tolist() == ["p", "p", "2.png", "y/3.png"] and not got.groups_known
     (line,) = said
-    assert line.startswith("labels.csv: 2 of 4 images have no 'group'")
+    assert line.startswith("labels.csv, column 'group': 2 of 4 images have no group")
     rewrite(root, ["path", "group"], ["x/0.png", ""], ["x/1.png", ""])
     assert not load(root).groups_known and len(said) == 1
 

@@ -37,6 +37,6 @@ def unknown(report: Mapping[str, Any]) -> list[str]:
     if report["classes"] and not report["groups"]["known"]:
         return [
             "groups are unknown, so that a patient may be on two sides of a split: give them by "
-            "data.options.group_pattern or a table, if images share one"
+            "data.options.group_pattern, a table or the array 'groups' of an archive, if images share one"
         ]
     return []
