@@ -208,6 +208,24 @@ def lock(path: Path, field: str = "") -> Iterator[None]:
         held.release()
 
 
+@contextlib.contextmanager
+def lock_to_pass(path: Path) -> Iterator[tuple[int, ...]]:
+    """Yield file descriptors whose lock a child process holds that gets them, from its first moment until it ends.
+
+    The lock outlives this process. None on Windows, which passes no descriptors.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield ()
+        return
+    with open(path, "w") as held:
+        # Without waiting: a lock that is taken says the same, that the folder is in use.
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield (held.fileno(),)
+
+
 def is_locked(folder: Path) -> bool:
     """Return whether a process holds a `lock` on one of the files ".lock*" of this folder."""
     return any(_is_held(file) for file in folder.glob(".lock*"))

@@ -88,6 +88,15 @@ with files.lock(Path({str(folder)!r}) / ".lock0"):
     assert not files.is_locked(folder)
 
 
+def test_a_lock_that_is_passed_lasts_as_long_as_the_child(tmp_path):
+    with files.lock_to_pass(tmp_path / ".lock_cell") as descriptors:
+        holder = subprocess.Popen(["sleep", "60"], pass_fds=descriptors)
+    with holder:
+        assert files.is_locked(tmp_path)
+        holder.kill()
+    assert not files.is_locked(tmp_path)
+
+
 def test_a_lock_that_cannot_be_created(tmp_path):
     (tmp_path / "file").touch()
     with refuses("not-writable", "--workdir", "--workdir="), files.lock(tmp_path / "file" / ".lock0", "--workdir"):

@@ -5,9 +5,9 @@
 
 CONFIG is the name of a config, or the path of a file with `get_config()`; what follows a colon is its argument, most
 often `local`, for two cores. Any field of the config is set as --config.FIELD=VALUE. Run the same command again to
-resume. With --from=WORKDIR the run takes over the pretraining of a finished one, to evaluate it with other settings; to
-train its encoder further, set --config.init.weights=WORKDIR. `python -m jaxssl.main --config=CONFIG --workdir=DIR` is
-the same command.
+resume. With --from=WORKDIR the run takes over the pretraining of a finished one, to evaluate it with other settings, or
+goes on with it where it asks for another number of epochs. `python -m jaxssl.main --config=CONFIG --workdir=DIR` is the
+same command.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from",
         dest="donor",
         metavar="WORKDIR",
-        help="Take over the pretraining of this run, which was done with the same settings.",
+        help="Take over the pretraining of this run; go on with it for pretrain.epochs, if these are others.",
     )
     parser.add_argument(
         "--coordinator", metavar="HOST:PORT", help="Address of process 0, where several processes train."

@@ -348,6 +348,9 @@ def with_role(*roles: Role) -> set[str]:
     return {field.path for field in FIELDS if field.role in roles}
 
 
+PRETRAINING_LENGTH = ("pretrain.epochs", "pretrain.images_per_epoch", "pretrain.min_steps_per_epoch")
+
+
 def changes_pretraining(path: str) -> bool:
     """Return whether the pretrained encoder depends on a field, for objectives that do not read labels."""
     labels = ("data.label_fraction", "data.labels_per_class", "data.validation_labels")

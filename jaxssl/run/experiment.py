@@ -38,13 +38,16 @@ def run(config: ConfigDict, workdir: Path, donor: Path | None = None) -> Results
     Args:
       config: the config.
       workdir: output directory.
-      donor: workdir of a run with the same pretraining, which is then not done again.
+      donor: workdir of a run with the same pretraining, which is then not done again, or with a pretraining of another
+        length, which then goes on from its encoder.
 
     Raises:
       UserError: the config, the data or the workdir are invalid, or do not fit together.
       TrainingFailedError: the loss is not finite, or the encoder collapsed and `on_collapse` is "stop".
       PreemptedError: a signal came, and everything is saved.
     """
+    if donor and (longer := reuse.go_on(config, donor)) is not config:
+        config, donor = longer, None
     with memory_errors():
         try:
             return _run(prepare(config, Path(workdir)), donor)

@@ -20,7 +20,7 @@ from jaxssl.data import pipeline
 from jaxssl.errors import UserError
 from jaxssl.objectives import Objective, with_average
 from jaxssl.run.encoders import named_key, with_encoder
-from jaxssl.run.plan import later_steps, number_of
+from jaxssl.run.plan import count_other_steps, number_of
 from jaxssl.run.setup import Setup
 from jaxssl.training import checkpoint, distributed, loop, lora, memory, metrics, optimizers, sharding
 from jaxssl.training.step import Augment, Step, Storage, TrainState, init_state, jit_step
@@ -115,7 +115,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
         expected_first_loss(objective, c),
         config_to_json(setup.config),
         number_of(setup, phase.name),
-        later_steps(setup, phase.name),
+        count_other_steps(setup, phase.name),
     )
     with memory_errors(setup, phase, lambda: jitted_step(False), shapes), writer:
         if start == 0:

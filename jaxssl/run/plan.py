@@ -131,13 +131,14 @@ def count_passes(setup: Setup, training: str) -> tuple[int, int]:
     return steps, PASSES * views * c.batch_size
 
 
-def later_steps(setup: Setup, training: str) -> float:
-    """Return the work of all trainings after this one, in steps of this one."""
+def count_other_steps(setup: Setup, training: str) -> tuple[float, float]:
+    """Return the work of all trainings before this one, and of those after it, in steps of this one."""
     trainings = list_trainings(setup)
     if training not in trainings:
-        return 0.0
-    later = [math.prod(count_passes(setup, name)) for name in trainings[trainings.index(training) + 1 :]]
-    return sum(later) / count_passes(setup, training)[1]
+        return 0.0, 0.0
+    work, at = [math.prod(count_passes(setup, name)) for name in trainings], trainings.index(training)
+    images = count_passes(setup, training)[1]
+    return sum(work[:at]) / images, sum(work[at + 1 :]) / images
 
 
 def estimate_seconds(setup: Setup, variables: Tree) -> float:

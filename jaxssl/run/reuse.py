@@ -1,11 +1,16 @@
-"""Reuse of a finished pretraining by another run, with other settings of the transfer."""
+"""A finished pretraining in another run: reused with other settings of the transfer, or gone on with."""
 
 import json
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
 
 from jaxssl import files
-from jaxssl.config.fields import changes_pretraining, has_role
+from jaxssl.config import checks, fields
 from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.errors import UserError
 from jaxssl.results import workdir as results
@@ -15,6 +20,23 @@ from jaxssl.training import metrics
 
 ENCODER = Path("checkpoints") / "encoder"
 REMEDY = "give the workdir of a finished run"
+
+
+def go_on(config: ConfigDict, donor: Path) -> ConfigDict:
+    """Return a config that pretrains from the encoder of `donor` if it asks for another length, else the same config.
+
+    Raises:
+      UserError: the config is invalid, or `donor` is not the workdir of a run.
+    """
+    checks.check(config)
+    longer = config.copy_and_resolve_references()
+    fields.fill_options(longer)
+    difference = dict(_differences(config_to_json(longer), donor))
+    if not difference or not difference.keys() <= {*fields.PRETRAINING_LENGTH}:
+        return config
+    logging.warning("--from=%s: %s: its encoder is pretrained further", donor, "; ".join(difference.values()))
+    longer.init.weights = str(donor)
+    return longer
 
 
 def reuse_pretraining(setup: Setup, donor: Path) -> None:
@@ -31,17 +53,11 @@ def reuse_pretraining(setup: Setup, donor: Path) -> None:
 
 def check(setup: Setup, donor: Path) -> None:
     """Raise UserError unless the pretraining of `donor` is the one that this run would do."""
-    stored = dict(files.flatten(as_requested(read_config(donor, REMEDY))))
-    wanted = dict(files.flatten(config_to_json(setup.config))) | dict(setup.requested)
-    difference = [
-        f"{path} is {stored.get(path)!r} there and {wanted.get(path)!r} here"
-        for path in sorted(stored.keys() | wanted.keys())
-        if changes_pretraining(path) and not has_role(path, "place", "record") and stored.get(path) != wanted.get(path)
-    ]
+    difference = dict(_differences(config_to_json(setup.config), donor, setup.requested))
     if difference:
         raise UserError(
-            f"--from={donor}: it was pretrained with other settings: {'; '.join(difference)}. To train its encoder "
-            f"further, set --config.init.weights={donor} instead",
+            f"--from={donor}: it was pretrained with other settings: {'; '.join(difference.values())}. To train its "
+            f"encoder further, set --config.init.weights={donor} instead",
             code="conflict",
             field="--from",
         )
@@ -59,6 +75,18 @@ def check(setup: Setup, donor: Path) -> None:
             code="missing",
             field="--from",
         )
+
+
+def _differences(
+    config: dict[str, Any], donor: Path, requested: Mapping[str, Any] | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield (path, "path is A there and B here") for each field that changes the pretraining."""
+    stored = dict(files.flatten(as_requested(read_config(donor, REMEDY))))
+    wanted = dict(files.flatten(config)) | dict(requested or {})
+    for path in sorted(stored.keys() | wanted.keys()):
+        there, here = stored.get(path), wanted.get(path)
+        if fields.changes_pretraining(path) and not fields.has_role(path, "place", "record") and there != here:
+            yield path, f"{path} is {there!r} there and {here!r} here"
 
 
 def copy_encoder(donor: Path, workdir: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxssl import files
-from jaxssl.config.fields import changes_pretraining, with_role
+from jaxssl.config.fields import PRETRAINING_LENGTH, changes_pretraining, with_role
 from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.data.audit.report import audit_source
 from jaxssl.data.copies import hash_image
@@ -47,8 +47,9 @@ def check_config(config: ConfigDict, workdir: Path) -> None:
     else:
         difference = check_config_by_hash(config, workdir)
     if difference:
-        reuse = f"--from={workdir} to take over its pretraining"
-        if any(changes_pretraining(line.partition(" is ")[0]) for line in difference):
+        changed = {line.partition(" is ")[0] for line in difference}
+        reuse = f"--from={workdir} to take over its pretraining or to go on with it"
+        if any(changes_pretraining(path) for path in changed - {*PRETRAINING_LENGTH}):
             reuse = f"--config.init.weights={workdir} to train its encoder further"
         raise UserError(
             f"{workdir} belongs to another config: {'; '.join(difference)}; {OTHER_WORKDIR}, and {reuse}, or set "

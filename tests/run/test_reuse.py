@@ -24,9 +24,18 @@ def test_a_run_with_other_settings_of_the_transfer_takes_over_the_pretraining(ru
     assert experiment.run(c, tmp_path / "new", run.workdir) == results
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("pretrain.epochs", 2), ("seed", 1), ("model.options.width", 8), ("data.test", 0.25)]
-)
+def test_a_longer_pretraining_goes_on_from_the_encoder(run, tmp_path, caplog):
+    c = tiny_run.get_config(run.images)
+    c.pretrain.epochs, c.transfer.protocols = 2, ("probe",)
+    results = experiment.run(c, tmp_path / "longer", run.workdir)
+    assert f"--from={run.workdir}: pretrain.epochs is 1 there and 2 here" in caplog.text
+    # The arms are the encoder as it was, and after two more epochs.
+    assert [e["init"] for e in results["evaluations"]] == ["workdir+ssl", "workdir", "random"]
+    assert pretraining(tmp_path / "longer")[-1]["step"] == 2 * pretraining(run.workdir)[-1]["step"]
+    assert experiment.run(c, tmp_path / "longer", run.workdir) == results
+
+
+@pytest.mark.parametrize(("field", "value"), [("seed", 1), ("model.options.width", 8), ("data.test", 0.25)])
 def test_another_pretraining_is_refused(run, tmp_path, field, value):
     c = tiny_run.get_config(run.images)
     c.update_from_flattened_dict({field: value})
@@ -35,7 +44,11 @@ def test_another_pretraining_is_refused(run, tmp_path, field, value):
 
 
 def test_a_refused_workdir_names_the_flag_that_fits(run):
-    for field, value, flag in (("transfer.epochs", 7, "--from"), ("pretrain.epochs", 2, "--config.init.weights")):
+    for field, value, flag in (
+        ("transfer.epochs", 7, "--from"),
+        ("pretrain.epochs", 2, "--from"),
+        ("seed", 1, "--config.init.weights"),
+    ):
         c = tiny_run.get_config(run.images)
         c.update_from_flattened_dict({field: value})
         with refuses("conflict", "--workdir", f"{flag}={run.workdir}"):

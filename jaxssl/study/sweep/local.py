@@ -17,6 +17,7 @@ from jaxssl.study.sweep.devices import Devices, environment, free_slot
 from jaxssl.study.sweep.state import STOPPED, State, load_state, mark_ended, mark_started, next_cell, prepare_folder
 
 POLL_SECONDS = 0.5
+LOCK = ".lock_cell"  # Until the cell itself locks its folder, a sweep that follows a killed one could start it again.
 CPU = Devices("cpu")
 
 
@@ -97,7 +98,8 @@ def start_cell(state: State, cell: Cell, slot: int, variables: Mapping[str, str]
     """Start the process of a cell with these environment variables besides those of this process."""
     prepare_folder(state, cell)
     mark_started(state, cell)
-    with open(cell.folder / "log.txt", "a", encoding="utf-8") as log:
+    log_file, lock = cell.folder / "log.txt", files.lock_to_pass(cell.folder / LOCK)
+    with open(log_file, "a", encoding="utf-8") as log, lock as descriptors:
         # In a session of its own: Ctrl-C in the terminal reaches it through this process only.
         process = subprocess.Popen(
             command(state.config, cell),
@@ -106,6 +108,7 @@ def start_cell(state: State, cell: Cell, slot: int, variables: Mapping[str, str]
             stderr=log,
             env={**os.environ, **variables},
             start_new_session=True,
+            pass_fds=descriptors,
         )
     return Running(cell, process, time.monotonic(), slot)
 
