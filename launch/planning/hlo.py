@@ -1,4 +1,4 @@
-"""Read a compiled TPU program: its kernels and its messages between chips, from the compiler's text."""
+"""Read a program compiled for TPUs or GPUs: its kernels and its messages between chips, from the compiler's text."""
 
 import math
 import re
@@ -75,8 +75,10 @@ def walk(computations: dict[str, list[Instruction]], name: str, times: int = 1) 
     for instruction in computations[name]:
         inner = re.findall(r"(?:body|to_apply|\w+_computation)=%([\w.-]+)", instruction.rest)
         if instruction.opcode == "while":
+            known = re.search(r'"known_trip_count":\{"n":"(\d+)"', instruction.rest)
             condition = re.search(r"condition=%([\w.-]+)", instruction.rest)[1]
-            yield from walk(computations, inner[0], times * trip_count(computations[condition]))
+            rounds = int(known[1]) if known else trip_count(computations[condition])
+            yield from walk(computations, inner[0], times * rounds)
         elif instruction.opcode in ("call", "conditional"):
             for called in inner:
                 yield from walk(computations, called, times)

@@ -1,6 +1,7 @@
 """Print plans as text and tables, and draw a sweep."""
 
 import io
+import math
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ def format_plan(p: dict[str, Any]) -> str:
         lines[-1] += f"; the largest batch that fits is about {p['largest_batch']:,}"
     if not p["fits"]:
         return "\n".join(lines)
-    ms = {name: f"{1e3 * value:.1f}" for name, value in p["seconds"].items()}
+    ms = {k: "unknown" if math.isnan(v) else f"{1e3 * v:.1f}" for k, v in p["seconds"].items()}
     lines += [f"  FLOPs, bytes     {p['flops'] / 1e12:.2f} TFLOP and {p['bytes'] / 1e9:.2f} GB a chip and step"]
     for c in sorted(p["collectives"], key=lambda c: -c["count"] * c["bytes"])[:5]:
         lines += [f"  {c['kind']:<17}{c['count']} of {c['bytes'] / 1e3:,.1f} kB among {c['group']} chips"]
@@ -34,7 +35,7 @@ def format_plan(p: dict[str, Any]) -> str:
         f"  cost             {p['chip_hours']:,.1f} chip-hours for all epochs",
     ]
     for i, k in enumerate(p["kernels"]):
-        lines += [f"  {'cycles' if i == 0 else '':<17}{100 * k['share']:.0f} %  {k['from']}"]
+        lines += [f"  {p['kernels_by'] if i == 0 else '':<17}{100 * k['share']:.0f} %  {k['from']}"]
     return "\n".join(lines)
 
 

@@ -1,7 +1,8 @@
-"""Plan the trainings of a config on slices of TPUs: memory, time and cost."""
+"""Plan the trainings of a config on slices of TPUs or on GPUs: memory, time and cost."""
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from planning import compiler, estimate, steps
-from planning.chips import Slice
+from planning.chips import Chip, Slice
 from planning.estimate import Program
 from planning.steps import Images, Phase
 
@@ -39,18 +40,18 @@ def make_plan(phase: Phase, place: Slice, batch_size: int, program: Program) -> 
         "utilisation": e.utilisation,
         "images_per_second": images_per_second,
         "chip_hours": phase.seen / images_per_second * place.chips / 3600,
-        "kernels": [{"from": name, "share": share} for name, share in cycle_shares(program)],
+        "kernels_by": "cycles" if program.cycles else "bytes",
+        "kernels": [{"from": name, "share": share} for name, share in kernel_shares(program)],
     }
 
 
-def cycle_shares(program: Program, top: int = 8) -> list[tuple[str, float]]:
-    """Return the `top` operations of a program and their shares of its estimated cycles, largest first."""
-    cycles: dict[str, int] = {}
+def kernel_shares(program: Program, top: int = 8) -> list[tuple[str, float]]:
+    """Return the `top` operations of a program and their shares of its estimated cycles, or bytes, largest first."""
+    costs: Counter[str] = Counter()
     for kernel in program.kernels:
-        name = operation_name(kernel.name)
-        cycles[name] = cycles.get(name, 0) + kernel.cycles * kernel.count
-    ordered = sorted(cycles.items(), key=lambda item: -item[1])
-    return [(name, of / max(1, program.cycles)) for name, of in ordered[:top]]
+        cost = kernel.cycles if program.cycles else kernel.bytes
+        costs[operation_name(kernel.name)] += cost * kernel.count
+    return [(name, of / max(1, costs.total())) for name, of in costs.most_common(top)]
 
 
 def operation_name(name: str) -> str:
@@ -60,13 +61,13 @@ def operation_name(name: str) -> str:
     return backward + re.sub(r"[_.]?\d+|/(?=/)", "", name).strip("/")
 
 
-def largest_batch(phase: Phase, mesh: Mesh, plan: dict[str, Any]) -> int:
+def largest_batch(phase: Phase, mesh: Mesh, chip: Chip, plan: dict[str, Any]) -> int:
     """Return the largest batch that fits, to within an eighth; 0 if none fits."""
     known, unit = {plan["batch_size"]: plan["fits"]}, mesh.size * phase.c.gradient_accumulation
 
     def fits(batch_size: int) -> bool:
         if batch_size not in known:
-            known[batch_size] = compiler.compile_step(phase, batch_size, mesh).fits
+            known[batch_size] = compiler.compile_step(phase, batch_size, mesh, chip).fits
         return known[batch_size]
 
     # First guess: the state's memory is constant, the rest is proportional to the batch.
@@ -82,9 +83,9 @@ def plan_slice(config: ConfigDict, known: Images, place: Slice, search: bool) ->
     """Yield the plan of each training of a config on one slice; with `search`, find the largest batch too."""
     mesh = compiler.make_mesh(config, place)
     for phase in steps.phases(config, known):
-        program = compiler.compile_step(phase, phase.c.batch_size, mesh)
+        program = compiler.compile_step(phase, phase.c.batch_size, mesh, place.chip)
         plan = make_plan(phase, place, phase.c.batch_size, program)
-        yield plan | {"largest_batch": largest_batch(phase, mesh, plan)} if search else plan
+        yield plan | {"largest_batch": largest_batch(phase, mesh, place.chip, plan)} if search else plan
 
 
 def plan_sweep(config: ConfigDict, known: Images, places: list[Slice], once: bool) -> list[dict[str, Any]]:
@@ -94,7 +95,7 @@ def plan_sweep(config: ConfigDict, known: Images, places: list[Slice], once: boo
     time. A program compiled for another number of chips may combine its messages a little differently.
     """
     phase, mesh = steps.phases(config, known)[0], compiler.make_mesh(config, places[0])
-    first = compiler.compile_step(phase, phase.c.batch_size, mesh)
+    first = compiler.compile_step(phase, phase.c.batch_size, mesh, places[0].chip)
     if once and (mesh.size < places[0].chips or any(c.group not in (2, mesh.size) for c in first.collectives)):
         raise UserError(
             "--once needs a mesh of all chips: set mesh.data=-1 and mesh.fsdp=1", code="conflict", field="--once"
@@ -108,5 +109,6 @@ def plan_sweep(config: ConfigDict, known: Images, places: list[Slice], once: boo
         else:
             mesh = compiler.make_mesh(config, place)
             batch_size = per_chip * mesh.size
-            plans.append(make_plan(phase, place, batch_size, compiler.compile_step(phase, batch_size, mesh)))
+            program = compiler.compile_step(phase, batch_size, mesh, place.chip)
+            plans.append(make_plan(phase, place, batch_size, program))
     return plans

@@ -98,6 +98,7 @@ def test_the_number_of_images_is_known_or_required():
         (("--topology=v5e:4x4", "--sweep=v5e:2x2"), "--topology=v5e:4x4"),
         (("--topology=v7:4x4",), "'v7' is not a known chip"),
         (("--topology=v5e:4x4",), "pip install 'jaxssl[tpu]'"),
+        (("--topology=h100:8",), f"jax-cuda13-pjrt=={jax.__version__}"),
         (("--sweep=v5e:2x2,v5e:4",), "'v5e:4' needs 2 sides"),
         (("--topology=v5e:4x4", "--config.data.name=npz"), "--images is missing"),
         (("--topology=v5e:4x4", "--config.pretrain.epohcs=1"), "epohcs"),
@@ -114,7 +115,7 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     mesh = sharding.make_mesh(8, 1)
     (phase, _) = steps.phases(tiny(batch_size=12), steps.known_images(tiny().data, 0, 0))
     with refuses("mismatch", "pretrain.batch_size", "12", "8 devices"):
-        compiler.compile_step(phase, 12, mesh)
+        compiler.compile_step(phase, 12, mesh, chips.CHIPS["h100"])
 
 
 @pytest.mark.parametrize("batch_size", [160, 4096])
@@ -122,7 +123,7 @@ def test_the_largest_batch_takes_few_compilations(monkeypatch, batch_size):
     mesh, tried = sharding.make_mesh(8, 1), []
     phase = steps.phases(tiny(), steps.known_images(tiny().data, 0, 0))[0]
 
-    def compile_step(phase, batch_size, mesh):
+    def compile_step(phase, batch_size, mesh, chip=None):
         tried.append(batch_size)
         memory = 5e4 + 1e3 * batch_size
         return estimate.Program(memory, memory <= 1e6)
@@ -130,7 +131,7 @@ def test_the_largest_batch_takes_few_compilations(monkeypatch, batch_size):
     monkeypatch.setattr(compiler, "compile_step", compile_step)
     memory = compile_step(phase, batch_size, mesh).memory
     planned = {"batch_size": batch_size, "memory_bytes": memory, "fits": memory <= 1e6, "memory_of_chip": 1e6}
-    found = plans.largest_batch(phase, mesh, planned)
+    found = plans.largest_batch(phase, mesh, None, planned)
     assert 950 / (1 + 1 / 8) - 8 <= found <= 950
     assert len(tried) <= 5
 
@@ -157,7 +158,7 @@ def test_operations_are_merged_over_layers_and_ordered_by_cycles():
         "jit(step)/add": 15,
     }
     kernels = tuple(hlo.Kernel(name, 0, number, 2) for name, number in cycles.items())
-    assert plans.cycle_shares(estimate.Program(0, True, 0, kernels)) == [
+    assert plans.kernel_shares(estimate.Program(0, True, 0, kernels)) == [
         ("backward of ResNet/layer/conv/conv_general_dilated", 0.6),
         ("ResNet/layer/conv/conv_general_dilated", 0.25),
         ("add", 0.15),
@@ -195,7 +196,7 @@ def test_with_once_only_the_messages_are_recalculated(monkeypatch):
     monkeypatch.setattr(compiler, "make_mesh", lambda config, place: sharding.make_mesh(meshes[place.name], 1))
     compiled = []
 
-    def compile_step(phase, batch_size, mesh):
+    def compile_step(phase, batch_size, mesh, chip=None):
         compiled.append((batch_size, mesh.size))
         collectives = (hlo.Collective("all-reduce", 10**6, mesh.size, 2),)
         return estimate.Program(2**30, True, 1e12, (hlo.Kernel("", 10**9, 10**7, 1),), collectives)

@@ -94,7 +94,8 @@ def test_each_notation_is_parsed():
 
 
 @pytest.mark.parametrize(
-    ("topology", "links", "hops"), [("v5e:2x2", 2, 2), ("v5e:4x4", 2, 6), ("v5e:16x16", 4, 16), ("v5e:1x4", 1, 3)]
+    ("topology", "links", "hops"),
+    [("v5e:2x2", 2, 2), ("v5e:4x4", 2, 6), ("v5e:16x16", 4, 16), ("v5e:1x4", 1, 3), ("h100:8", 9, 4)],  # NVLink: 450e9 bytes/s.
 )
 def test_an_all_reduce_passes_all_bytes_twice(topology, links, hops):
     place = chips.parse_topology(topology)
@@ -159,7 +160,9 @@ def test_a_good_start_needs_few_trials(limit, start):
     assert len(tried) == 2
 
 
-@pytest.mark.parametrize("name", ["v5:4x4", "v5e", "v5e:4", "v5e:4x4x4", "v5e:0x4", "v5e:32x32", "v5e:axb", "v5p:4"])
+@pytest.mark.parametrize(
+    "name", ["v5:4x4", "v5e", "h100:16", "h100:2x4", "v5e:4", "v5e:4x4x4", "v5e:0x4", "v5e:32x32", "v5e:axb", "v5p:4"]
+)
 def test_an_impossible_slice_is_refused(name):
     with refuses("unknown-name" if name == "v5:4x4" else "out-of-range", "topology", repr(name)):
         chips.parse_topology(name)
