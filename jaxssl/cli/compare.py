@@ -57,9 +57,8 @@ def run(options: argparse.Namespace) -> int:
 
 def show_study(console: Console, study: Study, runs: Sequence[Run]) -> None:
     """Print the tables and conclusions of a study."""
-    for table in (tables.score_table(study), tables.label_table(study), tables.compute_table(study)):
-        if table is not None:
-            console.print(table)
+    for table in (*tables.score_tables(study), *tables.label_tables(study), tables.compute_table(study)):
+        console.print(table)
     for title, key in (("What may be concluded", "may"), ("What may not be concluded", "may_not")):
         console.print(Text(title, style="bold"))
         console.print(tables.list_sentences(study["conclusion"][key]))

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         with collect_drawings() as drawings:
             for section in page.SECTIONS:
                 section(data)
-        forest = differences.plot(data)
+        forests = differences.plot(data)
         inits = [e["init"] for e in data.results["evaluations"]]
         names = {init: init_name(init, data.results) for init in [*inits, "ssl"]}
     else:
@@ -50,10 +50,10 @@ def run(options: argparse.Namespace) -> int:
         with collect_drawings() as drawings:
             for section in study.SECTIONS:
                 section(found)
-        forest = study_differences.plot(found)
+        forests = study_differences.plot(found)
         names = {arm["name"]: arm_title(arm["name"]) for arm in found.study["arms"]}
     to = options.to or folder / "figures"
     with files.output_errors(to):
         to.mkdir(parents=True, exist_ok=True)
-        print(*export.export(drawings, forest, to, names, options.width), sep="\n")
+        print(*export.export(drawings, forests, to, names, options.width), sep="\n")
     return 0

@@ -163,8 +163,10 @@ def describe_score(results: Results) -> str:
     compared = [e for e in scored if words.find_random_partner(results, e)] or scored
     if not compared:
         return ""
-    better = min if words.primary_metric(compared[0]) in words.LOWER_IS_BETTER else max
-    best = better(compared, key=lambda e: words.get_score(e)["value"] or 0.0)
+    metric = words.primary_metric(compared[0])  # Scores of classes and masks are not alike.
+    better = min if metric in words.LOWER_IS_BETTER else max
+    alike = [e for e in compared if words.primary_metric(e) == metric]
+    best = better(alike, key=lambda e: words.get_score(e)["value"] or 0.0)
     partner = words.find_random_partner(results, best)
     init = words.describe_start(best["init"])
     text = f"{words.protocol_name(best['protocol'])}: {init} {words.format_estimate(words.get_score(best))}"

@@ -36,7 +36,7 @@ def make_page(studies: Mapping[str, StudyData], folder: Path) -> str:
         verdict.question,
         [_differences(studies), _datasets(studies, folder)],
         verdict=verdict,
-        forest=make_heat_map(contents),
+        figures=[make_heat_map(contents)],
         answer="Each dataset is a study of its own, with its own page.",
         may=may,
         may_not=may_not,
@@ -65,15 +65,15 @@ def make_heat_map(studies: Mapping[str, Any]) -> HeatMap:
                     is_better(d),
                     d["verdict"] in ("higher", "lower"),
                 )
-    metrics = {name: METRIC_NAMES[of[0]["metric"]] if of else "" for name, of in main.items()}
+    metrics = {name: ", ".join(dict.fromkeys(METRIC_NAMES[d["metric"]] for d in of)) for name, of in main.items()}
     columns = [(shorten(name), metrics[name]) for name in studies]
     rows = [(start, [row.get(name) for name in studies]) for start, row in found.items()]
     return HeatMap("Which start helps on which data", CAPTION, columns, rows)
 
 
 def _differences(studies: Mapping[str, StudyData]) -> Section:
-    plots = [(name, study_differences.plot(data)) for name, data in studies.items()]
-    drawn = [plot._replace(caption=f"{shorten(name)}: {plot.caption}") for name, plot in plots if plot]
+    plots = [(name, plot) for name, data in studies.items() for plot in study_differences.plot(data)]
+    drawn = [plot._replace(caption=f"{shorten(name)}: {plot.caption}") for name, plot in plots]
     return Section("differences", "Differences on each dataset", [Grid(drawn, "wide")], folded=False)
 
 

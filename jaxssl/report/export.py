@@ -26,18 +26,21 @@ COLORS = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor
 
 
 def export(
-    drawings: Sequence[Drawing], forest: Forest | None, to: Path, names: Mapping[str, str], width: float = COLUMN
+    drawings: Sequence[Drawing], forests: Sequence[Forest], to: Path, names: Mapping[str, str], width: float = COLUMN
 ) -> list[Path]:
     """Write the figures to a folder and return the files.
 
     Args:
       drawings: of the page, from `figures.collect_drawings`.
-      forest: the forest plot of the page, if it has one.
+      forests: the forest plots of the page.
       to: the folder.
       names: of the series, for the legend.
       width: of the figures in millimetres.
     """
-    written = [] if forest is None else _write(to, "differences", _plot_forest(forest), _forest_table(forest), width)
+    written = []
+    for i, forest in enumerate(forests):
+        name = f"differences-{i + 1}" if i else "differences"
+        written += _write(to, name, _plot_forest(forest), _forest_table(forest), width)
     for drawing in drawings:
         if drawing.data:
             _annotate(drawing, names)

@@ -78,14 +78,14 @@ def write(workdir: Path, found: Differences | None = None) -> Path:
 
 def make_page(run: RunData) -> str:
     """Return the HTML of the report."""
-    verdict = judge_run(run.results, run.differences, run.config, run.steps)
+    verdict = judge_run(run.results, run.differences, run.config)
     answer, _, rest = run_conclusions.answer(run.results, run.differences).partition(f" {run_conclusions.ONE_RUN}")
     return render(
         "answer.html.j2",
         verdict.question,
         [section(run) for section in SECTIONS],
         verdict=verdict,
-        forest=differences.plot(run),
+        figures=differences.plot(run),
         answer=answer + rest,
         may=[],
         may_not=run_conclusions.cautions(run.results),

@@ -10,7 +10,6 @@ from jaxssl.results.gallery import Gallery, read_gallery
 from jaxssl.results.predictions import Differences, Predictions, compute_differences, read_predictions
 from jaxssl.results.schema import MetricsRow, Results, RunConfig, Splits
 from jaxssl.results.segmentations import read_segmentations
-from jaxssl.results.verdict import count_steps
 from jaxssl.training import metrics
 
 
@@ -25,11 +24,6 @@ class RunData(NamedTuple):
     differences: Differences
     gallery: Gallery
     audit: Audit | None
-
-    @property
-    def steps(self) -> int | None:
-        """Training steps of pretraining; None without pretraining."""
-        return count_steps(self.rows)
 
 
 def read(workdir: Path, differences: Differences | None = None) -> RunData:

@@ -46,7 +46,7 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
         f"Comparison of {format_count(len(runs), 'run')} on {study['dataset']['name']}",
         [section(data) for section in SECTIONS],
         verdict=verdict,
-        forest=study_differences.plot(data),
+        figures=study_differences.plot(data),
         answer=study_conclusions.answer(study),
         may=study["conclusion"]["may"],
         may_not=study["conclusion"]["may_not"] or ["No limits are known."],

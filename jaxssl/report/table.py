@@ -11,9 +11,8 @@ from rich.text import Text
 from jaxssl.config.stored import read_config
 from jaxssl.results import run_conclusions, words
 from jaxssl.results.predictions import Differences
-from jaxssl.results.schema import Evaluation, Results, RunConfig
-from jaxssl.results.verdict import Verdict, count_steps, judge_run
-from jaxssl.training import metrics
+from jaxssl.results.schema import Evaluation, Results
+from jaxssl.results.verdict import Verdict, judge_run
 
 
 def summarize(results: Results, workdir: Path, differences: Differences | None = None) -> RenderableType:
@@ -35,7 +34,8 @@ def summarize(results: Results, workdir: Path, differences: Differences | None =
     names = (name for name in written if (Path(workdir) / name).exists())
     # One path per line, not broken at spaces, so that terminals link it and it can be copied.
     parts += [Text(str(Path(workdir) / name), overflow="fold", no_wrap=False, style="dim") for name in names]
-    return Group(*parts, Text(), *show_verdict(judge_run(results, differences or {}, *_read_setup(Path(workdir)))))
+    config = read_config(workdir) if (Path(workdir) / "config.json").exists() else None
+    return Group(*parts, Text(), *show_verdict(judge_run(results, differences or {}, config)))
 
 
 def describe_episodes(results: Results) -> list[str]:
@@ -55,12 +55,6 @@ def show_verdict(verdict: Verdict) -> list[Text]:
     lines = [Text(verdict.words, style="bold"), Text(f"Next: {step.text}")]
     # Commands are folded and not broken at spaces, so that they can be copied.
     return lines + [Text(line, overflow="fold", style="dim") for line in step.command.splitlines()]
-
-
-def _read_setup(workdir: Path) -> tuple[RunConfig | None, int | None]:
-    """Return the content of config.json, None without it, and the training steps of pretraining."""
-    config = read_config(workdir) if (workdir / "config.json").exists() else None
-    return config, count_steps(metrics.read(workdir, "pretrain"))
 
 
 def make_score_tables(results: Results) -> list[Table]:

@@ -12,6 +12,7 @@ from jaxssl.results.words import (
     format_count,
     format_estimate,
     get_score,
+    has_own_pretraining,
     join_words,
     method_name,
     primary_metric,
@@ -23,13 +24,33 @@ FEW_STEPS = 200
 CEILING = 0.995  # Of two macro AUCs above this, none can be shown to be better.
 
 MANY_COPIES = 0.05  # Share of the test images above which the scores are no answer.
+COLLAPSED = "Pretraining collapsed: its scores say nothing about the method"
 
 
-def count_leaked(results: Results) -> int:
-    """Return how many test images have a copy in training, where these are too many for any conclusion; else 0."""
-    copies = results["dataset"].get("test_images_copied_in_train", 0)
-    images = max((e["images"] for e in results["evaluations"]), default=0)
-    return copies if copies > MANY_COPIES * images and images else 0
+def find_obstacle(results: Results, init: str = "random") -> str:
+    """Return why scores that start from an initialization are no answer, whatever they are; "" if they may be one.
+
+    Copies of test images rule out every answer; a collapse and too few steps that on pretraining.
+    """
+    pretraining = results["pretrain"]
+    if leak := find_leak(results):
+        return leak
+    if not pretraining or not has_own_pretraining(init):
+        return ""
+    if pretraining.get("collapse", {}).get("verdict") == "collapsed":
+        return COLLAPSED
+    steps = pretraining.get("steps") or FEW_STEPS
+    return f"Too early to tell: only {format_count(steps, 'step')} of pretraining" if steps < FEW_STEPS else ""
+
+
+def find_leak(results: Results) -> str:
+    """Return how many test images are in training too, where these are too many for any answer; else ""."""
+    dataset = results["dataset"]
+    images = dataset["splits"]["test"]["images"]
+    for kind, where in (("", "are in training too"), ("nearly_", "have near copies in training")):
+        if (copies := dataset.get(f"test_images_{kind}copied_in_train", 0)) > MANY_COPIES * images:
+            return f"Not valid: {copies:,} of {images:,} test images {where}"
+    return ""
 
 
 def beats_chance(e: Evaluation) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.results.next_step import NextStep
-from jaxssl.results.study_conclusions import is_better
+from jaxssl.results.study_conclusions import find_common_obstacle, is_better
 from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
 from jaxssl.results.verdict import Verdict, format_limit
 from jaxssl.results.words import arm_title, format_count, join_words, shorten
@@ -29,9 +29,10 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
     runs = format_count(sum(study["runs"] for study in studies.values()), "training run")
     helpful = {name for datasets in count_effects(studies, True).values() for name in datasets}
 
-    def count_known(name: str) -> tuple[int, bool]:
+    def count_known(name: str) -> tuple[bool, int, bool]:
         seeds = min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0)
-        return min(seeds, MIN_SEEDS), name not in helpful
+        obstacle = find_common_obstacle(find_main_differences(studies[name]))
+        return not obstacle, min(seeds, MIN_SEEDS), name not in helpful
 
     name = min(studies, key=count_known)  # The dataset of which least is known, then one that has a benefit to confirm.
     step = verdicts[name].next_step
@@ -59,9 +60,13 @@ def _answer(studies: Studies) -> str:
     helpful, harmful = count_effects(studies, True), count_effects(studies, False)
     if not helpful:
         return "Nothing to compare with random weights"
+    obstacles = [find_common_obstacle(find_main_differences(study)) for study in studies.values()]
+    if all(obstacles):
+        return "No dataset has an answer: see the page of each"
     total, effects = len(studies), [(arm, helpful[arm], harmful[arm]) for arm in helpful if helpful[arm] + harmful[arm]]
     if not effects:
-        return f"No benefit shown on any of {total} datasets"
+        blocked = f"; {sum(map(bool, obstacles))} without an answer" if any(obstacles) else ""
+        return f"No benefit shown on any of {total} datasets{blocked}"
 
     def tell(say: Callable[[list[str]], str]) -> str:
         clauses = []
@@ -96,4 +101,5 @@ def describe_studies(studies: Studies) -> tuple[list[str], list[str]]:
         for arm, of in found.items()
         if of
     ]
-    return may, list(LIMITS)
+    obstacles = {name: find_common_obstacle(find_main_differences(study)) for name, study in studies.items()}
+    return may, [*(f"{shorten(name)}: {text}." for name, text in obstacles.items() if text), *LIMITS]

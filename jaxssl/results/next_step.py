@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.cautions import FEW_STEPS, beats_chance, is_worse_than_chance
+from jaxssl.results.cautions import FEW_STEPS, beats_chance, find_leak, is_worse_than_chance
 from jaxssl.results.schema import Results, RunConfig
 from jaxssl.results.words import (
     TRAINED_PROTOCOLS,
@@ -20,6 +20,7 @@ from jaxssl.results.words import (
 from jaxssl.training.metrics import is_far
 
 ENOUGH_STEPS = 1000
+TRY_AGAIN = "Pretrain again with a smaller learning rate or another objective: the network has collapsed."
 WORKDIR = re.compile(r"--workdir(=|\s+)(\S+)")
 
 
@@ -30,20 +31,19 @@ class NextStep(NamedTuple):
     command: str = ""
 
 
-def choose_next_step(results: Results, config: RunConfig | None = None, steps: int | None = None) -> NextStep:
+def choose_next_step(results: Results, config: RunConfig | None = None) -> NextStep:
     """Return what the run most needs: sound data first, then sound training, then other seeds.
 
     Args:
       results: the content of results.json.
       config: the content of config.json; without it there are no commands.
-      steps: training steps of pretraining.
     """
     known: Mapping[str, Any] = config or {}
     command, settings = str(known.get("command") or ""), known.get("config") or {}
     for step in (
         _mend_data(results, settings),
         _explain_low_scores(results, settings),
-        _mend_pretraining(results, command, settings, steps),
+        _mend_pretraining(results, command, settings),
         _mend_transfer(results, command, settings),
         _question_labels(results, settings),
     ):
@@ -57,8 +57,8 @@ def choose_next_step(results: Results, config: RunConfig | None = None, steps: i
 
 def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
     dataset, audit = results["dataset"], _audit(settings)
-    if copies := dataset["test_images_copied_in_train"]:
-        return NextStep(f"Remove duplicates: {copies:,} test images are among the training images too.", audit)
+    if step := remove_duplicates(dataset, bool(find_leak(results)), audit):
+        return step
     if not dataset["classes"]:
         return NextStep("Give labels (a folder per class, or a table) to measure whether pretraining helps.")
     if lacks_intervals(results):
@@ -71,6 +71,14 @@ def _mend_data(results: Results, settings: Mapping[str, Any]) -> NextStep | None
     if pretraining and expected is not None and is_far(pretraining["first_loss"], expected):
         return NextStep("Check the images and the augmentation: the first loss is far from the expected one.", audit)
     return None
+
+
+def remove_duplicates(dataset: Mapping[str, Any], leak: bool, audit: str) -> NextStep | None:
+    """Return the step that copied test images need; near copies count where they make the answer invalid: a `leak`."""
+    exact, near = (dataset.get(f"test_images_{kind}copied_in_train", 0) for kind in ("", "nearly_"))
+    where = "are among the training images too" if exact else "have near copies among the training images"
+    copies = exact or near * leak
+    return NextStep(f"Remove duplicates: {copies:,} test images {where}.", audit) if copies else None
 
 
 def _explain_low_scores(results: Results, settings: Mapping[str, Any]) -> NextStep | None:
@@ -96,12 +104,11 @@ def _audit(settings: Mapping[str, Any]) -> str:
     return f"jaxssl data audit {shlex.quote(str(folder))}" if folder else ""
 
 
-def _mend_pretraining(
-    results: Results, command: str, settings: Mapping[str, Any], steps: int | None
-) -> NextStep | None:
+def _mend_pretraining(results: Results, command: str, settings: Mapping[str, Any]) -> NextStep | None:
     pretraining = results["pretrain"]
     if not pretraining:
         return None
+    steps = pretraining.get("steps")
     if steps and steps < FEW_STEPS:
         epochs = pretraining["epochs"] * -(-ENOUGH_STEPS // steps)
         return NextStep(
@@ -112,7 +119,7 @@ def _mend_pretraining(
         rate = ((settings.get("pretrain") or {}).get("optimizer") or {}).get("learning_rate")
         changes = {"pretrain.optimizer.learning_rate": f"{rate / 3:.2g}"} if rate else {}
         return NextStep(
-            "Pretrain again with a smaller learning rate or another objective: the network has collapsed.",
+            TRY_AGAIN,
             change_command(command, "again", changes) if changes else "",
         )
     return None

@@ -3,9 +3,10 @@
 import numpy as np
 
 from jaxssl.results.cautions import (
-    count_leaked,
+    beats_chance,
     describe_copies,
     describe_few_groups,
+    find_obstacle,
     score_cautions,
     training_cautions,
 )
@@ -66,12 +67,8 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             scores.setdefault(name_metric(e), []).append(score)
         on = f" on {describe_test_images(results)}"
         found = "; ".join(f"{metric}{on}: {', '.join(of)}" for metric, of in scores.items())
-        return f"This run has nothing to compare; {found}. {ONE_RUN}"
-    if copies := count_leaked(results):
-        return (
-            f"{copies:,} of the {evaluations[0]['images']:,} test images are pixel for pixel among the training "
-            f"images, so no difference between the starts can be concluded, whatever the scores. {ONE_RUN}"
-        )
+        leak = f"{obstacle}. " if (obstacle := find_obstacle(results)) else ""
+        return f"{leak}This run has nothing to compare; {found}. {ONE_RUN}"
     clauses, reasons = [], {}
     # Classes and masks have scores of their own.
     for init, primary in dict.fromkeys((e["init"], primary_metric(e)) for e, _ in pairs):
@@ -79,8 +76,11 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         for e, partner in pairs:
             if (e["init"], primary_metric(e)) == (init, primary):
                 difference = (differences or {}).get(e["name"], {}).get(primary)
-                kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
-                reasons[(difference or {}).get("without")] = None
+                kind, numbers = judge_pair(results, e, partner, difference)
+                if without := (difference or {}).get("without"):
+                    reasons[f"There is no interval: {without}."] = None
+                if obstacle := find_obstacle(results, init):
+                    reasons[f"{obstacle}."] = None
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
         subject, metric = init_as_subject(init, results), METRIC_NAMES[primary]
@@ -92,7 +92,7 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             UNDEFINED: f"after {subject} {metric} is undefined with ",
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
-    why = "".join(f" There is no interval: {reason}." for reason in reasons if reason)
+    why = "".join(f" {reason}" for reason in reasons)
     intervals = "" if lacks_intervals(results) else " and with 95 % intervals"
     return f"On {describe_test_images(results)}{intervals}, {'; '.join(clauses)}.{why} {ONE_RUN}"
 
@@ -100,6 +100,17 @@ def answer(results: Results, differences: Differences | None = None) -> str:
 def name_metric(e: Evaluation) -> str:
     """Return the primary metric of an evaluation in words."""
     return METRIC_NAMES[primary_metric(e)]
+
+
+def judge_pair(
+    results: Results, e: Evaluation, partner: Evaluation, difference: TestedDifference | None
+) -> tuple[str, str]:
+    """Return the same as `compare_scores`, but "none" where no answer is possible or neither score beats chance."""
+    kind, numbers = compare_scores(get_score(e), get_score(partner), difference)
+    answers = beats_chance(e) or beats_chance(partner)
+    if kind != UNDEFINED and (find_obstacle(results, e["init"]) or not answers):
+        return "none", numbers
+    return kind, numbers
 
 
 def compare_scores(a: Estimate, b: Estimate, difference: TestedDifference | None) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """What a comparison of runs shows, and what it does not, as plain sentences."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxssl.evaluation.significance import ALPHA, MIN_SEEDS
 from jaxssl.results.cautions import CEILING, FEW_STEPS, describe_copies, describe_few_groups, describe_missing_classes
@@ -23,22 +23,32 @@ from jaxssl.results.words import (
     protocol_name,
 )
 
+T = TypeVar("T", bound=Mapping[str, Any])  # Arms
 ROUGH = 0.095  # Larger differences are told with one decimal.
 TOO_FEW_SEEDS = f"fewer than {MIN_SEEDS} seeds"
 VERDICTS = ("higher", "lower", "these runs", "open")
 
 
-def headline_metrics(study: Mapping[str, Any]) -> list[str]:
-    """Return the two metrics that tables show; by the first, the primary one, arms are judged."""
-    names = study["arms"][0]["metrics"] if study["arms"] else ("auc_macro", "accuracy")
+def headline_metrics(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the two metrics that tables show of these arms; by the first, the primary one, they are judged."""
+    names = arms[0]["metrics"] if arms else ("auc_macro", "accuracy")
     return [metric for metric in METRIC_NAMES if metric in names][:2]
 
 
+def split_by_metric(arms: Sequence[T]) -> list[list[T]]:
+    """Return the arms of each primary metric: classes and masks have scores of their own."""
+    found: dict[str, list[T]] = {}
+    for arm in arms:
+        found.setdefault(headline_metrics([arm])[0], []).append(arm)
+    return list(found.values())
+
+
 def primary_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the differences in the primary metric, the first of `METRIC_NAMES` that was compared."""
-    differences = study["differences"]
-    primary = next((metric for metric in METRIC_NAMES if any(d["metric"] == metric for d in differences)), "")
-    return [d for d in differences if d["metric"] == primary]
+    """Return the differences in the primary metric of each protocol, the first of `METRIC_NAMES` that was compared."""
+    primary: dict[str, str] = {}
+    for d in sorted(study["differences"], key=lambda d: list(METRIC_NAMES).index(d["metric"])):
+        primary.setdefault(d["protocol"], d["metric"])
+    return [d for d in study["differences"] if d["metric"] == primary[d["protocol"]]]
 
 
 def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
@@ -46,7 +56,8 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
 
     "higher" and "lower" hold for other seeds and for other test groups: p, the larger of both p-values, is below 5 %
     after Holm's correction, and the interval over the test groups is on the same side of 0. "these runs" hold for other
-    test groups: that p-value alone is, and so is the interval.
+    test groups: that p-value alone is, and so is the interval. Where d["without"] says why there can be no verdict, it
+    is "open".
     """
     groups, mean, p = d["over_groups"], d["mean"], d["p_holm"]
     a, b = arm_title(d["a"]), arm_title(d["b"])
@@ -56,6 +67,8 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
     one_sided = has_interval(groups) and (groups["low"] > 0 or groups["high"] < 0)
     known = [of for of in (groups, d["over_runs"]) if has_interval(of)]
     numbers = f"{format_signed(mean, count_common_digits(known))} ({format_evidence(d)})"
+    if d["without"]:
+        return "open", f"No difference between {a} and {b} can be concluded {where}: {numbers}. {d['without']}."
     if one_sided and p is not None and p < ALPHA and (groups["low"] > 0) == (mean > 0):
         kind = "higher" if mean > 0 else "lower"
         comparison = "better" if is_better(d) else "worse"
@@ -76,6 +89,11 @@ def judge_difference(d: Mapping[str, Any]) -> tuple[str, str]:
         f"No difference between {a} and {b} can be concluded {where}: {numbers}, which does not show that "
         f"they are equal: {describe_detectable(d['detectable'], groups['without'])}.",
     )
+
+
+def find_common_obstacle(differences: Sequence[Mapping[str, Any]]) -> str:
+    """Return why none of these differences can have a verdict; "" if one of them can."""
+    return differences[0]["without"] if differences and all(d["without"] for d in differences) else ""
 
 
 def is_better(d: Mapping[str, Any]) -> bool:
@@ -131,20 +149,21 @@ def answer(study: Mapping[str, Any]) -> str:
     differences = primary_differences(study)
     if not differences:
         return "No two arms can be compared, so nothing can be concluded."
-    name = METRIC_NAMES[differences[0]["metric"]]
+    name = join_words(list(dict.fromkeys(METRIC_NAMES[d["metric"]] for d in differences)))
     sure, here, undecided = (
         sum(d["verdict"] in kinds for d in differences) for kinds in (("higher", "lower"), ("these runs",), ("open",))
     )
     if undecided == len(differences):
         count = format_count(len(differences), "difference")
-        return f"None of {count} in {name} can be concluded: the arms may or may not be equal."
+        why = find_common_obstacle(differences) or "The arms may or may not be equal"
+        return f"None of {count} in {name} can be concluded. {why}."
     return (
         f"Of {format_count(len(differences), 'difference')} in {name}, {sure} hold for other seeds and test groups, "
         f"{here} for the networks trained here only, and {undecided} are open."
     )
 
 
-def cautions(study: Mapping[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
+def describe_limits(study: Mapping[str, Any], groups: int, repeated: int, fields: list[str] | None) -> list[str]:
     """Return what may not be concluded from a study, one sentence each.
 
     Args:
@@ -213,7 +232,8 @@ def _training_cautions(arms: Sequence[Mapping[str, Any]]) -> list[str]:
     sentences = []
     short = [a for a in arms if a["method"] and a["pretrain_steps"] is not None and a["pretrain_steps"] < FEW_STEPS]
     if short:
-        names = join_words(sorted({f"{arm_title(arm['name'])} ({arm['pretrain_steps']:,.0f} steps)" for arm in short}))
+        steps = {arm_title(arm["name"]): format_count(round(arm["pretrain_steps"]), "step") for arm in short}
+        names = join_words([f"{name} ({count})" for name, count in sorted(steps.items())])
         sentences.append(f"Pretraining was too short for a verdict on the method: {names}.")
     for metric, chance in CHANCE.items():
         found = [(arm, arm["metrics"][metric]["over_groups"]) for arm in arms if metric in arm["metrics"]]

@@ -148,6 +148,7 @@ class Difference(TypedDict):
     p: Annotated[float | None, "intersection-union test: the larger of both p-values"]
     p_holm: Annotated[float | None, "Holm-corrected over all differences"]
     mcnemar: Annotated[McNemar | None, "null for other metrics than accuracy"]
+    without: Annotated[str, "why there is no verdict, whatever the scores; empty where there may be one"]
     verdict: Annotated[
         Literal["higher", "lower", "these runs", "open"],
         '"higher" and "lower" hold for other seeds and test groups, "these runs" for the trained networks only',

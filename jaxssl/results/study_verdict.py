@@ -1,12 +1,21 @@
 """The answer of a study in a few words, as `jaxssl.results.verdict` gives that of one run."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxssl.evaluation.significance import MIN_SEEDS
-from jaxssl.results.cautions import FEW_STEPS
-from jaxssl.results.next_step import ENOUGH_STEPS, WORKDIR, NextStep, change_command, repeat_with_seeds
-from jaxssl.results.study_conclusions import is_better, primary_differences, sort_key
+from jaxssl.results.cautions import COLLAPSED
+from jaxssl.results.next_step import (
+    ENOUGH_STEPS,
+    TRY_AGAIN,
+    WORKDIR,
+    NextStep,
+    change_command,
+    remove_duplicates,
+    repeat_with_seeds,
+)
+from jaxssl.results.study_conclusions import find_common_obstacle, is_better, primary_differences, sort_key
 from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_missed
 from jaxssl.results.words import (
     arm_title,
@@ -20,6 +29,7 @@ from jaxssl.results.words import (
 
 OPEN = "No difference shown"
 MUCH_WIDER = 2  # Ratio of intervals from which the wider one is what limits a study.
+DATA_DIR = re.compile(r"--config\.data\.dir[= ](\S+)")
 SURE = ("higher", "lower")  # Verdicts that hold for other seeds and other test groups.
 
 
@@ -33,7 +43,7 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
     differences = find_main_differences(study)
     return Verdict(
         _ask(study),
-        _answer(study, differences),
+        _answer(differences),
         _describe_basis(study),
         _describe_unseen(differences),
         _choose(study, commands),
@@ -55,29 +65,15 @@ def _ask(study: Mapping[str, Any]) -> str:
     return f"{name}: does {'pretraining by ' if arm.get('method') else ''}{arm_title(start)} help?"
 
 
-def _answer(study: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> str:
-    judged, steps = _leave_out_short(study, differences), find_few_steps(study)
+def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
     if not differences:
         return "Nothing to compare"
-    if not judged:
-        return f"Too early to tell: only {format_count(int(steps or 0), 'step')} of pretraining"
-    if sure := [d for d in judged if d["verdict"] in SURE]:
+    if obstacle := find_common_obstacle(differences):
+        return obstacle
+    if sure := [d for d in differences if d["verdict"] in SURE]:
         return _tell_sure(sure)
-    here = [d for d in judged if d["verdict"] == "these runs"]
+    here = [d for d in differences if d["verdict"] == "these runs"]
     return _tell_of_these_runs(here) if here else OPEN
-
-
-def find_few_steps(study: Mapping[str, Any]) -> float | None:
-    """Return the most steps of pretraining of the arms that were pretrained too briefly; None without such arms."""
-    steps = [arm.get("pretrain_steps") for arm in study["arms"] if arm.get("method")]
-    return max((count for count in steps if count is not None and count < FEW_STEPS), default=None)
-
-
-def _leave_out_short(study: Mapping[str, Any], differences: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return the differences between arms of which none was pretrained too briefly."""
-    steps = {arm["name"]: arm.get("pretrain_steps") for arm in study["arms"] if arm.get("method")}
-    short = {name for name, count in steps.items() if count is not None and count < FEW_STEPS}
-    return [d for d in differences if not {d["a"], d["b"]} & short]
 
 
 def _tell_sure(sure: Sequence[Mapping[str, Any]]) -> str:
@@ -142,20 +138,25 @@ def _describe_basis(study: Mapping[str, Any]) -> str:
 
 
 def _describe_unseen(differences: Sequence[Mapping[str, Any]]) -> str:
-    known = [d for d in differences if d["mean"] is not None]
+    known = [d for d in differences if d["mean"] is not None and not d["without"]]
     few = any(d["over_groups"]["without"] for d in known)
-    return describe_missed([d["detectable"] for d in known], known[0]["metric"] if known else "auc_macro", few)
+    return describe_missed([(d["metric"], d["detectable"]) for d in known], few)
 
 
 def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> NextStep:
+    differences = find_main_differences(study)
+    leak = find_common_obstacle(differences).startswith("Not valid")
+    found = DATA_DIR.search(" ".join((commands or {}).values()))
+    if step := remove_duplicates(study["dataset"], leak, f"jaxssl data audit {found[1]}" if found else ""):
+        return step
     if study["unfinished"]:
         runs = format_count(study["unfinished"], "unfinished run")
         return NextStep(f"Finish the {runs}; this lists the command of each:", "jaxssl runs FOLDER")
-    differences = find_main_differences(study)
-    judged = _leave_out_short(study, differences)
+    judged = [d for d in differences if not d["without"]]
     if differences and not judged:
-        steps = f"{format_count(int(find_few_steps(study) or 0), 'step')} so far, {ENOUGH_STEPS:,} are a start"
-        return NextStep(f"Pretrain longer, with more of pretrain.epochs: {steps}.")
+        if find_common_obstacle(differences) == COLLAPSED:
+            return NextStep(TRY_AGAIN)
+        return NextStep(f"Pretrain longer, with more of pretrain.epochs: {ENOUGH_STEPS:,} steps are a start.")
     if judged and all(map(_lacks_groups, judged)):
         return NextStep(
             "Add test images of other patients or series: the interval over test groups is much wider than that over "

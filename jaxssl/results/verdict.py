@@ -1,12 +1,12 @@
 """The answer of one run in a few words: the verdict, what it rests on, what could not be seen, and what to do next."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from jaxssl.results.cautions import FEW_STEPS, beats_chance, count_leaked, is_worse_than_chance
+from jaxssl.results.cautions import COLLAPSED, beats_chance, find_leak, find_obstacle
 from jaxssl.results.next_step import NextStep, choose_next_step
 from jaxssl.results.predictions import Differences
-from jaxssl.results.run_conclusions import compare_scores
+from jaxssl.results.run_conclusions import judge_pair
 from jaxssl.results.schema import Evaluation, Results, RunConfig
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
@@ -18,8 +18,8 @@ from jaxssl.results.words import (
     find_random_partner,
     format_count,
     format_number,
-    get_score,
     given_weights,
+    has_own_pretraining,
     join_words,
     lacks_intervals,
     method_name,
@@ -54,29 +54,21 @@ class Verdict(NamedTuple):
     next_step: NextStep
 
 
-def judge_run(
-    results: Results, differences: Differences, config: RunConfig | None = None, steps: int | None = None
-) -> Verdict:
+def judge_run(results: Results, differences: Differences, config: RunConfig | None = None) -> Verdict:
     """Return the answer of a run.
 
     Args:
       results: the content of results.json.
       differences: from `predictions.compute_differences`.
       config: the content of config.json, for the command of the next step.
-      steps: training steps of pretraining.
     """
     return Verdict(
         _ask(results),
-        _answer(results, differences, steps),
-        _describe_basis(results, steps),
+        _answer(results, differences),
+        _describe_basis(results),
         describe_unseen(results, differences),
-        choose_next_step(results, config, steps),
+        choose_next_step(results, config),
     )
-
-
-def count_steps(rows: Iterable[Mapping[str, Any]]) -> int | None:
-    """Return the training steps of pretraining from the rows of metrics.jsonl; None without pretraining."""
-    return max((row["step"] for row in rows if row["phase"] == "pretrain"), default=None)
 
 
 def find_subject(results: Results) -> str | None:
@@ -90,7 +82,7 @@ def name_subject(init: str, results: Results) -> str:
     """Return what is said to help, such as "BYOL" or "ImageNet, then BYOL"."""
     by = method_name(results) if results["pretrain"] else "pretraining"
     given = given_weights(init)
-    if init.rpartition("+")[2] not in ("ssl", "supervised"):
+    if not has_own_pretraining(init):
         return shorten(given or init)
     return f"{shorten(given)}, then {by}" if given else by
 
@@ -107,29 +99,27 @@ def _ask(results: Results) -> str:
     return f"{name}: how well is {what}?"
 
 
-def _answer(results: Results, differences: Differences, steps: int | None) -> str:
-    pretraining, init = results["pretrain"], find_subject(results)
-    if pretraining and pretraining["collapse"]["verdict"] == "collapsed":
-        return "Pretraining collapsed: its scores say nothing about the method"
+def _answer(results: Results, differences: Differences) -> str:
+    init, obstacle = find_subject(results), find_obstacle(results, "ssl")
+    if obstacle and obstacle in (find_leak(results), COLLAPSED):
+        return obstacle
     if not results["evaluations"]:
         return "Nothing was evaluated"
     if init is None:
         return "Nothing to compare in this run"
     pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
-    if copies := count_leaked(results):
-        return f"Not valid: {copies:,} of {pairs[0][0]['images']:,} test images are in training too"
-    if all(e["constant_predictor"] and p["constant_predictor"] for e, p in pairs):
+    if all(of["constant_predictor"] and not beats_chance(of) for pair in pairs for of in pair):
         same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
         return f"Not learned: every network {same}"
     if lacks_intervals(results):
         return f"Cannot tell: {describe_test_groups(results)}"
-    if steps and steps < FEW_STEPS and init.rpartition("+")[2] in ("ssl", "supervised"):
-        return f"Too early to tell: only {format_count(steps, 'step')} of pretraining"
+    if obstacle := find_obstacle(results, init):
+        return obstacle
     if not any(beats_chance(e) for pair in pairs for e in pair):
         return "No benefit shown: neither start is better than chance"
     outcomes = {outcome: [] for outcome in OUTCOMES}
     for e, partner in pairs:
-        outcomes[_compare(e, partner, differences)].append(protocol_name(e["protocol"]))
+        outcomes[_compare(results, e, partner, differences)].append(protocol_name(e["protocol"]))
     effects = [f"{verb} {join_words(of)}" for kind, verb in EFFECTS.items() if (of := outcomes[kind])]
     if not effects:
         return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
@@ -140,12 +130,10 @@ def _answer(results: Results, differences: Differences, steps: int | None) -> st
     return next((text for text in texts if len(text.split()) <= MAX_WORDS), words)
 
 
-def _compare(e: Evaluation, partner: Evaluation, differences: Differences) -> str:
-    """Return one of `OUTCOMES`, where "raises" means better; of scores below chance none is better."""
-    if is_worse_than_chance(e):
-        return "none"
+def _compare(results: Results, e: Evaluation, partner: Evaluation, differences: Differences) -> str:
+    """Return one of `OUTCOMES`, where "raises" means better."""
     metric = primary_metric(e)
-    outcome = compare_scores(get_score(e), get_score(partner), differences.get(e["name"], {}).get(metric))[0]
+    outcome = judge_pair(results, e, partner, differences.get(e["name"], {}).get(metric))[0]
     opposite = {"raises": "lowers", "lowers": "raises"} if metric in LOWER_IS_BETTER else {}
     return opposite.get(outcome, outcome)
 
@@ -155,38 +143,41 @@ def has_classes(e: Evaluation) -> bool:
     return e.get("confusion") is not None
 
 
-def _describe_basis(results: Results, steps: int | None) -> str:
+def _describe_basis(results: Results) -> str:
     pretraining, evaluations = results["pretrain"], results["evaluations"]
     parts = [name_groups(describe_test_images(results))] if evaluations else []
     if pretraining:
         epochs = f"{pretraining['epochs']:,} epochs"
-        parts.append(f"{epochs} ({steps:,} steps) of pretraining" if steps else f"{epochs} of pretraining")
+        steps = f" ({format_count(pretraining['steps'], 'step')})" if "steps" in pretraining else ""
+        parts.append(f"{epochs}{steps} of pretraining")
     return f"Rests on {join_words([*parts, 'one training run (one seed)'])}."
 
 
 def describe_unseen(results: Results, differences: Differences) -> str:
     """Return which difference from random weights would usually be missed, "" where nothing was compared."""
-    if count_leaked(results):
+    if find_leak(results):
         return ""
-    init = find_subject(results)
-    compared = [e for e in _compared(results, init) if e["name"] in differences]
-    found = [differences[e["name"]][primary_metric(e)] for e in compared]
-    metric = primary_metric(compared[0]) if compared else "auc_macro"
-    detectable = [d["detectable"] for d in found if d["value"] is not None]
-    return describe_missed(detectable, metric, few=lacks_intervals(results))
+    init, detectable = find_subject(results), []
+    for e in results["evaluations"]:
+        metric = primary_metric(e)
+        d = differences.get(e["name"], {}).get(metric) if e["init"] == init else None
+        if d and d["value"] is not None:
+            detectable.append((metric, d["detectable"]))
+    return describe_missed(detectable, few=lacks_intervals(results))
 
 
-def describe_missed(detectable: Sequence[float | None], metric: str = "auc_macro", few: bool = False) -> str:
+def describe_missed(detectable: Sequence[tuple[str, float | None]], few: bool = False) -> str:
     """Return which true differences would usually be missed.
 
     Args:
-      detectable: of each comparison; None where no difference could be shown.
-      metric: in which scores were compared.
+      detectable: (metric, difference) of each comparison; None where no difference could be shown.
       few: whether there are too few test groups for intervals.
     """
-    if limit := format_limit(detectable):
-        which = ", depending on the comparison," if " to " in limit else ""
-        return f"A true difference in {METRIC_NAMES[metric]} below about {limit}{which} would usually be missed."
+    limits = {m: format_limit([of for name, of in detectable if name == m]) for m, _ in detectable}
+    told = [f"in {METRIC_NAMES[metric]} below about {limit}" for metric, limit in limits.items() if limit]
+    if told:
+        which = ", depending on the comparison," if any(" to " in text for text in told) else ""
+        return f"A true difference {' or '.join(told)}{which} would usually be missed."
     few_patients = "With so few patients this" if few else "This"
     return f"{few_patients} test set cannot tell whether there is a difference." if detectable else ""
 
@@ -198,7 +189,3 @@ def format_limit(detectable: Sequence[float | None]) -> str:
         return ""
     least, most = (format_number(end, 2 if end >= 0.01 else 3) for end in (min(known), max(known)))
     return most if max(known) <= ALIKE * min(known) or least == most else f"{least} to {most}"
-
-
-def _compared(results: Results, init: str | None) -> list[Evaluation]:
-    return [e for e in results["evaluations"] if e["init"] == init]

@@ -118,10 +118,15 @@ def given_weights(init: str) -> str:
     return "" if first in ("random", "ssl", "supervised") else display_name(first)
 
 
+def has_own_pretraining(init: str) -> bool:
+    """Return whether an initialization comes from the run's own pretraining, such as "ssl" or "imagenet+ssl"."""
+    return init.rpartition("+")[2] in ("ssl", "supervised")
+
+
 def init_name(init: str, results: Results) -> str:
     """Return the name of an initialization, such as "pretrained by BYOL" for "ssl"."""
     by = method_name(results) if results["pretrain"] else "an earlier run"
-    if init.rpartition("+")[2] not in ("ssl", "supervised"):
+    if not has_own_pretraining(init):
         return given_weights(init) or display_name(init)
     given = given_weights(init)
     return f"{given}, then {by}" if given else f"pretrained by {by}"

@@ -14,9 +14,17 @@ from jaxssl.evaluation.ends import TRANSFORMS
 from jaxssl.evaluation.intervals import Compared, Measured, TestImages
 from jaxssl.evaluation.significance import MIN_SEEDS
 from jaxssl.evaluation.tasks import TASKS, Task
+from jaxssl.results import cautions
 from jaxssl.results.predictions import task_name
-from jaxssl.results.study_conclusions import TOO_FEW_SEEDS, cautions, headline_metrics, judge_difference, sort_key
+from jaxssl.results.study_conclusions import (
+    TOO_FEW_SEEDS,
+    describe_limits,
+    headline_metrics,
+    judge_difference,
+    sort_key,
+)
 from jaxssl.results.study_schema import Study
+from jaxssl.results.words import is_segmentation
 from jaxssl.study.arms import (
     Arm,
     Arms,
@@ -48,39 +56,53 @@ def analyze(runs: Sequence[Run], unfinished: int = 0, against: str | None = None
     Raises:
       UserError: runs of the same seed and fold have different test images; no arm is called `against`.
     """
-    arms, images, repeated = collect_arms(sorted(runs, key=lambda run: run.folder))
+    parts = [collect_arms(sorted(of, key=lambda run: run.folder)) for of in split_by_task(runs)]
+    arms = {arm: cells for of, _, _ in parts for arm, cells in of.items()}
     if against is not None and against not in (names := {arm.name for arm in arms}):
         valid = f"{did_you_mean(against, names)}Valid names: {', '.join(sorted(names))}"
         raise UserError(f"--against={against!r} is not an arm: {valid}", code="unknown-name", field="--against")
-    tested, cache = TestImages(images.labels, images.groups), {}
-    described = [describe_arm(arm, cells, tested, cache) for arm, cells in arms.items()]
-    differences = [
-        compare_arms(a, b, metric, arms, tested, cache)
-        for a, b in pair_arms(arms, against)
-        if arms[a].keys() & arms[b].keys()
-        for metric in TASKS[task_name(runs[0].results)].compared[:TESTED]
-    ]
+    described, differences = [], []
+    for of, images, _ in parts:
+        tested, cache = TestImages(images.labels, images.groups), {}
+        described += [describe_arm(arm, cells, tested, cache) for arm, cells in of.items()]
+        differences += [
+            compare_arms(a, b, metric, of, tested, cache)
+            for a, b in pair_arms(of, against)
+            if of[a].keys() & of[b].keys()
+            for metric in TASKS[task_name(next(iter(of[a].values())).run.results)].compared[:TESTED]
+        ]
     tests = adjust_p_values(differences)
     for d in differences:
         d["verdict"], d["sentence"] = judge_difference(d)
+    groups = max(len(np.unique(images.groups)) for _, images, _ in parts)
     result = {
         "dataset": describe_dataset(runs),
         "runs": len(runs),
         "unfinished": unfinished,
-        "split": split_kind([cell for cells in arms.values() for cell in cells.values()]),
-        "images": len(images.labels),
-        "groups": len(tested.names),
+        "split": split_kind([cell for cells in parts[0][0].values() for cell in cells.values()]),
+        "images": max(len(images.labels) for _, images, _ in parts),
+        "groups": groups,
         "tests": tests,
         "arms": described,
         "differences": differences,
         "curves": label_efficiency(described),
     }
     confounded = confounded_fields(arms) if not runs or any(run.settings for run in runs) else None
-    limits = cautions(result, len(np.unique(images.groups)), repeated, confounded)
+    limits = describe_limits(result, groups, sum(repeated for _, _, repeated in parts), confounded)
     ordered = sorted(differences, key=sort_key)
     may = [d["sentence"] for d in ordered if d["verdict"] != "open"]
     may_not = limits + [d["sentence"] for d in ordered if d["verdict"] == "open"]
     return cast(Study, result | {"conclusion": {"may": may, "may_not": may_not}})
+
+
+def split_by_task(runs: Sequence[Run]) -> list[list[Run]]:
+    """Return the runs with their evaluations of labels alone, and with those of masks alone, where there are both."""
+    parts: dict[bool, list[Run]] = {}
+    for run, of_masks in itertools.product(runs, (False, True)):
+        kept = [e for e in run.results["evaluations"] if is_segmentation(e) == of_masks]
+        if kept:
+            parts.setdefault(of_masks, []).append(run._replace(results={**run.results, "evaluations": kept}))
+    return list(parts.values()) or [list(runs)]
 
 
 def measure(arm: Arm, cells: dict[Unit, Cell], metric: str, images: TestImages, cache: Cache) -> Measured:
@@ -262,8 +284,19 @@ def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, images: TestImages, ca
         "seeds": len({seed for seed, _ in units}),
         "test_to_train": ratio,
         **summary,
+        "without": find_obstacle([(arms[a][unit], arms[b][unit]) for unit in units]),
         "mcnemar": mcnemar_test(arms[a], arms[b], units, images) if metric == "accuracy" else None,
     }
+
+
+def find_obstacle(pairs: Sequence[tuple[Cell, Cell]]) -> str:
+    """Return why there is no verdict on two arms: what rules one out in at least half of the pairs of runs."""
+    found = []
+    for pair in pairs:
+        obstacles = (cautions.find_obstacle(cell.run.results, cell.evaluation["init"]) for cell in pair)
+        found += [next(filter(None, obstacles), "")]
+    known = [obstacle for obstacle in found if obstacle]
+    return known[0] if 2 * len(known) >= len(found) else ""
 
 
 def add_p_values(summary: dict[str, Any], compared: Compared) -> None:
@@ -318,7 +351,7 @@ def label_efficiency(arms: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     curves = []
     for (name, protocol), of in by_name.items():
         ordered = sorted(of, key=lambda arm: arm["label_fraction"])
-        for metric in headline_metrics({"arms": arms}) if len(ordered) > 1 else ():
+        for metric in headline_metrics(ordered) if len(ordered) > 1 else ():
             points = [
                 {field: arm[field] for field in ("label_fraction", "labels")}
                 | {field: arm["metrics"][metric][field] for field in ("mean", "over_runs", "over_groups")}

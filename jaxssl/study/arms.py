@@ -16,7 +16,8 @@ from jaxssl.errors import UserError
 from jaxssl.evaluation.intervals import RunPredictions
 from jaxssl.results import words
 from jaxssl.results.schema import Evaluation
-from jaxssl.study.runs import Run, has_own_pretraining
+from jaxssl.results.words import has_own_pretraining
+from jaxssl.study.runs import Run
 
 Unit = tuple[int, int | None]
 """Seed and fold, which identify a run of an arm."""

@@ -10,9 +10,10 @@ from jaxssl.config.fields import has_role
 from jaxssl.config.stored import read_config
 from jaxssl.errors import TrainingFailedError, UserError
 from jaxssl.evaluation import scores
-from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions, task_name
+from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.segmentations import read_segmentations
+from jaxssl.results.words import has_own_pretraining, is_segmentation
 from jaxssl.results.workdir import read_results
 
 log = logging.getLogger(__name__)
@@ -127,8 +128,8 @@ def read_run(folder: Path) -> Run:
     try:
         _check_results(results)
         predictions = read_predictions(folder, results)
-        if task_name(results) == "masks":
-            predictions = mask_predictions(read_segmentations(folder, results))
+        if any(map(is_segmentation, results["evaluations"])):
+            predictions |= mask_predictions(read_segmentations(folder, results))
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "results.json", error) from error
     for name, of in predictions.items():
@@ -140,11 +141,6 @@ def read_run(folder: Path) -> Run:
     except (KeyError, TypeError, AttributeError) as error:
         raise _damaged(folder / "config.json", error) from error
     return Run(folder, results, settings, predictions)
-
-
-def has_own_pretraining(init: str) -> bool:
-    """Return whether an initialization comes from the run's own pretraining, such as "ssl" or "imagenet+ssl"."""
-    return init.rpartition("+")[2] in ("ssl", "supervised")
 
 
 def check_same_data(runs: Sequence[Run]) -> None:

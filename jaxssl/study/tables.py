@@ -12,42 +12,48 @@ from rich.text import Text
 
 from jaxssl.results import words
 from jaxssl.results.cells import escape_cell
-from jaxssl.results.study_conclusions import headline_metrics
-from jaxssl.results.study_schema import Arm, Study
+from jaxssl.results.study_conclusions import headline_metrics, split_by_metric
+from jaxssl.results.study_schema import Arm, Curve, Study
 
 COMPUTE = ("pretrain_seconds", "transfer_seconds", "trained_images")
 MAX_SENTENCES = 5  # Sentences of a conclusion that are printed.
 
 
-def score_table(study: Study) -> Table:
+def score_tables(study: Study) -> list[Table]:
     """Return the scores of the arms with their largest share of the labels, and the majority class."""
-    metrics = headline_metrics(study)
+    return [_score_table(study, arms) for arms in split_by_metric(_with_most_labels(study["arms"]))]
+
+
+def _score_table(study: Study, arms: Sequence[Arm]) -> Table:
+    metrics = headline_metrics(arms)
     first, second = (words.METRIC_NAMES[metric] for metric in metrics)
     table = _make_table("arm", ("runs", first, "over runs", "over groups", second))
-    arms = _with_most_labels(study["arms"])
     for arm in _in_sections(table, arms):
         auc, accuracy = (arm["metrics"][metric] for metric in metrics)
         intervals = [words.format_ends(cast(Any, auc[kind]))[1:-1] for kind in ("over_runs", "over_groups")]
         mark = "*" if arm["constant_runs"] else ""
         numbers = [words.format_number(auc["mean"]), *intervals, words.format_number(accuracy["mean"])]
         table.add_row(Text(words.arm_title(arm["name"]) + mark), str(arm["runs"]), *numbers)
-    if arms and arms[0]["majority_accuracy"] is not None:
+    if arms[0]["majority_accuracy"] is not None:
         table.add_section()
         table.add_row("majority class", "", "", "", "", words.format_number(arms[0]["majority_accuracy"]))
     caption = Text(f"Means; 95 % intervals of the {first} over runs, and over groups of the test images.")
     if any(arm["constant_runs"] for arm in arms):
-        one = words.PREDICTED[study["dataset"]["task"]]
+        masks = arms[0]["protocol"] in words.SEGMENTATION_PROTOCOLS
+        one = words.PREDICTED["masks" if masks else study["dataset"]["task"]]
         caption.append(f"\n* predicts one {one} for every image, in one run or more", style="bold yellow")
     table.caption = caption
     return table
 
 
-def label_table(study: Study) -> Table | None:
-    """Return the primary score by share of the labels; None if each arm has one share."""
-    primary = headline_metrics(study)[0]
-    curves = [curve for curve in study["curves"] if curve["metric"] == primary]
-    if not curves:
-        return None
+def label_tables(study: Study) -> list[Table]:
+    """Return the primary scores by share of the labels; none if each arm has one share."""
+    primary = dict.fromkeys(headline_metrics(arms)[0] for arms in split_by_metric(study["arms"]))
+    curves = {metric: [curve for curve in study["curves"] if curve["metric"] == metric] for metric in primary}
+    return [_label_table(metric, of) for metric, of in curves.items() if of]
+
+
+def _label_table(primary: str, curves: Sequence[Curve]) -> Table:
     shares = {point["label_fraction"]: point["labels"] for curve in curves for point in curve["points"]}
     table = _make_table(f"{words.METRIC_NAMES[primary]} by labels", [shares[share] for share in sorted(shares)])
     for protocol, of in itertools.groupby(curves, lambda curve: curve["protocol"]):
@@ -124,7 +130,8 @@ def differences_csv(study: Study) -> str:
         tests = {f"{kind}_p": d[kind]["p"] for kind in ("over_runs", "over_groups")}
         tests |= {"p": d["p"], "p_holm": d["p_holm"]}
         tests |= {f"mcnemar_{name}": mcnemar.get(name) for name in ("only_a", "only_b", "p", "p_holm")}
-        rows.append({name: d[name] for name in names} | _intervals(d) | tests | {"verdict": d["verdict"]})
+        verdict = {name: d[name] for name in ("verdict", "without")}
+        rows.append({name: d[name] for name in names} | _intervals(d) | tests | verdict)
     return _to_csv(rows)
 
 

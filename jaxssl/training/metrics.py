@@ -17,7 +17,7 @@ import numpy as np
 from clu.metrics import Average
 from clu.parameter_overview import get_parameter_overview
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from tensorboardX import SummaryWriter, summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
@@ -124,7 +124,7 @@ class Writer:
         first_loss: float | None = None,
         settings: Mapping[str, Any] = MappingProxyType({}),
         title: str = "",
-        later_steps: float = 0.0,
+        other_steps: tuple[float, float] = (0.0, 0.0),
     ) -> None:
         """Open the files.
 
@@ -139,9 +139,9 @@ class Writer:
           first_loss: expected loss of the first step; None if unknown.
           settings: the config as JSON has it.
           title: what the progress calls the phase; by default its name.
-          later_steps: work of the phases that follow, in steps of this one, for the time that is left.
+          other_steps: work of the phases before and after this one, in steps of it, for the share that is done.
         """
-        self.title, self.later_steps = title or phase, later_steps
+        self.title, (self.earlier_steps, self.later_steps) = title or phase, other_steps
         self.workdir, self.phase, self.log_every, self.first_loss = Path(workdir), phase, log_every, first_loss
         self.epochs, self.steps_per_epoch, self.batch_size = epochs, steps_per_epoch, batch_size
         self.pending: tuple[int, dict] | None = None
@@ -158,7 +158,10 @@ class Writer:
         }
         # Steps and their time without the first ones, which compile.
         self.timed_steps, self.timed_seconds = -WARM_STEPS, 0.0
-        self.task = self.progress.add_task(self.title, total=epochs * steps_per_epoch, completed=start, **fields)
+        # One bar for all trainings of the run.
+        self.total = self.earlier_steps + epochs * steps_per_epoch + self.later_steps
+        done = self.earlier_steps + start
+        self.task = self.progress.add_task(self.title, total=self.total, completed=done, **fields)
         self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
     def _open(self, start: int, settings: Mapping[str, Any]) -> None:
@@ -246,14 +249,15 @@ class Writer:
         }
         left = self._seconds_left(step)
         fields["left"] = f"{format_duration(left[1])} left" if left else ""
-        self.progress.update(self.task, completed=step, **fields)
+        done = self.earlier_steps + step
+        self.progress.update(self.task, completed=done, **fields)
         if self.main and left and self.timed_steps == TIMED_STEPS and left[1] > SHORT:
             console.print(f"{self.title}: about {format_duration(left[0])}, all trainings {format_duration(left[1])}")
         if not ends:
             return
         if self.main and not self._is_live():
             mean = Average.from_model_output(jnp.asarray(self.losses)).compute()
-            rest = f", {fields['left']}" if left and left[1] > SHORT else ""
+            rest = f", {done / self.total:.0%} of all trainings, {fields['left']}" if left and left[1] > SHORT else ""
             console.print(f"{self.title}: {fields['epoch']}, mean loss {mean:.4f}, {fields['speed']}{rest}")
         self.losses = []
 
@@ -293,8 +297,7 @@ class Writer:
 def _make_progress(disable: bool) -> Progress:
     columns = ("description", "fields[epoch]", "fields[loss]", "fields[speed]", "fields[left]")
     texts = [TextColumn(f"{{task.{column}}}") for column in columns]
-    remaining = TimeRemainingColumn()
-    return Progress(texts[0], BarColumn(), *texts[1:4], remaining, texts[4], console=console, disable=disable)
+    return Progress(texts[0], BarColumn(), TaskProgressColumn(), *texts[1:], console=console, disable=disable)
 
 
 def format_duration(seconds: float) -> str:

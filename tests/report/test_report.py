@@ -480,6 +480,7 @@ def results_with(ssl, random, protocol="probe"):
             "seed": 0,
             "split": "test",
             "images": 1200,
+            "constant_predictor": False,
             "metrics": {"auc_macro": dict(zip(("value", "low", "high"), auc, strict=True))},
         }
         for init, auc in (("ssl", ssl), ("random", random))
@@ -535,7 +536,7 @@ def test_protocols_may_differ():
 
 
 def test_classes_and_masks_have_scores_of_their_own():
-    """In the sentence, in the tables of the terminal, and on the page, whose figure is of the first protocol."""
+    """In the sentence, in the tables of the terminal, and on the page, with a figure each."""
     one, other = results_with(HIGH, LOW), results_with(LOW, LOW, "segment")
     for e in other["evaluations"]:
         e["metrics"] = {"dice": e["metrics"]["auc_macro"]}
@@ -548,12 +549,12 @@ def test_classes_and_masks_have_scores_of_their_own():
     assert "macro AUC on" in alone and "Dice on" in alone
     headers = [[column.header for column in of.columns][1:] for of in table.make_score_tables(results)]
     assert headers == [["macro AUC"], ["Dice"]]
-    difference = {"value": 0.059, "low": 0.031, "high": 0.087, "p": 0.001}
+    difference = {"value": 0.059, "low": 0.031, "high": 0.087, "p": 0.001, "detectable": 0.04}
     found = {"probe_ssl": {"auc_macro": difference}, "segment_ssl": {"dice": difference}}
     run: Any = types.SimpleNamespace(results=results, differences=found)
-    shown, figure = differences.section(run), differences.plot(run)
+    shown, drawn = differences.section(run), differences.plot(run)
     assert shown is not None and [of.head[1:] for of in shown.blocks] == [["macro AUC"], ["Dice"]]
-    assert figure is not None and len(figure.marks) == 1
+    assert [of.caption.split(" from ")[0] for of in drawn] == ["Difference in macro AUC", "Difference in Dice"]
 
 
 def test_differences_are_of_the_same_images_and_resamples(tmp_path):

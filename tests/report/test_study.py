@@ -43,7 +43,9 @@ def test_page_of_a_comparison_says_all_and_links_each_run(tmp_path, capsys):
 def difference(verdict, a="byol", b="random", mean=0.1, share=1.0, metric="auc_macro"):
     said = f"{a} and {b}: {verdict} {mean} {share}"
     return {"a": a, "b": b, "metric": metric, "verdict": verdict, "mean": mean, "label_fraction": share} | {
-        "sentence": said
+        "sentence": said,
+        "protocol": "probe",
+        "without": "",
     }
 
 
@@ -61,6 +63,8 @@ def test_the_answer_counts_the_differences_in_the_primary_metric():
     assert study_conclusions.answer({"differences": found[:1]}).startswith(
         "None of 1 difference in macro AUC can be concluded"
     )
+    leaked = study_conclusions.answer({"differences": [found[0] | {"without": "Not valid: 9 of 9"}]})
+    assert leaked == "None of 1 difference in macro AUC can be concluded. Not valid: 9 of 9."
     assert "nothing can be concluded" in study_conclusions.answer({"differences": []})
 
 

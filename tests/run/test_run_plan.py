@@ -117,8 +117,8 @@ def test_the_plan_says_how_long_it_takes(tmp_path):
     # 2 epochs of 5 steps of 16 images in two views; fine-tuning has one view.
     (steps, images), (finetuning, _) = plan.count_passes(setup, "pretrain"), plan.count_passes(setup, "finetune_ssl")
     assert (steps, images) == (2 * (len(setup.pretraining_rows) // 16), 3 * 2 * 16)
-    assert plan.later_steps(setup, "pretrain") == 2 * finetuning / 2
-    assert plan.later_steps(setup, "finetune_random") == 0
+    assert plan.count_other_steps(setup, "pretrain") == (0, 2 * finetuning / 2)
+    assert plan.count_other_steps(setup, "finetune_random") == (2 * steps + finetuning, 0)
     assert [format_duration(s) for s in (40, 1500, 9000)] == ["40 s", "25 min", "2.5 h"]
 
 

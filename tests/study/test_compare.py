@@ -13,7 +13,7 @@ from jaxssl.cli.parser import main
 from jaxssl.errors import UserError
 from jaxssl.evaluation import scores
 from jaxssl.evaluation.evaluate import paired_difference
-from jaxssl.results import schema
+from jaxssl.results import schema, study_conclusions, study_verdict
 from jaxssl.results.workdir import write
 from jaxssl.study import analysis, output, tables
 from jaxssl.study.runs import find_runs
@@ -520,3 +520,55 @@ def test_fields_that_make_the_images_differ_are_named(tmp_path):
         run(tmp_path / name, 0, fingerprint=name, config=config)
     with refuses("mismatch", "fingerprint", "data.image_size 32 and 64"):
         find_runs([tmp_path])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"dataset": {"test_images_copied_in_train": 5}}, "Not valid: 5 of 80 test images are in training too"),
+        (
+            {"dataset": {"test_images_nearly_copied_in_train": 5}},
+            "Not valid: 5 of 80 test images have near copies in training",
+        ),
+        ({"pretrain": {"steps": 6}}, "Too early to tell: only 6 steps of pretraining"),
+        ({"pretrain": {"steps": 600}}, "BYOL helps linear probing"),
+    ],
+)
+def test_what_rules_out_a_verdict_of_a_run_does_so_in_a_study(tmp_path, change, says):
+    for seed in range(5):
+        results = json.loads((run(tmp_path / str(seed), seed) / "results.json").read_text())
+        for part, fields in change.items():
+            results[part] |= fields
+        write(tmp_path / str(seed) / "results.json", results)
+    found = study(tmp_path)
+    assert study_verdict.judge_study(found).words == says
+    assert bool(found["conclusion"]["may"]) == ("helps" in says)
+    assert ("can be concluded" in study_conclusions.answer(found)) == ("helps" not in says)
+
+
+def test_classes_and_masks_are_compared_side_by_side(tmp_path, capsys):
+    for seed in range(2):
+        folder = run(tmp_path / str(seed), seed, images=40, mask_classes=["background", "disk"])
+        results = json.loads((folder / "results.json").read_text())
+        rng, rows = np.random.default_rng(seed), [["evaluation"]]
+        for init, dice in (("ssl", 0.8), ("random", 0.3)):
+            name = f"segment_{init}"
+            results["evaluations"].append(
+                results["evaluations"][0] | {"name": name, "protocol": "segment", "init": init}
+            )
+            for i in range(40):
+                value = dice + 0.1 * rng.random()
+                rows.append([name, f"i{i}", f"g{i}", "disk", 9, 9, 9, value, value / (2 - value), 1.0])
+        write(folder / "results.json", results)
+        with open(folder / "segmentations.csv", "w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    found = study(tmp_path)
+    main_differences = study_verdict.find_main_differences(found)
+    assert [(d["protocol"], d["metric"]) for d in main_differences] == [("probe", "auc_macro"), ("segment", "dice")]
+    assert main_differences[1]["mean"] == pytest.approx(0.5, abs=0.05)
+    assert found["tests"] == sum(d["p"] is not None for d in found["differences"])
+    assert main(["compare", str(tmp_path)]) == 0
+    shown = (tmp_path / "report.html").read_text().partition("<main>")[0]
+    assert "Difference in" in shown and shown.count('<figure class="forest') == 2
+    assert "in Dice below about" in study_verdict.judge_study(found).unseen
+    capsys.readouterr()

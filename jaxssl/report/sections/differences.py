@@ -7,7 +7,7 @@ from jaxssl.report.figures import swatch_class
 from jaxssl.report.forest import NO_ENDS, Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
-from jaxssl.results.cautions import count_leaked
+from jaxssl.results.cautions import find_obstacle
 from jaxssl.results.schema import Evaluation
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
@@ -32,7 +32,6 @@ CAPTION = (
 KEY = "Random weights: no pretraining."
 BARS = "Bars: 95 % intervals; one that crosses 0 leaves it open."
 NO_BARS = "There are no intervals: too few test groups (patients or series)."
-LEAKED = "Grey: test images are in training too, so that no difference counts."
 
 
 def section(run: RunData) -> Section | None:
@@ -58,20 +57,24 @@ def section(run: RunData) -> Section | None:
     return Section("differences", "Difference from random weights, image by image", tables, folded=False)
 
 
-def plot(run: RunData) -> Forest | None:
-    """Return the forest plot of the differences in the first protocol's score; None where nothing is compared."""
+def plot(run: RunData) -> list[Forest]:
+    """Return a forest plot of the differences in each primary score; those of classes and masks differ."""
     compared = _compared(run)
-    if not compared:
-        return None
-    rows, metric, several = [], primary_metric(compared[0]), _has_several(compared)
-    leaked = count_leaked(run.results)
+    metrics = dict.fromkeys(map(primary_metric, compared))
+    forests = [_plot(run, [e for e in compared if primary_metric(e) == metric], metric) for metric in metrics]
+    return [forest for forest in forests if forest]
+
+
+def _plot(run: RunData, compared: Sequence[Evaluation], metric: str) -> Forest | None:
+    rows, several = [], _has_several(compared)
+    obstacles = {e["init"]: find_obstacle(run.results, e["init"]) for e in compared}
     for e in compared:
         if (of := run.differences[e["name"]].get(metric)) is None:
             continue
         cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
         name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
         group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
-        ends, color = (of["low"], of["high"]), "open" if leaked else swatch_class(e["init"])
+        ends, color = (of["low"], of["high"]), "open" if obstacles[e["init"]] else swatch_class(e["init"])
         note = "" if several else hint
         detail = f"({format_range(of)})" if has_interval(of) else "no interval"
         rows.append(Difference(name, note, of["value"], ends, cell.text, detail, color=color, group=group))
@@ -81,7 +84,9 @@ def plot(run: RunData) -> Forest | None:
     if metric in LOWER_IS_BETTER:
         sides.reverse()
     caption = f"Difference in {METRIC_NAMES[metric]} from random weights"
-    bars = LEAKED if leaked else BARS if any(row.ends != NO_ENDS for row in rows) else NO_BARS
+    bars = BARS if any(row.ends != NO_ENDS for row in rows) else NO_BARS
+    if obstacle := next(filter(None, obstacles.values()), ""):
+        bars = f"{bars} Grey does not count. {obstacle}."
     return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY} {bars}".strip(), rows, *sides)
 
 

@@ -49,7 +49,7 @@ def section(run: RunData) -> Section | None:
             pictures.append(make_picture(overlay_masks(image, counted, truth), alt, init, small))
         strips.append(Strip(name, pictures, f"{case} Dice"))
     blocks = [Text(f"{TEXT}{_colors(run)}"), Grid(strips, "overlays")]
-    return Section("masks", "True and predicted masks", blocks, folded=False)
+    return Section("masks", "True and predicted masks", blocks)
 
 
 def lesion_section(run: RunData) -> Section | None:

@@ -1,11 +1,12 @@
 """Scores of the arms of a study."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxssl.report.blocks import Body, Cell, Row, Section, Table, cells
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import headline_metrics
+from jaxssl.results.study_conclusions import headline_metrics, split_by_metric
+from jaxssl.results.study_schema import Arm
 from jaxssl.results.words import (
     METRIC_NAMES,
     UNDEFINED,
@@ -23,9 +24,14 @@ CAPTION = "Means over runs. 95 % intervals: over runs in [ ], over the groups of
 
 def section(data: StudyData) -> Section:
     """Return a row for each arm, by protocol and share of the labels."""
+    return Section("arms", "Arms", [_make_table(arms) for arms in split_by_metric(data.study["arms"])], folded=False)
+
+
+def _make_table(arms: Sequence[Arm]) -> Table:
     bodies: dict[str, list[Row]] = {}
-    for arm in data.study["arms"]:
-        scores = [intervals_cell(arm["metrics"][metric], format_number) for metric in headline_metrics(data.study)]
+    metrics = headline_metrics(arms)
+    for arm in arms:
+        scores = [intervals_cell(arm["metrics"][metric], format_number) for metric in metrics]
         seconds = arm["pretrain_seconds"]
         trained = "" if arm["trained_images"] is None else f"{arm['trained_images']:,.0f}"
         time = f"{seconds / 60:.1f} min" if seconds else ""
@@ -34,13 +40,12 @@ def section(data: StudyData) -> Section:
         row = Row(Cell(arm_title(arm["name"])), [*scores, *counts])
         bodies.setdefault(title, []).append(row)
     counts = ["test images", "seeds", "runs", "images trained on", "pretraining"]
-    head = ["Arm", *(METRIC_NAMES[metric] for metric in headline_metrics(data.study)), *counts]
+    head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics), *counts]
     rows = [row for of in bodies.values() for row in of]
     filled = [i for i in range(len(head) - 1) if any(row.cells[i].text for row in rows)]
     head = [head[0], *(head[i + 1] for i in filled)]
     bodies = {title: [row._replace(cells=[row.cells[i] for i in filled]) for row in of] for title, of in bodies.items()}
-    table = Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
-    return Section("arms", "Arms", [table], folded=False)
+    return Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
 
 
 def intervals_cell(of: Any, form: Callable[[float | None, int], str]) -> Cell:

@@ -41,7 +41,7 @@ def section(data: StudyData) -> Section | None:
     if not data.study["differences"]:
         return None
     blocks: list[Block] = [Text(TEXT)]
-    for metric in headline_metrics(data.study):
+    for metric in dict.fromkeys(metric for arm in data.study["arms"] for metric in headline_metrics([arm])):
         found = [d for d in data.study["differences"] if d["metric"] == metric]
         first = [d for d in found if d["b"] == "random"] if len(found) > MAX_ROWS else found
         rest = [d for d in found if d not in first]
@@ -51,10 +51,12 @@ def section(data: StudyData) -> Section | None:
     return Section("differences", "Differences between arms, run by run", blocks, folded=False)
 
 
-def plot(data: StudyData) -> Forest | None:
-    """Return the forest plot of the surest differences; None where nothing is compared."""
+def plot(data: StudyData) -> list[Forest]:
+    """Return a forest plot of the surest differences in each primary score; those of classes and masks differ."""
     surest = sorted(find_main_differences(data.study), key=sort_key)[:MAX_PLOTTED]
-    return _draw(data, surest, with_p=False)
+    metrics = dict.fromkeys(d["metric"] for d in surest)
+    forests = [_draw(data, [d for d in surest if d["metric"] == metric], with_p=False) for metric in metrics]
+    return [forest for forest in forests if forest]
 
 
 def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: bool = True) -> Forest | None:
@@ -81,6 +83,8 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     sides = ["random weights better", "this start better"] if against_random else ["second better", "first better"]
     none = "Random weights: no pretraining. " if against_random else ""
     key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY}".strip()
+    if without := next((d["without"] for d in found if d["without"]), ""):
+        key += f" {without}."
     if any(MARK in row.detail for row in rows):
         key += (
             f" {MARK.strip()}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
@@ -95,7 +99,7 @@ def _find_wider(ends: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 def _mark_corrected(d: Mapping[str, Any], ends: Mapping[str, Any]) -> str:
     """Return the mark of a difference that is open by the corrected p-value alone, else ""."""
-    apart = ends["low"] > 0 or ends["high"] < 0
+    apart = (ends["low"] > 0 or ends["high"] < 0) and not d["without"]
     return (
         MARK if apart and (d["verdict"] == "open" or (d["verdict"] == "these runs" and d["p_holm"] is not None)) else ""
     )

@@ -1,5 +1,6 @@
 """Cross-validations as one result: ROC, confusion and calibration from the predictions of all folds together."""
 
+import itertools
 import zlib
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ from jaxssl.report import figures
 from jaxssl.report.blocks import Body, Cell, Confusion, Grid, Heading, Key, Legend, Panel, Row, Section, Table, Text
 from jaxssl.report.sections.confusion import pool_rare_classes
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import headline_metrics
+from jaxssl.results.study_conclusions import headline_metrics, split_by_metric
 from jaxssl.results.study_schema import Arm
 from jaxssl.results.words import (
     METRIC_NAMES,
@@ -38,22 +39,29 @@ def section(data: StudyData) -> Section | None:
     classes, names = data.study["dataset"]["classes"], list(dict.fromkeys(arm["name"] for arm in arms))
     by_title: dict[str, list[Arm]] = {}
     for arm in arms:
-        title = f"{protocol_name(arm['protocol']).capitalize()}, {format_labels(arm['labels'])}"
-        by_title.setdefault(title, []).append(arm)
-    metrics = headline_metrics(data.study)
-    bodies = [Body(title, [_row(arm, metrics) for arm in of]) for title, of in by_title.items()]
-    head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics)]
+        by_title.setdefault(_title(arm), []).append(arm)
     legend = Legend([Key(arm_title(name), kind=kind) for kind, name in enumerate(names)])
-    blocks = [Text(TEXT), Table("Scores of all folds", CAPTION, head, bodies, "scores"), legend]
+    blocks = [Text(TEXT), *map(_make_table, split_by_metric(arms)), legend]
     for title, of in by_title.items():
         panels = [p for c, name in enumerate(classes) if (p := _roc(title, names, of, c, name))]
-        if arms[0]["majority_accuracy"] is None:  # Several labels, or values.
+        if of[0]["majority_accuracy"] is None:  # Several labels, or values.
             blocks += [Heading(title), Grid(panels, "square")] if panels else []
             continue
         panels = panels[1:] if len(classes) == 2 == len(panels) else panels
         confusions = [_confusion(title, arm, classes) for arm in of]
         blocks += [Heading(title), Grid([*panels, _reliability(title, names, of)], "square"), Grid(confusions, "wide")]
     return Section("folds", "All folds together", blocks)
+
+
+def _title(arm: Arm) -> str:
+    return f"{protocol_name(arm['protocol']).capitalize()}, {format_labels(arm['labels'])}"
+
+
+def _make_table(arms: Sequence[Arm]) -> Table:
+    metrics = headline_metrics(arms)
+    bodies = [Body(title, [_row(arm, metrics) for arm in of]) for title, of in itertools.groupby(arms, _title)]
+    head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics)]
+    return Table("Scores of all folds", CAPTION, head, bodies, "scores")
 
 
 def _row(arm: Arm, metrics: Sequence[str]) -> Row:

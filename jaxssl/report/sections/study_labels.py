@@ -7,7 +7,6 @@ import numpy as np
 from jaxssl.report import figures
 from jaxssl.report.blocks import Grid, Key, Legend, Panel, Section, Text
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import headline_metrics
 from jaxssl.results.study_schema import Curve
 from jaxssl.results.words import METRIC_NAMES, arm_title, clean_text, format_number, has_interval, protocol_name
 
@@ -23,12 +22,12 @@ def section(data: StudyData) -> Section | None:
         return None
     names = list(dict.fromkeys(c["name"] for c in curves))
     for protocol in dict.fromkeys(c["protocol"] for c in curves):
-        for metric in headline_metrics(data.study):
+        for metric in dict.fromkeys(c["metric"] for c in curves if c["protocol"] == protocol):
             shown = [c for c in curves if (c["metric"], c["protocol"]) == (metric, protocol)]
             if panel := _panel(names, shown, metric, protocol):
                 panels.append(panel)
     legend = Legend([Key(arm_title(name), kind=kind) for kind, name in enumerate(names)])
-    return Section("labels", "Label efficiency", [Text(TEXT), legend, Grid(panels)], folded=False)
+    return Section("labels", "Label efficiency", [Text(TEXT), legend, Grid(panels)])
 
 
 def _panel(names: Sequence[str], curves: Sequence[Curve], metric: str, protocol: str) -> Panel | None:
