@@ -9,7 +9,7 @@ from jaxssl.results.words import clean_text
 
 _LOWER = {str(escape(term)).lower(): term for term in TERMS}
 _PATTERN = re.compile(
-    rf"\b(?:{'|'.join(re.escape(str(escape(term))) for term in sorted(TERMS, key=len, reverse=True))})s?\b",
+    rf"(?<!\.)\b(?:{'|'.join(re.escape(str(escape(term))) for term in sorted(TERMS, key=len, reverse=True))})s?\b",
     re.IGNORECASE,
 )
 

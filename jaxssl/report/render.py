@@ -66,6 +66,7 @@ def _environment() -> jinja2.Environment:
         "block": render_block,
         "terms": link_terms,
         "keep_intervals": keep_intervals,
+        "break_command": break_command,
         "swatch": figures.swatch_class,
         "glyph": GLYPHS.__getitem__,
     }
@@ -75,6 +76,12 @@ def _environment() -> jinja2.Environment:
         "kind_style": lambda kind: (figures.VARIABLES[figures.kind_style(kind)[0]], figures.kind_style(kind)[1]),
     }
     return environment
+
+
+def break_command(text: str) -> Markup:
+    """Return a command with an option in each line, which breaks at spaces and after "/" alone."""
+    lines = str(escape(clean_text(text))).replace(" --", " \\\n  --")
+    return Markup(re.sub(r"[^\s/]*/|[^\s/]+", r"<span>\g<0></span><wbr>", lines))
 
 
 def keep_intervals(text: str) -> Markup:

@@ -59,10 +59,7 @@ def show_verdict(verdict: Verdict) -> list[Text]:
 
 def make_score_tables(results: Results) -> list[Table]:
     """Return a table for each primary metric: classes and masks have scores of their own."""
-    by_metric: dict[str, list[Evaluation]] = {}
-    for e in results["evaluations"]:
-        by_metric.setdefault(words.primary_metric(e), []).append(e)
-    return [_make_score_table(results, evaluations) for evaluations in by_metric.values()]
+    return [_make_score_table(results, of) for of in words.group_by_metric(results["evaluations"]).values()]
 
 
 def _make_score_table(results: Results, evaluations: Sequence[Evaluation]) -> Table:

@@ -74,7 +74,7 @@ def training_cautions(results: Results) -> list[str]:
     if not pretraining or steps is None or steps >= FEW_STEPS:
         return []
     return [
-        f"Pretraining took {steps:,} steps on {pretraining['images']:,} images: too few to judge "
+        f"Pretraining took {format_count(steps, 'step')} on {pretraining['images']:,} images: too few to judge "
         f"{method_name(results)}, more may give another result."
     ]
 

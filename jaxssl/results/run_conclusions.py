@@ -69,7 +69,7 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         found = "; ".join(f"{metric}{on}: {', '.join(of)}" for metric, of in scores.items())
         leak = f"{obstacle}. " if (obstacle := find_obstacle(results)) else ""
         return f"{leak}This run has nothing to compare; {found}. {ONE_RUN}"
-    clauses, reasons = [], {}
+    clauses, reasons, obstacles = [], {}, {}
     # Classes and masks have scores of their own.
     for init, primary in dict.fromkeys((e["init"], primary_metric(e)) for e, _ in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
@@ -77,10 +77,8 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             if (e["init"], primary_metric(e)) == (init, primary):
                 difference = (differences or {}).get(e["name"], {}).get(primary)
                 kind, numbers = judge_pair(results, e, partner, difference)
-                if without := (difference or {}).get("without"):
-                    reasons[f"There is no interval: {without}."] = None
-                if obstacle := find_obstacle(results, init):
-                    reasons[f"{obstacle}."] = None
+                reasons[(difference or {}).get("without")] = None
+                obstacles[find_obstacle(results, init)] = None
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
         subject, metric = init_as_subject(init, results), METRIC_NAMES[primary]
@@ -92,9 +90,10 @@ def answer(results: Results, differences: Differences | None = None) -> str:
             UNDEFINED: f"after {subject} {metric} is undefined with ",
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
-    why = "".join(f" {reason}" for reason in reasons)
+    why = "".join(f" There is no interval: {reason}." for reason in reasons if reason)
+    first = "".join(f"{obstacle}. " for obstacle in obstacles if obstacle)
     intervals = "" if lacks_intervals(results) else " and with 95 % intervals"
-    return f"On {describe_test_images(results)}{intervals}, {'; '.join(clauses)}.{why} {ONE_RUN}"
+    return f"{first}On {describe_test_images(results)}{intervals}, {'; '.join(clauses)}.{why} {ONE_RUN}"
 
 
 def name_metric(e: Evaluation) -> str:

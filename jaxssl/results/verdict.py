@@ -147,7 +147,7 @@ def _describe_basis(results: Results) -> str:
     pretraining, evaluations = results["pretrain"], results["evaluations"]
     parts = [name_groups(describe_test_images(results))] if evaluations else []
     if pretraining:
-        epochs = f"{pretraining['epochs']:,} epochs"
+        epochs = format_count(pretraining["epochs"], "epoch")
         steps = f" ({format_count(pretraining['steps'], 'step')})" if "steps" in pretraining else ""
         parts.append(f"{epochs}{steps} of pretraining")
     return f"Rests on {join_words([*parts, 'one training run (one seed)'])}."

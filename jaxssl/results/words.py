@@ -192,6 +192,14 @@ def group_by_protocol(evaluations: Iterable[Evaluation]) -> dict[str, list[Evalu
     return groups
 
 
+def group_by_metric(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluation]]:
+    """Return the evaluations of each primary metric: classes and masks have scores of their own."""
+    groups: dict[str, list[Evaluation]] = {}
+    for e in evaluations:
+        groups.setdefault(primary_metric(e), []).append(e)
+    return groups
+
+
 def find_random_partner(results: Results, e: Evaluation) -> Evaluation | None:
     """Return the evaluation of random weights that `e` is compared with; None if there is none or `e` is one."""
     if e["init"] == "random":

@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -289,7 +290,8 @@ class Writer:
         for name, value in values.items():
             if isinstance(value, int | float):
                 # One tag for a quantity, such as finetune/loss: the arms, a folder each, are drawn together.
-                tag = f"{self.phase.partition('_')[0]}/{name}"
+                protocol = re.match("segment_linear|[^_]*", self.phase)
+                tag = f"{protocol[0] if protocol else self.phase}/{name}"
                 self._write_event(step, summary=summary.scalar(tag, value))
         self.tracker.row(self.phase, step, trackers.finite_numbers(values))
 

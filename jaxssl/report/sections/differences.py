@@ -16,10 +16,10 @@ from jaxssl.results.words import (
     PROTOCOL_HINTS,
     evaluation_name,
     format_range,
+    group_by_metric,
     has_interval,
     init_name,
     join_words,
-    primary_metric,
     protocol_name,
 )
 
@@ -59,9 +59,7 @@ def section(run: RunData) -> Section | None:
 
 def plot(run: RunData) -> list[Forest]:
     """Return a forest plot of the differences in each primary score; those of classes and masks differ."""
-    compared = _compared(run)
-    metrics = dict.fromkeys(map(primary_metric, compared))
-    forests = [_plot(run, [e for e in compared if primary_metric(e) == metric], metric) for metric in metrics]
+    forests = [_plot(run, of, metric) for metric, of in group_by_metric(_compared(run)).items()]
     return [forest for forest in forests if forest]
 
 

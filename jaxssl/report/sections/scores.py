@@ -1,5 +1,6 @@
 """Scores on the test images, by protocol and initialization."""
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from jaxssl.results.words import (
     describe_test_images,
     format_number,
     get_score,
+    group_by_metric,
     predicted_noun,
     shown_metrics,
 )
@@ -29,7 +31,12 @@ def section(run: RunData) -> Section:
         why = "no evaluation was asked for" if results["dataset"]["classes"] else "the images have no labels"
         return Section("scores", title, [Text(f"There are none: {why}.")], folded=False)
 
-    metrics = shown_metrics(evaluations)
+    tables = [_make_table(run, of) for of in group_by_metric(evaluations).values()]
+    return Section("scores", title, [*tables, *by_group(run)], folded=False)
+
+
+def _make_table(run: RunData, evaluations: Sequence[Evaluation]) -> Table:
+    results, metrics = run.results, shown_metrics(evaluations)
     digits = {m: count_common_digits(get_score(e, m) for e in evaluations) for m in metrics}
 
     def row(e: Evaluation) -> Row:
@@ -43,8 +50,7 @@ def section(run: RunData) -> Section:
     share = "" if labels == 1 else f" Training uses the labels of {100 * labels:.3g} % of the training groups."
     caption = f"{describe_test_images(results)}, with 95 % intervals. Random weights: training by labels alone.{share}"
     head = ["Initialization", *(METRIC_NAMES[metric] for metric in metrics)]
-    table = Table("Scores", caption, head, bodies, "scores")
-    return Section("scores", title, [table, *by_group(run)], folded=False)
+    return Table("Scores", caption, head, bodies, "scores")
 
 
 def constant_scores(e: Evaluation, digits: int) -> tuple[str, str, dict[str, str]]:
