@@ -7,15 +7,16 @@
 It needs the compiler: for TPUs the extra `tpu`, for GPUs the wheels jax-cuda13-plugin and jax-cuda13-pjrt in jax's
 version, without NVIDIA's libraries. It needs no images: their number is known for most datasets; set `--images` for the
 others. `--topology` compiles pretraining and fine-tuning, says whether they fit, and searches the largest batch that
-fits, which takes a few more compilations (`--no-largest` skips it). `--sweep` compiles pretraining for each slice with a
-constant batch per chip (weak scaling). Compiling BYOL with a ResNet-50 for TPUs takes about ten minutes on one core;
+fits, which takes a few more compilations (`--no-largest` skips it). `--sweep` compiles pretraining for each slice with
+a constant batch per chip (weak scaling). Compiling BYOL with a ResNet-50 for TPUs takes about ten minutes on one core;
 `--once` compiles for the first slice only and recalculates the messages for the others.
 
 The time of a step is the longest of three (its FLOPs at the chip's peak, its bytes at the memory's bandwidth, and the
 compiler's own estimate) plus the time of all messages between chips. None of it is measured on a TPU or GPU.
 
 GPUs are those of one machine, joined by NVSwitch, of whose memory JAX takes three quarters by default. Algorithms of
-their convolutions and products are chosen on the GPU, so the compiler estimates no time: a step takes longer than it says.
+their convolutions and products are chosen on the GPU, so the compiler estimates no time: a step takes longer than
+planned.
 """
 
 import argparse
