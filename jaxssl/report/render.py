@@ -79,9 +79,9 @@ def _environment() -> jinja2.Environment:
 
 
 def break_command(text: str) -> Markup:
-    """Return a command with an option in each line, which breaks at spaces and after "/" alone."""
+    """Return a command with an option in each line, which breaks after spaces and "/" alone."""
     lines = str(escape(clean_text(text))).replace(" --", " \\\n  --")
-    return Markup(re.sub(r"[^\s/]*/|[^\s/]+", r"<span>\g<0></span><wbr>", lines))
+    return Markup(re.sub(r"(?m)(?:^ +)?/?[^\s/]+(?:/| \\$)?|/", r"<span>\g<0></span><wbr>", lines))
 
 
 def keep_intervals(text: str) -> Markup:

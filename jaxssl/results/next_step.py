@@ -88,7 +88,7 @@ def _explain_low_scores(results: Results, settings: Mapping[str, Any]) -> NextSt
         return None
     name = protocol_name(worse[0]["protocol"])
     return NextStep(
-        f"Find out why {name} is worse than chance: look at the labels, then try another learning rate.",
+        f"First find out why {name} is worse than chance: look at the labels, then try another learning rate.",
         _audit(settings),
     )
 

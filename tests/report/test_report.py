@@ -555,6 +555,14 @@ def test_classes_and_masks_have_scores_of_their_own():
     shown, drawn = differences.section(run), differences.plot(run)
     assert shown is not None and [of.head[1:] for of in shown.blocks] == [["macro AUC"], ["Dice"]]
     assert [of.caption.split(" from ")[0] for of in drawn] == ["Difference in macro AUC", "Difference in Dice"]
+    # Grey is what leaves it open, and what does not count.
+    assert [mark.difference.color for of in drawn for mark in of.marks] == ["ssl", "ssl"]
+    difference["low"] = -0.031
+    assert {mark.difference.color for of in differences.plot(run) for mark in of.marks} == {"open"}
+    difference["low"] = 0.031
+    results["dataset"]["test_images_copied_in_train"] = 700
+    leaked = differences.plot(run)
+    assert {mark.difference.color for of in leaked for mark in of.marks} == {"open"} and "Not valid" in leaked[0].key
 
 
 def test_differences_are_of_the_same_images_and_resamples(tmp_path):

@@ -158,7 +158,7 @@ def test_of_scores_below_chance_none_helps():
                                "jaxssl data audit images")  # fmt: skip
     results["evaluations"][0]["protocol"] = "finetune"
     found = next_step.choose_next_step(results, CONFIG)
-    assert found.text.startswith("Find out why fine-tuning is worse than chance")
+    assert found.text.startswith("First find out why fine-tuning is worse than chance")
 
 
 def test_seeds_and_folds_are_repeated_in_workdirs_of_their_own():

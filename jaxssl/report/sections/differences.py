@@ -8,6 +8,7 @@ from jaxssl.report.forest import NO_ENDS, Difference, Forest, make_forest
 from jaxssl.report.run_data import RunData
 from jaxssl.report.sections.common import difference_cell
 from jaxssl.results.cautions import find_obstacle
+from jaxssl.results.run_conclusions import judge_pair
 from jaxssl.results.schema import Evaluation
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
@@ -15,6 +16,7 @@ from jaxssl.results.words import (
     METRIC_NAMES,
     PROTOCOL_HINTS,
     evaluation_name,
+    find_random_partner,
     format_range,
     group_by_metric,
     has_interval,
@@ -30,7 +32,7 @@ CAPTION = (
 
 
 KEY = "Random weights: no pretraining."
-BARS = "Bars: 95 % intervals; one that crosses 0 leaves it open."
+BARS = "Bars: 95 % intervals. Grey: open."
 NO_BARS = "There are no intervals: too few test groups (patients or series)."
 
 
@@ -65,14 +67,15 @@ def plot(run: RunData) -> list[Forest]:
 
 def _plot(run: RunData, compared: Sequence[Evaluation], metric: str) -> Forest | None:
     rows, several = [], _has_several(compared)
-    obstacles = {e["init"]: find_obstacle(run.results, e["init"]) for e in compared}
     for e in compared:
         if (of := run.differences[e["name"]].get(metric)) is None:
             continue
         cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
         name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
         group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
-        ends, color = (of["low"], of["high"]), "open" if obstacles[e["init"]] else swatch_class(e["init"])
+        ends, partner = (of["low"], of["high"]), find_random_partner(run.results, e)
+        shown = partner and judge_pair(run.results, e, partner, of)[0] in ("raises", "lowers")
+        color = swatch_class(e["init"]) if shown else "open"
         note = "" if several else hint
         detail = f"({format_range(of)})" if has_interval(of) else "no interval"
         rows.append(Difference(name, note, of["value"], ends, cell.text, detail, color=color, group=group))
@@ -83,8 +86,9 @@ def _plot(run: RunData, compared: Sequence[Evaluation], metric: str) -> Forest |
         sides.reverse()
     caption = f"Difference in {METRIC_NAMES[metric]} from random weights"
     bars = BARS if any(row.ends != NO_ENDS for row in rows) else NO_BARS
-    if obstacle := next(filter(None, obstacles.values()), ""):
-        bars = f"{bars} Grey does not count. {obstacle}."
+    obstacles = [find_obstacle(run.results, e["init"]) for e in compared]
+    if obstacle := next(filter(None, obstacles), ""):
+        bars = f"{bars} {obstacle}."
     return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY} {bars}".strip(), rows, *sides)
 
 

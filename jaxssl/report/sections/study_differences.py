@@ -28,10 +28,8 @@ TEXT = (
     "Each p-value is the larger of that for other seeds and that for other test groups, corrected by Holm's method "
     "over all differences. In color are those that hold for both."
 )
-KEY = (
-    "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one. "
-    "Grey: not shown for other seeds and other test groups."
-)
+KEY = "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one."
+OPEN = "Grey: not shown for other seeds and other test groups."
 MARK = "\u00a0†"  # Of differences that are open though their interval leaves out 0.
 COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 
@@ -82,9 +80,8 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
     sides = ["random weights better", "this start better"] if against_random else ["second better", "first better"]
     none = "Random weights: no pretraining. " if against_random else ""
-    key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY}".strip()
-    if without := next((d["without"] for d in found if d["without"]), ""):
-        key += f" {without}."
+    grey = " ".join(dict.fromkeys(f"{d['without']}." if d["without"] else OPEN for d in found))
+    key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY} {grey}".strip()
     if any(MARK in row.detail for row in rows):
         key += (
             f" {MARK.strip()}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
