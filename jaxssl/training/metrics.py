@@ -161,8 +161,8 @@ class Writer:
         self.timed_steps, self.timed_seconds = -WARM_STEPS, 0.0
         # One bar for all trainings of the run.
         self.total = self.earlier_steps + epochs * steps_per_epoch + self.later_steps
-        done = self.earlier_steps + start
-        self.task = self.progress.add_task(self.title, total=self.total, completed=done, **fields)
+        self.task = self.progress.add_task(self.title, total=self.total, **fields)
+        self.progress.update(self.task, completed=self.earlier_steps + start)
         self.last_row, self.busy, self.clock = start, 0.0, time.perf_counter()
 
     def _open(self, start: int, settings: Mapping[str, Any]) -> None:

@@ -134,7 +134,7 @@ def test_familywise_error_of_a_study_of_equal_arms():
             d = analysis.summarize(compared, [(seed, None) for seed in range(seeds)], 0.0)
             analysis.add_p_values(d, compared)
             d |= {"a": "a", "b": "b", "metric": "auc_macro", "protocol": "probe", "labels": "100 %"}
-            found.append(d | {"mcnemar": None, "runs": seeds, "seeds": seeds})
+            found.append(d | {"mcnemar": None, "without": "", "runs": seeds, "seeds": seeds})
         old = significance.holm([d["over_runs"]["p"] for d in found])
         seeds_alone += any(p < 0.05 for p in old)
         analysis.adjust_p_values(found)

@@ -50,7 +50,7 @@ def _make_table(run: RunData, evaluations: Sequence[Evaluation]) -> Table:
     share = "" if labels == 1 else f" Training uses the labels of {100 * labels:.3g} % of the training groups."
     caption = f"{describe_test_images(results)}, with 95 % intervals. Random weights: training by labels alone.{share}"
     head = ["Initialization", *(METRIC_NAMES[metric] for metric in metrics)]
-    return Table("Scores", caption, head, bodies, "scores")
+    return Table(f"Scores, {METRIC_NAMES[metrics[0]]}", caption, head, bodies, "scores")
 
 
 def constant_scores(e: Evaluation, digits: int) -> tuple[str, str, dict[str, str]]:

@@ -45,7 +45,8 @@ def _make_table(arms: Sequence[Arm]) -> Table:
     filled = [i for i in range(len(head) - 1) if any(row.cells[i].text for row in rows)]
     head = [head[0], *(head[i + 1] for i in filled)]
     bodies = {title: [row._replace(cells=[row.cells[i] for i in filled]) for row in of] for title, of in bodies.items()}
-    return Table("Scores of the arms", CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
+    label = f"Scores of the arms, {METRIC_NAMES[metrics[0]]}"
+    return Table(label, CAPTION, head, [Body(*item) for item in bodies.items()], "scores")
 
 
 def intervals_cell(of: Any, form: Callable[[float | None, int], str]) -> Cell:

@@ -61,7 +61,7 @@ def _make_table(arms: Sequence[Arm]) -> Table:
     metrics = headline_metrics(arms)
     bodies = [Body(title, [_row(arm, metrics) for arm in of]) for title, of in itertools.groupby(arms, _title)]
     head = ["Arm", *(METRIC_NAMES[metric] for metric in metrics)]
-    return Table("Scores of all folds", CAPTION, head, bodies, "scores")
+    return Table(f"Scores of all folds, {METRIC_NAMES[metrics[0]]}", CAPTION, head, bodies, "scores")
 
 
 def _row(arm: Arm, metrics: Sequence[str]) -> Row:
