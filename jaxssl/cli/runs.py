@@ -160,14 +160,14 @@ def last_row(file: Path) -> dict[str, Any] | None:
 def describe_score(results: Results) -> str:
     """Return the best evaluation and that of random weights in the same protocol, with their intervals."""
     scored = [e for e in results["evaluations"] if words.get_score(e)["value"] is not None]
-    compared = [e for e in scored if words.find_random_partner(results, e)] or scored
+    compared = [e for e in scored if words.find_start(results, e)] or scored
     if not compared:
         return ""
     metric = words.primary_metric(compared[0])  # Scores of classes and masks are not alike.
     better = min if metric in words.LOWER_IS_BETTER else max
     alike = [e for e in compared if words.primary_metric(e) == metric]
     best = better(alike, key=lambda e: words.get_score(e)["value"] or 0.0)
-    partner = words.find_random_partner(results, best)
+    partner = words.find_start(results, best)
     init = words.describe_start(best["init"])
     text = f"{words.protocol_name(best['protocol'])}: {init} {words.format_estimate(words.get_score(best))}"
     return f"{text}, random {words.format_estimate(words.get_score(partner))}" if partner else text

@@ -12,11 +12,11 @@ from jaxssl.report.study_data import StudyData
 from jaxssl.results.datasets_verdict import describe_studies, judge_studies
 from jaxssl.results.study_conclusions import format_evidence, is_better
 from jaxssl.results.study_verdict import describe_where, find_main_differences, judge_study
-from jaxssl.results.words import METRIC_NAMES, arm_title, count_common_digits, format_signed, shorten
+from jaxssl.results.words import METRIC_NAMES, arm_title, count_common_digits, effect_title, format_signed, shorten
 
 CAPTION = (
-    "Difference of each start from random weights. Blue is better, orange worse; bold holds for other seeds and other "
-    "test images. Intervals: hover over a cell, or see below."
+    "Difference of each start from random weights, or from those named after “after”. Blue is better, orange worse; "
+    "bold holds for other seeds and other test images. Intervals: hover over a cell, or see below."
 )
 
 
@@ -55,7 +55,7 @@ def make_heat_map(studies: Mapping[str, Any]) -> HeatMap:
     for dataset, of in main.items():
         digits = count_common_digits([d["over_groups"] for d in of])
         for d in of:
-            start = arm_title(d["a"]) if d["b"] == "random" else f"{arm_title(d['a'])} − {arm_title(d['b'])}"
+            start = effect_title(d) if d["effect"] else f"{arm_title(d['a'])} − {arm_title(d['b'])}"
             row = found.setdefault(f"{start}, {describe_where(d, several)}", {})
             if d["mean"] is not None:
                 row[dataset] = HeatCell(

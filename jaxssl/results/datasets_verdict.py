@@ -8,7 +8,7 @@ from jaxssl.results.next_step import NextStep
 from jaxssl.results.study_conclusions import find_common_obstacle, is_better
 from jaxssl.results.study_verdict import MAX_WORDS, find_main_differences, judge_study
 from jaxssl.results.verdict import Verdict, format_limit
-from jaxssl.results.words import arm_title, format_count, join_words, shorten
+from jaxssl.results.words import effect_title, format_count, join_words, shorten
 
 Studies = Mapping[str, Mapping[str, Any]]  # Content of compare.json by dataset.
 LIMITS = (
@@ -46,11 +46,11 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
 
 
 def count_effects(studies: Studies, better: bool) -> dict[str, list[str]]:
-    """Return the datasets on which each start is better (or worse) than random weights, for other seeds and groups."""
+    """Return the datasets on which each start is better (or worse) than its own start, for other seeds and groups."""
     found: dict[str, list[str]] = {}
     for name, study in studies.items():
         for d in find_main_differences(study):
-            datasets = found.setdefault(d["a"], []) if d["b"] == "random" else []
+            datasets = found.setdefault(effect_title(d), []) if d["effect"] else []
             if d["verdict"] in ("higher", "lower") and is_better(d) == better and name not in datasets:
                 datasets.append(name)
     return found
@@ -59,7 +59,7 @@ def count_effects(studies: Studies, better: bool) -> dict[str, list[str]]:
 def _answer(studies: Studies) -> str:
     helpful, harmful = count_effects(studies, True), count_effects(studies, False)
     if not helpful:
-        return "Nothing to compare with random weights"
+        return "Nothing to compare"
     obstacles = [find_common_obstacle(find_main_differences(study)) for study in studies.values()]
     if all(obstacles):
         return "No dataset has an answer: see the page of each"
@@ -72,7 +72,7 @@ def _answer(studies: Studies) -> str:
         clauses = []
         for arm, better, worse in effects:
             found = [f"{verb} on {say(of)}" for verb, of in (("helps", better), ("harms", worse)) if of]
-            clauses.append(f"{arm_title(arm)} {', '.join(found)}")
+            clauses.append(f"{arm} {', '.join(found)}")
         return "; ".join(clauses)
 
     helping, harming = (sum(bool(of) for of in found.values()) for found in (helpful, harmful))
@@ -94,9 +94,9 @@ def _describe_unseen(studies: Studies) -> str:
 
 def describe_studies(studies: Studies) -> tuple[list[str], list[str]]:
     """Return what may, and what may not be concluded, a sentence each."""
-    effects = [("better", count_effects(studies, True)), ("worse", count_effects(studies, False))]
+    effects = [("helps", count_effects(studies, True)), ("harms", count_effects(studies, False))]
     may = [
-        f"{arm_title(arm)} is {word} than random weights on {join_words([shorten(name) for name in of])}."
+        f"{arm} {word} on {join_words([shorten(name) for name in of])}."
         for word, found in effects
         for arm, of in found.items()
         if of

@@ -38,4 +38,4 @@ def display_arm(name: str) -> str:
     for part in start.split("+"):
         method, space, note = part.partition(" ")  # "byol (supervised)"
         parts.append(f"{display_name(method)}{space}{note}")
-    return f"{', then '.join(parts)}{comma}{settings}"
+    return f"{', then '.join(parts)}{comma}{display_name(settings)}"

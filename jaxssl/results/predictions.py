@@ -1,4 +1,4 @@
-"""Predictions of a run, read from predictions.csv, and the paired differences from random weights."""
+"""Predictions of a run, read from predictions.csv, and the paired differences from the weights before."""
 
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -13,9 +13,9 @@ from jaxssl.results import workdir as workdirs
 from jaxssl.results.cells import Row, parse_rows, unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
 from jaxssl.results.segmentations import Segmentations, compare_masks
-from jaxssl.results.words import find_random_partner, is_segmentation
+from jaxssl.results.words import find_start, is_segmentation
 
-# {evaluation name: {metric: its difference from random weights}}
+# {evaluation name: {metric: its difference from its start}}
 Differences = dict[str, dict[str, TestedDifference]]
 
 
@@ -105,10 +105,10 @@ def _outside_test(file: Path, fault: str) -> UserError:
 def compute_differences(
     results: Results, predictions: dict[str, Predictions], masks: dict[str, Segmentations] | None = None
 ) -> Differences:
-    """Compute each evaluation's scores minus those of random weights with the same protocol.
+    """Compute each evaluation's scores minus those of the weights it started from (`words.find_start`).
 
-    Both are compared on the same groups of test images. Evaluations without a counterpart of random
-    weights on the same images are left out.
+    Both are of the same protocol and compared on the same groups of test images. Evaluations whose start was not
+    evaluated on the same images are left out.
 
     Returns:
       {evaluation name: {metric: its difference}}, of the metrics that the task compares.
@@ -116,7 +116,7 @@ def compute_differences(
     found = compare_masks(results, masks or {})
     compared = tasks.TASKS[task_name(results)].compared
     for e in results["evaluations"]:
-        partner = find_random_partner(results, e)
+        partner = find_start(results, e)
         if partner is None or not {e["name"], partner["name"]} <= predictions.keys():
             continue
         a, b = predictions[e["name"]], predictions[partner["name"]]

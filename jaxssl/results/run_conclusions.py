@@ -24,7 +24,7 @@ from jaxssl.results.words import (
     describe_collapse,
     describe_test_images,
     evaluation_name,
-    find_random_partner,
+    find_start,
     format_estimate,
     format_number,
     format_p,
@@ -41,6 +41,7 @@ from jaxssl.results.words import (
     primary_metric,
     protocol_name,
     shorten_list,
+    start_name,
 )
 from jaxssl.training.metrics import is_far
 
@@ -59,7 +60,7 @@ def answer(results: Results, differences: Differences | None = None) -> str:
     if not evaluations:
         trained = f"An encoder was pretrained by {method_name(results)}" if pretraining else "Nothing was pretrained"
         return f"{trained} and nothing was evaluated, so nothing can be concluded about its use."
-    pairs = [(e, partner) for e in evaluations if (partner := find_random_partner(results, e))]
+    pairs = [(e, partner) for e in evaluations if (partner := find_start(results, e))]
     if not pairs:
         scores: dict[str, list[str]] = {}
         for e in evaluations:
@@ -71,22 +72,22 @@ def answer(results: Results, differences: Differences | None = None) -> str:
         return f"{leak}This run has nothing to compare; {found}. {ONE_RUN}"
     clauses, reasons, obstacles = [], {}, {}
     # Classes and masks have scores of their own.
-    for init, primary in dict.fromkeys((e["init"], primary_metric(e)) for e, _ in pairs):
+    for init, start, primary in dict.fromkeys((e["init"], of["init"], primary_metric(e)) for e, of in pairs):
         protocols: dict[str, list[str]] = {"raises": [], "lowers": [], "none": [], UNDEFINED: []}
         for e, partner in pairs:
-            if (e["init"], primary_metric(e)) == (init, primary):
+            if (e["init"], partner["init"], primary_metric(e)) == (init, start, primary):
                 difference = (differences or {}).get(e["name"], {}).get(primary)
                 kind, numbers = judge_pair(results, e, partner, difference)
                 reasons[(difference or {}).get("without")] = None
                 obstacles[find_obstacle(results, init)] = None
                 name = protocol_name(e["protocol"])
                 protocols[kind].append(f"{name} ({numbers})" if numbers else name)
-        subject, metric = init_as_subject(init, results), METRIC_NAMES[primary]
+        subject, metric = init_as_subject(init, results, start), METRIC_NAMES[primary]
         better = " (lower is better)" if primary in LOWER_IS_BETTER else ""
         starts = {
             "raises": f"{subject} raises {metric}{better} with ",
             "lowers": f"{subject} lowers {metric}{better} with ",
-            "none": f"no difference in {metric} between {subject} and random weights can be concluded with ",
+            "none": f"no difference in {metric} between {subject} and {start_name(start)} can be concluded with ",
             UNDEFINED: f"after {subject} {metric} is undefined with ",
         }
         clauses += [starts[kind] + join_words(texts) for kind, texts in protocols.items() if texts]
@@ -159,7 +160,7 @@ def cautions(results: Results) -> list[str]:
         )
     if (
         not lacks_intervals(results)
-        and (compared := sum(find_random_partner(results, e) is not None for e in results["evaluations"])) > 1
+        and (compared := sum(find_start(results, e) is not None for e in results["evaluations"])) > 1
     ):
         sentences.append(
             f"{compared} comparisons share these test images, each at its own 95 % level: the chance that at least one "
@@ -196,11 +197,11 @@ def _score_cautions(results: Results) -> list[str]:
     at_chance = [
         protocol_name(e["protocol"])
         for e in evaluations
-        if (partner := find_random_partner(results, e)) and _is_near_chance(e) and _is_near_chance(partner)
+        if (partner := find_start(results, e)) and _is_near_chance(e) and _is_near_chance(partner)
     ]
     if at_chance:
         sentences.append(
-            f"With {join_words(at_chance)}, neither pretrained nor random weights differ from chance "
+            f"With {join_words(at_chance)}, no score of the weights that are compared differs from chance "
             f"({describe_chance(evaluations[0])})."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Scores of masks of a run, read from segmentations.csv, and the paired differences from random weights."""
+"""Scores of masks of a run, read from segmentations.csv, and the paired differences from their start."""
 
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -8,7 +8,7 @@ import numpy as np
 from jaxssl.evaluation.segmentation import paired_differences
 from jaxssl.results.cells import Row, parse_rows, unescape_cell
 from jaxssl.results.schema import Results, TestedDifference
-from jaxssl.results.words import find_random_partner, is_segmentation
+from jaxssl.results.words import find_start, is_segmentation
 
 COLUMNS = ("true_pixels", "predicted_pixels", "common_pixels", "dice", "iou", "hausdorff95")
 
@@ -61,10 +61,10 @@ def _parse(rows: list[Row], classes: list[str]) -> Segmentations:
 
 
 def compare_masks(results: Results, masks: dict[str, Segmentations]) -> dict[str, dict[str, TestedDifference]]:
-    """Return the scores of each evaluation of masks minus those of random weights with the same protocol, by name."""
+    """Return the scores of each evaluation of masks minus those of its start with the same protocol, by name."""
     found = {}
     for e in results["evaluations"]:
-        partner = find_random_partner(results, e)
+        partner = find_start(results, e)
         if partner is None or not {e["name"], partner["name"]} <= masks.keys():
             continue
         a, b, side = masks[e["name"]], masks[partner["name"]], e.get("mask_side", 1)

@@ -138,10 +138,10 @@ def format_evidence(d: Mapping[str, Any]) -> str:
 
 
 def sort_key(d: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the key that sorts differences: the surest and largest against random weights first."""
+    """Return the key that sorts differences: the surest and largest from what an arm started from first."""
     certainty = max(1, VERDICTS.index(d["verdict"]))  # "higher" and "lower" are equally sure.
     metric = list(METRIC_NAMES).index(d["metric"])
-    return certainty, metric, d["b"] != "random", -d["label_fraction"], -abs(d["mean"] or 0)
+    return certainty, metric, not d["effect"], -d["label_fraction"], -abs(d["mean"] or 0)
 
 
 def answer(study: Mapping[str, Any]) -> str:

@@ -132,6 +132,7 @@ class Difference(TypedDict):
 
     a: Annotated[str, "name of an arm"]
     b: Annotated[str, "name of an arm"]
+    effect: Annotated[bool, "whether `a` started from the weights of `b`, in the same encoder"]
     protocol: Annotated[str, "as in results.json"]
     labels: Annotated[str, "share of the labels"]
     label_fraction: Annotated[float, "mean over runs"]

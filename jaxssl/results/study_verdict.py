@@ -20,6 +20,7 @@ from jaxssl.results.verdict import MAX_WORDS, Verdict, describe_missed
 from jaxssl.results.words import (
     arm_title,
     dataset_title,
+    effect_title,
     format_count,
     has_interval,
     join_words,
@@ -51,9 +52,9 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
 
 
 def find_main_differences(study: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return the primary differences from random weights, or of all arms where there is no random arm."""
+    """Return the primary differences of arms from what they started from, or of all arms where there are none."""
     differences = primary_differences(study)
-    return [d for d in differences if d["b"] == "random"] or differences
+    return [d for d in differences if d["effect"]] or differences
 
 
 def _ask(study: Mapping[str, Any]) -> str:
@@ -79,7 +80,7 @@ def _answer(differences: Sequence[Mapping[str, Any]]) -> str:
 def _tell_sure(sure: Sequence[Mapping[str, Any]]) -> str:
     """Return all that is established, helps and harms; without the uses or the names where it would be too long."""
     first = min(sure, key=sort_key)
-    if first["b"] != "random":
+    if not first["effect"]:
         than, task = "better" if is_better(first) else "worse", protocol_name(first["protocol"])
         words = f"{arm_title(first['a'])} is {than} than {arm_title(first['b'])} with {task}"
         return words if len(words.split()) <= MAX_WORDS else f"One start is {than} than another with {task}"
@@ -87,10 +88,10 @@ def _tell_sure(sure: Sequence[Mapping[str, Any]]) -> str:
     for better in (True, False):
         tasks: dict[str, list[str]] = {}
         for d in sure:
-            if is_better(d) == better and protocol_name(d["protocol"]) not in tasks.setdefault(d["a"], []):
-                tasks[d["a"]].append(protocol_name(d["protocol"]))
+            if is_better(d) == better and protocol_name(d["protocol"]) not in tasks.setdefault(effect_title(d), []):
+                tasks[effect_title(d)].append(protocol_name(d["protocol"]))
         for arm in sorted((arm for arm in tasks if tasks[arm]), key=lambda arm: -_find_largest(sure, arm)):
-            effects.setdefault((better, tuple(tasks[arm])), []).append(arm_title(arm))
+            effects.setdefault((better, tuple(tasks[arm])), []).append(arm)
     named = [(names, better, join_words(tasks)) for (better, tasks), names in effects.items()]
     some = {better: sum(len(names) for names, of, _ in named if of == better) for better in (True, False)}
     texts = [
@@ -109,12 +110,12 @@ def _tell_effect(names: Sequence[str], count: int, better: bool, tasks: str) -> 
 
 
 def _find_largest(differences: Sequence[Mapping[str, Any]], arm: str) -> float:
-    return max(abs(d["mean"]) for d in differences if d["a"] == arm)
+    return max(abs(d["mean"]) for d in differences if effect_title(d) == arm)
 
 
 def _tell_of_these_runs(here: Sequence[Mapping[str, Any]]) -> str:
     better, worse = (
-        list(dict.fromkeys(arm_title(d["a"]) for d in sorted(here, key=sort_key) if is_better(d) == kind))
+        list(dict.fromkeys(effect_title(d) for d in sorted(here, key=sort_key) if is_better(d) == kind))
         for kind in (True, False)
     )
     verb = "" if better and worse else " are" if len(better + worse) > 1 else " is"
@@ -177,7 +178,7 @@ def _choose(study: Mapping[str, Any], commands: Mapping[str, str] | None) -> Nex
     found = WORKDIR.search(_find_command(study, arm, commands))
     return NextStep(
         "Confirm on labeled images of another source (another clinic, scanner or year) that "
-        f"{arm_title(best['a'])} helps, before relying on it.",
+        f"{effect_title(best)} helps, before relying on it.",
         f"jaxssl score {found[2]} OTHER_IMAGES" if found else "",
     )
 

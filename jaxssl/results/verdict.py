@@ -15,7 +15,7 @@ from jaxssl.results.words import (
     dataset_title,
     describe_test_groups,
     describe_test_images,
-    find_random_partner,
+    find_start,
     format_count,
     format_number,
     given_weights,
@@ -31,7 +31,7 @@ from jaxssl.results.words import (
 
 MAX_WORDS = 12
 ALIKE = 1.5  # Detectable differences whose ratio is at most this are told as one.
-# What happened to weights whose score is compared with that of random weights.
+# What happened to weights whose score is compared with that of their start.
 OUTCOMES = ("raises", "lowers", "none", UNDEFINED)
 EFFECTS = {"raises": "helps", "lowers": "harms"}
 
@@ -73,25 +73,33 @@ def judge_run(results: Results, differences: Differences, config: RunConfig | No
 
 def find_subject(results: Results) -> str | None:
     """Return the initialization that the run is about: its own pretraining if compared, else the first other one."""
-    compared = [e["init"] for e in results["evaluations"] if find_random_partner(results, e)]
-    own = [init for init in compared if init in ("ssl", "supervised")]
+    compared = [e["init"] for e in results["evaluations"] if find_start(results, e)]
+    own = [init for init in compared if has_own_pretraining(init)]
     return next(iter(own or compared), None)
 
 
-def name_subject(init: str, results: Results) -> str:
-    """Return what is said to help, such as "BYOL" or "ImageNet, then BYOL"."""
+def name_subject(init: str, results: Results, start: str = "random") -> str:
+    """Return what is said to help, such as "BYOL" or "BYOL after ImageNet"."""
     by = method_name(results) if results["pretrain"] else "pretraining"
     given = given_weights(init)
     if not has_own_pretraining(init):
         return shorten(given or init)
-    return f"{shorten(given)}, then {by}" if given else by
+    if not given:
+        return by
+    return f"{shorten(given)}, then {by}" if start == "random" else f"{by} after {shorten(given)}"
+
+
+def _compared_pairs(results: Results, init: str) -> list[tuple[Evaluation, Evaluation]]:
+    """Return the evaluations of an initialization, each with that of what it started from."""
+    return [(e, of) for e in results["evaluations"] if e["init"] == init and (of := find_start(results, e))]
 
 
 def _ask(results: Results) -> str:
     name, init = dataset_title(results["dataset"]), find_subject(results)
     if init is not None:
-        own = "pretraining by " if init == "ssl" and results["pretrain"] else ""
-        return f"{name}: does {own}{name_subject(init, results)} help?"
+        start = _compared_pairs(results, init)[0][1]["init"]
+        own = results["pretrain"] and (init == "ssl" or (start != "random" and init.endswith("+ssl")))
+        return f"{name}: does {'pretraining by ' if own else ''}{name_subject(init, results, start)} help?"
     if results["pretrain"]:
         return f"{name}: what did pretraining by {method_name(results)} learn?"
     value = results["dataset"].get("task") == "value"
@@ -107,7 +115,7 @@ def _answer(results: Results, differences: Differences) -> str:
         return "Nothing was evaluated"
     if init is None:
         return "Nothing to compare in this run"
-    pairs = [(e, p) for e in results["evaluations"] if e["init"] == init and (p := find_random_partner(results, e))]
+    pairs = _compared_pairs(results, init)
     if all(of["constant_predictor"] and not beats_chance(of) for pair in pairs for of in pair):
         same = "names one class only" if has_classes(pairs[0][0]) else "predicts the same for all images"
         return f"Not learned: every network {same}"
@@ -125,7 +133,7 @@ def _answer(results: Results, differences: Differences) -> str:
         return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
     # The use that matters most in practice.
     unclear = [f"; {use}: unclear" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
-    words = f"{name_subject(init, results)} {', '.join(effects)}"
+    words = f"{name_subject(init, results, pairs[0][1]['init'])} {', '.join(effects)}"
     texts = [f"In this run {words}{''.join(unclear)}", f"In this run {words}", words]
     return next((text for text in texts if len(text.split()) <= MAX_WORDS), words)
 
@@ -154,7 +162,7 @@ def _describe_basis(results: Results) -> str:
 
 
 def describe_unseen(results: Results, differences: Differences) -> str:
-    """Return which difference from random weights would usually be missed, "" where nothing was compared."""
+    """Return which difference from its start would usually be missed, "" where nothing was compared."""
     if find_leak(results):
         return ""
     init, detectable = find_subject(results), []

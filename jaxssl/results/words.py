@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from jaxssl.results.names import display_arm, display_name
@@ -132,13 +132,20 @@ def init_name(init: str, results: Results) -> str:
     return f"{given}, then {by}" if given else f"pretrained by {by}"
 
 
-def init_as_subject(init: str, results: Results) -> str:
-    """Return what was done to the weights of an initialization, as the subject of a sentence."""
+def init_as_subject(init: str, results: Results, start: str = "random") -> str:
+    """Return what was done to the weights of `start`, which became those of `init`, as the subject of a sentence."""
     by = f"pretraining by {method_name(results)}" if results["pretrain"] else "pretraining"
     given = given_weights(init)
     if not given:
         return by
+    if start != "random":
+        return f"{by} from {given} weights"
     return f"starting from {given} weights" + (f" and {by}" if "+" in init else "")
+
+
+def start_name(start: str) -> str:
+    """Return the name of the weights that others are compared with: "random weights" or "ImageNet weights alone"."""
+    return display_name(start) if start == "random" else f"{given_weights(start)} weights alone"
 
 
 def describe_collapse(pretraining: Pretraining) -> str:
@@ -200,13 +207,17 @@ def group_by_metric(evaluations: Iterable[Evaluation]) -> dict[str, list[Evaluat
     return groups
 
 
-def find_random_partner(results: Results, e: Evaluation) -> Evaluation | None:
-    """Return the evaluation of random weights that `e` is compared with; None if there is none or `e` is one."""
+def find_start(results: Results, e: Evaluation) -> Evaluation | None:
+    """Return the evaluation of the weights that `e` started from; None if there is none.
+
+    Pretraining from given weights is compared with these, since it did not bring what they know already; given weights,
+    and pretraining without any, are compared with random ones.
+    """
     if e["init"] == "random":
         return None
     same = ("protocol", "label_fraction", "fold", "seed", "split", "images")
-    matches = (o for o in results["evaluations"] if o["init"] == "random" and all(o[k] == e[k] for k in same))
-    return next(matches, None)
+    alike = {o["init"]: o for o in results["evaluations"] if all(o[k] == e[k] for k in same)}
+    return alike.get(e["init"].rpartition("+")[0] or "random") or alike.get("random")
 
 
 def primary_metric(e: Evaluation) -> str:
@@ -332,6 +343,12 @@ def dataset_title(dataset: Any) -> str:
 def arm_title(name: str) -> str:
     """Return the name of an arm of a study as pages and tables show it."""
     return shorten(display_arm(name))
+
+
+def effect_title(d: Mapping[str, Any]) -> str:
+    """Return what a difference from the start of an arm is the effect of, such as "NT-Xent after ImageNet"."""
+    further = d["a"].removeprefix(f"{d['b']}+")
+    return arm_title(d["a"]) if further == d["a"] else f"{arm_title(further)} after {arm_title(d['b'])}"
 
 
 def shorten_list(names: Sequence[str]) -> list[str]:

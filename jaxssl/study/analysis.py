@@ -33,6 +33,8 @@ from jaxssl.study.arms import (
     check_same_images,
     collect_arms,
     confounded_fields,
+    find_start,
+    is_alike,
     mean_label_fraction,
 )
 from jaxssl.study.folds import pool_folds
@@ -256,7 +258,7 @@ def pair_arms(arms: Arms, against: str | None) -> list[tuple[Arm, Arm]]:
     """
     pairs = []
     for b, a in itertools.combinations(arms, 2):
-        if (a.protocol, a.labels) == (b.protocol, b.labels):
+        if is_alike(a, b):
             pairs.append((b, a) if a.name == against else (a, b))
     return [(a, b) for a, b in pairs if against in (None, b.name)]
 
@@ -276,6 +278,7 @@ def compare_arms(a: Arm, b: Arm, metric: str, arms: Arms, images: TestImages, ca
     return {
         "a": a.name,
         "b": b.name,
+        "effect": b == find_start(a, arms),
         "protocol": a.protocol,
         "labels": a.labels,
         "label_fraction": mean_label_fraction(arms[a]),

@@ -66,6 +66,7 @@ class Cell(NamedTuple):
 
 
 Arms = dict[Arm, dict[Unit, Cell]]
+MODEL = "model.name"
 
 
 class Images(NamedTuple):
@@ -167,7 +168,10 @@ def _distinguishes(field: str, run: Run, e: Evaluation) -> bool:
 
 
 def name_arms(arms: Arms) -> Arms:
-    """Return the arms in display order; `settings` and name keep only what differs from other arms of the same name."""
+    """Return the arms in display order; `settings` and name keep only what differs from other arms of the same name.
+
+    Encoders of another name have other options and may have another precision, which their name says.
+    """
     renamed: Arms = {}
     for arm, cells in arms.items():
         same = [a for a in arms if (a.name, a.protocol, a.labels) == (arm.name, arm.protocol, arm.labels)]
@@ -175,11 +179,35 @@ def name_arms(arms: Arms) -> Arms:
         differing = sorted({field for of in values for field in of if len({v.get(field) for v in values}) > 1})
         own = dict(arm.settings)
         settings = tuple((field, own[field]) for field in differing if field in own)
-        suffix = ", ".join(f"{field}={value}" for field, value in settings)
+        told = [f for f in differing if not f.startswith("model.") or f == MODEL or MODEL not in differing]
+        of_told = {tuple(v.get(field) for field in told) for v in values}
+        told = told if len(of_told) == len(same) else differing
+        suffix = ", ".join(json.loads(own[f]) if f == MODEL else f"{f}={own[f]}" for f in told if f in own)
         name = words.clean_text(f"{arm.name}, {suffix}" if suffix else arm.name)
         units = dict(sorted(cells.items(), key=lambda item: (item[0][0], item[0][1] is not None, item[0][1] or 0)))
         renamed[arm._replace(name=name, settings=settings)] = units
     return dict(sorted(renamed.items(), key=lambda item: _sort_key(*item)))
+
+
+def find_start(a: Arm, arms: Arms) -> Arm | None:
+    """Return the arm of the weights that `a` started from, of the same encoder; None if there is none.
+
+    As `jaxssl.results.words.find_start`: given weights before random ones. Of several, that with most settings of `a`.
+    """
+    if a.init == "random":
+        return None
+    settings = {arm: {*next(iter(arms[arm].values())).arm.settings} for arm in arms if is_alike(arm, a)}
+    encoder = {item for item in settings[a] if item[0].startswith("model.")}
+    for init in (a.init.rpartition("+")[0], "random"):
+        found = [arm for arm, own in settings.items() if arm.init == init and encoder <= own]
+        if found:
+            return max(found, key=lambda arm: len(settings[arm] & settings[a]))
+    return None
+
+
+def is_alike(a: Arm, b: Arm) -> bool:
+    """Return whether two arms have the same protocol and share of the labels."""
+    return (a.protocol, a.labels) == (b.protocol, b.labels)
 
 
 def _sort_key(arm: Arm, cells: dict[Unit, Cell]) -> tuple[Any, ...]:

@@ -43,6 +43,7 @@ def test_page_of_a_comparison_says_all_and_links_each_run(tmp_path, capsys):
 def difference(verdict, a="byol", b="random", mean=0.1, share=1.0, metric="auc_macro"):
     said = f"{a} and {b}: {verdict} {mean} {share}"
     return {"a": a, "b": b, "metric": metric, "verdict": verdict, "mean": mean, "label_fraction": share} | {
+        "effect": b == "random",
         "sentence": said,
         "protocol": "probe",
         "without": "",

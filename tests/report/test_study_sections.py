@@ -51,7 +51,7 @@ def test_without_folds_and_losses_neither_is_there(tmp_path):
 
 
 def test_the_number_beside_a_bar_is_the_wider_interval_and_grey_has_its_reason():
-    of = {"a": "byol", "b": "random", "protocol": "probe", "metric": "auc_macro", "labels": "100 %"}
+    of = {"a": "byol", "b": "random", "effect": True, "protocol": "probe", "metric": "auc_macro", "labels": "100 %"}
     of |= {"label_fraction": 1.0, "mean": 0.2, "verdict": "these runs", "p_holm": None, "without": ""}
     of |= {"over_groups": {"low": 0.15, "high": 0.25}, "over_runs": {"low": 0.06, "high": 0.34}}
     corrected = of | {"protocol": "finetune", "verdict": "open"}

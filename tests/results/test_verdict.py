@@ -127,6 +127,35 @@ def test_too_few_groups_are_no_answer():
     assert not any("95 %" in sentence for sentence in run_conclusions.cautions(results | {"pretrain": None}))
 
 
+def given_and_pretrained(*inits):
+    """Results of a linear probe from several starts, in this order."""
+    results = make_results("probe")
+    first = results["evaluations"][0]
+    return results | {"evaluations": [first | {"name": f"probe_{init}", "init": init} for init in inits]}
+
+
+def test_pretraining_from_given_weights_is_compared_with_these():
+    """ImageNet alone is the better one: random weights would make the pretraining look helpful."""
+    results = given_and_pretrained("imagenet+ssl", "imagenet", "random")
+    of = differ(probe="lowers")["probe_ssl"], differ(probe="raises")["probe_ssl"]
+    differences = dict(zip(("probe_imagenet+ssl", "probe_imagenet"), of, strict=True))
+    found = verdict.judge_run(results, differences, CONFIG)
+    assert found.words == "In this run BYOL after ImageNet harms linear probing"
+    assert found.question == "lesions: does pretraining by BYOL after ImageNet help?"
+    said = run_conclusions.answer(results, differences)
+    assert "pretraining by BYOL from ImageNet weights lowers macro AUC" in said
+    assert "; starting from ImageNet weights raises macro AUC" in said
+    starts = [words.find_start(results, e) for e in results["evaluations"]]
+    assert [of and of["init"] for of in starts] == ["imagenet", "random", None]
+    without = given_and_pretrained("imagenet+ssl", "random")
+    assert verdict.judge_run(without, {}, CONFIG).question == "lesions: does ImageNet, then BYOL help?"
+    alone = given_and_pretrained("imagenet+ssl", "imagenet")
+    open_ = {"probe_imagenet+ssl": differ(probe="none")["probe_ssl"]}
+    assert "pretraining by BYOL from ImageNet weights and ImageNet weights alone can" in run_conclusions.answer(
+        alone, open_
+    )
+
+
 def test_nothing_to_compare():
     assert verdict.judge_run(make_results(), {}, CONFIG).words == "Nothing was evaluated"
     results = make_results("probe")
@@ -201,6 +230,7 @@ def test_phases_have_names_for_people():
 
 def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
     return {"a": a, "b": b, "protocol": protocol, "metric": "auc_macro", "labels": "100 %", "label_fraction": 1.0} | {
+        "effect": b == "random" or a.startswith(f"{b}+"),
         "verdict": verdict,
         "mean": mean,
         "detectable": 0.05,
@@ -219,6 +249,10 @@ def difference(verdict, a="byol", b="random", protocol="probe", mean=0.1):
         ([difference("higher"), difference("higher", "mae")], "BYOL and MAE help linear probing"),
         ([difference("lower", mean=-0.1)], "BYOL harms linear probing"),
         ([difference("higher", a="mae", b="byol")], "MAE is better than BYOL with linear probing"),
+        (
+            [difference("higher", "imagenet"), difference("lower", "imagenet+byol", "imagenet", mean=-0.05)],
+            "ImageNet helps linear probing; BYOL after ImageNet harms linear probing",
+        ),
         ([difference("higher", a=" ".join(["long"] * 20))], "1 start helps linear probing"),
         (
             [difference("higher", a, protocol=use) for a in ("byol", "ntxent") for use in ("probe", "finetune")],

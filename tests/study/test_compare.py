@@ -13,7 +13,7 @@ from jaxssl.cli.parser import main
 from jaxssl.errors import UserError
 from jaxssl.evaluation import scores
 from jaxssl.evaluation.evaluate import paired_difference
-from jaxssl.results import schema, study_conclusions, study_verdict
+from jaxssl.results import schema, study_conclusions, study_verdict, words
 from jaxssl.results.workdir import write
 from jaxssl.study import analysis, output, tables
 from jaxssl.study.runs import find_runs
@@ -301,6 +301,24 @@ def test_four_starting_points(tmp_path):
         ("imagenet+byol", "byol"),
     ]
     assert of(found, "imagenet+byol", "imagenet")["mean"] > 0
+    # Each start with what it started from, of its own scaling.
+    assert [(d["a"], d["b"]) for d in found["differences"] if d["effect"] and d["metric"] == "auc_macro"] == [
+        ("byol", 'random, init.weights=""'),
+        ("imagenet", 'random, init.weights="imagenet"'),
+        ("imagenet+byol", "imagenet"),
+    ]
+
+
+def test_arms_of_two_encoders_are_named_by_these(tmp_path):
+    for objective, model in (("byol", "resnet18"), ("mae", "vit_tiny")):
+        options = {"width": 64} if objective == "byol" else {"patch": 4, "depth": 12}
+        model = {"name": model, "options": options, "dtype": "float32" if objective == "byol" else "mixed"}
+        run(tmp_path / objective, objective=objective, config={"model": model})
+    found = study(tmp_path)
+    assert [arm["name"] for arm in found["arms"]] == ["random, resnet18", "random, vit_tiny", "byol", "mae"]
+    effects = {(d["a"], d["b"]) for d in found["differences"] if d["effect"]}
+    assert effects == {("byol", "random, resnet18"), ("mae", "random, vit_tiny")}
+    assert words.arm_title("random, vit_tiny") == "random weights, ViT-Tiny"
 
 
 def test_pretraining_with_labels_is_called_supervised(tmp_path):

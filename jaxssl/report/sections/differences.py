@@ -1,4 +1,4 @@
-"""Paired differences between pretrained and random weights."""
+"""Paired differences between weights and what they were trained from."""
 
 from collections.abc import Sequence
 
@@ -10,29 +10,30 @@ from jaxssl.report.sections.common import difference_cell
 from jaxssl.results.cautions import find_obstacle
 from jaxssl.results.run_conclusions import judge_pair
 from jaxssl.results.schema import Evaluation
+from jaxssl.results.verdict import name_subject
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
     METRIC_HINTS,
     METRIC_NAMES,
     PROTOCOL_HINTS,
-    evaluation_name,
-    find_random_partner,
+    find_start,
     format_range,
     group_by_metric,
     has_interval,
-    init_name,
     join_words,
     protocol_name,
+    start_name,
 )
 
 CAPTION = (
-    "Score of pretrained weights minus that of random weights with the same protocol. Both are compared on "
-    "the same groups of test images. An interval on one side of 0 shows a difference; one that includes 0 does not."
+    "Score of weights minus that of their starting point with the same protocol. Both are compared on the same groups "
+    "of test images. An interval on one side of 0 shows a difference; one that includes 0 does not."
 )
 
 
 KEY = "Random weights: no pretraining."
-BARS = "Bars: 95 % intervals. Grey: open."
+SEVERAL = "Starting point: the weights named after “after”, else random weights."
+BARS = "Bars: 95 % intervals. Grey: no difference shown."
 NO_BARS = "There are no intervals: too few test groups (patients or series)."
 
 
@@ -45,7 +46,7 @@ def section(run: RunData) -> Section | None:
 
     def row(e: Evaluation) -> Row:
         cells = [difference_cell(of) for of in run.differences[e["name"]].values()]
-        name = evaluation_name(e, run.results) if several else protocol_name(e["protocol"])
+        name = protocol_name(e["protocol"]) + (f", {_name(run, e)}" if several else "")
         return Row(Cell(f"{name[:1].upper()}{name[1:]}"), cells)
 
     tables = []
@@ -55,8 +56,11 @@ def section(run: RunData) -> Section | None:
         lower = join_words([METRIC_NAMES[metric] for metric in metrics if metric in LOWER_IS_BETTER] or [""])
         caption = CAPTION + (f" Of the {lower}, lower is better." if lower else "")
         rows = [row(e) for e in compared if tuple(run.differences[e["name"]]) == metrics]
-        tables.append(Table("Paired differences", caption, head, [Body("", rows)], "scores"))
-    return Section("differences", "Difference from random weights, image by image", tables, folded=False)
+        label = f"Paired differences, {METRIC_NAMES[metrics[0]]}"
+        tables.append(Table(label, caption, head, [Body("", rows)], "scores"))
+    return Section(
+        "differences", f"Difference from {_describe_start(run, compared)}, image by image", tables, folded=False
+    )
 
 
 def plot(run: RunData) -> list[Forest]:
@@ -71,9 +75,9 @@ def _plot(run: RunData, compared: Sequence[Evaluation], metric: str) -> Forest |
         if (of := run.differences[e["name"]].get(metric)) is None:
             continue
         cell, hint = difference_cell(of), PROTOCOL_HINTS.get(e["protocol"], "")
-        name = init_name(e["init"], run.results) if several else protocol_name(e["protocol"])
+        name = _name(run, e) if several else protocol_name(e["protocol"])
         group = f"{protocol_name(e['protocol'])}: {hint}" if several else ""
-        ends, partner = (of["low"], of["high"]), find_random_partner(run.results, e)
+        ends, partner = (of["low"], of["high"]), find_start(run.results, e)
         shown = partner and judge_pair(run.results, e, partner, of)[0] in ("raises", "lowers")
         color = swatch_class(e["init"]) if shown else "open"
         note = "" if several else hint
@@ -81,15 +85,16 @@ def _plot(run: RunData, compared: Sequence[Evaluation], metric: str) -> Forest |
         rows.append(Difference(name, note, of["value"], ends, cell.text, detail, color=color, group=group))
     groups = [row.group for row in rows]
     rows.sort(key=lambda row: groups.index(row.group))
-    sides = ["random weights better", "pretraining better"]
+    start = _describe_start(run, compared)
+    sides = [f"{start.removeprefix('its ')} better", "training from it better" if several else "pretraining better"]
     if metric in LOWER_IS_BETTER:
         sides.reverse()
-    caption = f"Difference in {METRIC_NAMES[metric]} from random weights"
+    caption = f"Difference in {METRIC_NAMES[metric]} from {start}"
     bars = BARS if any(row.ends != NO_ENDS for row in rows) else NO_BARS
     obstacles = [find_obstacle(run.results, e["init"]) for e in compared]
     if obstacle := next(filter(None, obstacles), ""):
         bars = f"{bars} {obstacle}."
-    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {KEY} {bars}".strip(), rows, *sides)
+    return make_forest(caption, f"{METRIC_HINTS.get(metric, '')} {_key(start)} {bars}".strip(), rows, *sides)
 
 
 def _compared(run: RunData) -> list[Evaluation]:
@@ -97,5 +102,21 @@ def _compared(run: RunData) -> list[Evaluation]:
 
 
 def _has_several(compared: Sequence[Evaluation]) -> bool:
-    """Return whether several initializations are compared with random weights."""
+    """Return whether several initializations are compared with their starts."""
     return len({e["init"] for e in compared}) > 1
+
+
+def _describe_start(run: RunData, compared: Sequence[Evaluation]) -> str:
+    """Return what scores are compared with: "random weights", "ImageNet weights alone", or "its starting point"."""
+    starts = {start["init"] for e in compared if (start := find_start(run.results, e))}
+    return start_name(*starts) if len(starts) == 1 else "its starting point"
+
+
+def _key(start: str) -> str:
+    return {"random weights": KEY, "its starting point": f"{KEY} {SEVERAL}"}.get(start, "")
+
+
+def _name(run: RunData, e: Evaluation) -> str:
+    """Return the name of what is compared with its start, such as "NT-Xent after ImageNet"."""
+    start = find_start(run.results, e)
+    return name_subject(e["init"], run.results, start["init"] if start else "random")

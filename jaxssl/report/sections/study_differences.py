@@ -15,6 +15,7 @@ from jaxssl.results.words import (
     PROTOCOL_HINTS,
     arm_title,
     count_digits,
+    effect_title,
     format_count,
     format_p,
     format_range,
@@ -22,7 +23,7 @@ from jaxssl.results.words import (
     has_interval,
 )
 
-MAX_ROWS = 24  # Of more differences, only those from random weights are shown at first.
+MAX_ROWS = 24  # Of more differences, only those from what an arm started from are shown at first.
 MAX_PLOTTED = 16  # Rows of the forest plot on the first screen.
 TEXT = (
     "Each p-value is the larger of that for other seeds and that for other test groups, corrected by Holm's method "
@@ -31,6 +32,11 @@ TEXT = (
 KEY = "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one."
 OPEN = "Grey: not shown for other seeds and other test groups."
 MARK = "\u00a0†"  # Of differences that are open though their interval leaves out 0.
+SEVERAL = "its starting point"
+START_KEYS = {
+    "random weights": "Random weights: no pretraining.",
+    SEVERAL: "Starting point: the weights named after “after”, else random ones of the same encoder.",
+}
 COLORS = {"higher": "ssl", "lower": "random", "these runs": "open", "open": "open"}
 
 
@@ -41,7 +47,7 @@ def section(data: StudyData) -> Section | None:
     blocks: list[Block] = [Text(TEXT)]
     for metric in dict.fromkeys(metric for arm in data.study["arms"] for metric in headline_metrics([arm])):
         found = [d for d in data.study["differences"] if d["metric"] == metric]
-        first = [d for d in found if d["b"] == "random"] if len(found) > MAX_ROWS else found
+        first = [d for d in found if d["effect"]] if len(found) > MAX_ROWS else found
         rest = [d for d in found if d not in first]
         blocks += [forest] if (forest := _draw(data, first)) else []
         if forest := _draw(data, rest):
@@ -57,6 +63,12 @@ def plot(data: StudyData) -> list[Forest]:
     return [forest for forest in forests if forest]
 
 
+def _name_start(differences: Sequence[Mapping[str, Any]]) -> str:
+    """Return what all arms started from, or `SEVERAL`."""
+    starts = {arm_title(d["b"]) for d in differences}
+    return starts.pop() if len(starts) == 1 else SEVERAL
+
+
 def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: bool = True) -> Forest | None:
     """Return the forest plot of differences in one metric, by protocol; None where there are none."""
     if not differences:
@@ -64,10 +76,11 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     found = sorted(differences, key=lambda d: (d["protocol"], -d["label_fraction"], d["b"], -(d["mean"] or 0)))
     several = len({arm["labels"] for arm in data.study["arms"]}) > 1
     alone = len({(d["a"], d["b"]) for d in found}) == 1
-    against_random, metric = all(d["b"] == "random" for d in found), found[0]["metric"]
+    effects, metric = all(d["effect"] for d in found), found[0]["metric"]
+    start = _name_start(found) if effects else ""
     rows = []
     for d in found:
-        name = arm_title(d["a"]) + ("" if against_random else f" − {arm_title(d['b'])}")
+        name = effect_title(d) if effects else f"{arm_title(d['a'])} − {arm_title(d['b'])}"
         where, ends = describe_where(d, several), [d["over_groups"], d["over_runs"]]
         decides = _find_wider(ends)
         detail = [f"({format_range(decides)}){_mark_corrected(d, decides)}"] if has_interval(decides) else []
@@ -77,9 +90,9 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
         text, drawn = format_signed(d["mean"], count_digits(decides)), [(of["low"], of["high"]) for of in ends]
         color, group = COLORS[d["verdict"]], "" if alone else where
         rows.append(Difference(*names, d["mean"], drawn[0], text, ", ".join(detail), drawn[1], color, group))
-    caption = f"Difference in {METRIC_NAMES[metric]} {'from random weights' if against_random else 'between arms'}"
-    sides = ["random weights better", "this start better"] if against_random else ["second better", "first better"]
-    none = "Random weights: no pretraining. " if against_random else ""
+    caption = f"Difference in {METRIC_NAMES[metric]} {f'from {start}' if effects else 'between arms'}"
+    sides = [f"{start.removeprefix('its ')} better", "this better"] if effects else ["second better", "first better"]
+    none = f"{START_KEYS[start]} " if start in START_KEYS else ""
     grey = " ".join(dict.fromkeys(f"{d['without']}." if d["without"] else OPEN for d in found))
     key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY} {grey}".strip()
     if any(MARK in row.detail for row in rows):
