@@ -135,6 +135,7 @@ def candidates(x_shape: tuple, w_shape: tuple, geometry: Geometry) -> tuple[dict
         "native": native.native_kernel_gradient,
         "im2col": gradient_of(matmul.im2col, 1),
         "chunks": matmul.chunked_kernel_gradient,
+        "transposed": matmul.transposed_kernel_gradient,
     }
     if winograd.fits_winograd(w_shape, geometry):
         forward["winograd"] = winograd.winograd

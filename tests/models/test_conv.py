@@ -80,7 +80,7 @@ def test_the_shapes_of_the_encoders(n, px, c, d, k, stride, depthwise):
 
 
 @pytest.mark.parametrize(
-    ("px", "c", "d", "k", "stride"), [(9, 24, 16, 1, 2), (2, 16, 24, 3, 1), (9, 3, 8, 3, 1), (6, 64, 64, 3, 1)]
+    ("px", "c", "d", "k", "stride"), [(9, 24, 16, 1, 2), (2, 16, 24, 3, 1), (9, 3, 32, 5, 2), (6, 64, 64, 3, 1)]
 )
 def test_in_mixed_precision_values_and_gradients_are_within_the_error_of_rounded_operands(px, c, d, k, stride):
     """|fl(x) * fl(w) - x * w| <= (2 u + u^2) |x| * |w|, where one product is the convolution; Winograd's is exact."""
@@ -112,7 +112,7 @@ def test_every_form_is_chosen_by_some_shape_of_the_encoders():
         chosen |= {choice.choose_input_gradient(*shapes), choice.choose_kernel_gradient(*shapes)}
     both_ways = ("native", "pointwise", "dense", "winograd", "shifted_multiply_adds")
     expected = {FORMS[form + part] for form in (*both_ways, "im2col") for part in ("", "_input_gradient")}
-    assert chosen == expected | {FORMS[form + "_kernel_gradient"] for form in (*both_ways, "chunked")}
+    assert chosen == expected | {FORMS[form + "_kernel_gradient"] for form in (*both_ways, "chunked", "transposed")}
 
 
 @settings(max_examples=8, deadline=None, derandomize=True)
@@ -156,10 +156,11 @@ def assert_form_is_right(form, x, w, *, window_strides, padding, feature_group_c
     def close(a, b):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(b).max()) + 1e-7)
 
-    kernel_gradient = "chunked" if form == "im2col" else form
+    kernel_gradients = ("chunked", "transposed") if form == "im2col" else (form,)
     close(FORMS[form](x, w, geometry), y)
     close(FORMS[f"{form}_input_gradient"](w, g, geometry, x.shape, w.shape), dx)
-    close(FORMS[f"{kernel_gradient}_kernel_gradient"](x, g, geometry, x.shape, w.shape), dw)
+    for name in kernel_gradients:
+        close(FORMS[f"{name}_kernel_gradient"](x, g, geometry, x.shape, w.shape), dw)
 
 
 @pytest.mark.parametrize(("px", "c", "k", "groups"), [(16, 64, 3, 1), (2, 64, 3, 1), (8, 32, 1, 1), (8, 32, 3, 32)])

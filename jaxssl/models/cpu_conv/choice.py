@@ -10,6 +10,11 @@ batch 128, milliseconds of the native form and of the chosen one:
 - kernel gradient: 1x1 16px 64->256 117, 20; 3x3 16px 64->64 68, 17; 3x3 4px 256->256 11, 7; 3x3 32px 64->64 322, 66;
   7x7 stride 2 64px 3->64 84, 47; depthwise 3x3 32px 96 762, 82
 
+CPU milliseconds on an EPYC with AVX-512 BF16, columns in chunks against transposed ones and those in mixed precision:
+kernel gradient, batch 256, 7x7 stride 2 64px 3->64 149, 91, 75; 3x3 stride 2 16px 64->128 36, 36, 26; 8px 128->256 30,
+33, 21 (native 55); 3x3 32px 3->64 40, 18, 19 (Winograd 29). Forward in mixed precision, 3x3 stride 2, native and
+columns: 8px 128->256 32, 20; batch 64, 12px 256->256 36, 24; but 24px 128->128 34, 38.
+
 Elsewhere the native form is as fast, or faster: forward 3x3 stride 2 16px 64->128 takes 11, 8 in the next best form,
 and 3x3 16px 16->16 takes 1.4, and 2.3.
 """
@@ -33,9 +38,11 @@ from jaxssl.models.cpu_conv.matmul import (
     pointwise,
     pointwise_input_gradient,
     pointwise_kernel_gradient,
+    transposed_kernel_gradient,
 )
 from jaxssl.models.cpu_conv.native import native, native_input_gradient, native_kernel_gradient
 from jaxssl.models.cpu_conv.winograd import fits_winograd, winograd, winograd_input_gradient, winograd_kernel_gradient
+from jaxssl.models.linear import MIXED
 
 # Limit of the columns of a whole batch.
 MAX_COLUMN_BYTES = 256 << 20
@@ -61,6 +68,8 @@ def choose_forward(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> Callab
         return winograd
     few_channels = math.prod(w_shape[:3]) <= 32
     small = column_bytes(x_shape, w_shape, geometry) <= MAX_COLUMN_BYTES
+    if geometry.precision == MIXED and min(w_shape[2:]) >= 64:
+        many_pixels = count_pixels(x_shape, w_shape, geometry) > 36
     return im2col if (not many_pixels or few_channels) and small else native
 
 
@@ -81,9 +90,14 @@ def choose_kernel_gradient(x_shape: Shape, w_shape: Shape, geometry: Geometry) -
     count = count_pixels(x_shape, w_shape, geometry)
     if count <= 4 and math.prod(w_shape[:2]) <= 9:
         return dense_kernel_gradient
+    if w_shape[2] <= 4 and w_shape[3] >= 32 and count >= 16:
+        return transposed_kernel_gradient
     if fits_winograd(w_shape, geometry) and count >= 16 and math.prod(w_shape) >= 512:
         return winograd_kernel_gradient
-    return chunked_kernel_gradient if count >= 64 and math.prod(w_shape) >= 4096 else native_kernel_gradient
+    size = math.prod(w_shape)
+    if (count >= 64 and size >= 4096) or (count >= 16 and size >= 1 << 16):
+        return transposed_kernel_gradient if geometry.precision == MIXED else chunked_kernel_gradient
+    return native_kernel_gradient
 
 
 def is_tiny(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> bool:

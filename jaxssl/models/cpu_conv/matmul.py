@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
-from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, taps
+from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, pad, taps
 from jaxssl.models.linear import MIXED, multiply, multiply_by_transposed
 
 # Columns of one step of a scan that stay in the cache.
@@ -84,9 +84,44 @@ def chunked_kernel_gradient(
     def part(x, g):
         return contract_pixels(g, columns(x, w_shape, geometry), geometry)
 
-    images = images_per_chunk(x_shape[0], CHUNK_BYTES * x_shape[0] // column_bytes(x_shape, w_shape, geometry))
-    total = sum_over_chunks(part, (w_shape[3], math.prod(w_shape[:3])), x, g, images)
+    total = sum_over_chunks(part, (w_shape[3], math.prod(w_shape[:3])), x, g, images_of(x_shape, w_shape, geometry))
     return total.T.astype(g.dtype).reshape(w_shape)
+
+
+def images_of(x_shape: Shape, w_shape: Shape, geometry: Geometry) -> int:
+    """Returns how many images have columns that stay in the cache."""
+    return images_per_chunk(x_shape[0], CHUNK_BYTES * x_shape[0] // column_bytes(x_shape, w_shape, geometry))
+
+
+def transposed_columns(x: jax.Array, w_shape: Shape, geometry: Geometry) -> jax.Array:
+    """Returns `columns` as [kh * kw * C, N * H' * W']: pieces as long as a row of pixels, not as the channels."""
+    (kh, kw), (vertical, horizontal), n = w_shape[:2], geometry.strides, len(x)
+    height, width = output_size(x.shape, w_shape, geometry)
+    rows, across = height + (kh - 1) // vertical, width + (kw - 1) // horizontal
+    sizes = ((rows * vertical, x.shape[1]), (across * horizontal, x.shape[2]))
+    edges = [(low, covered - low - size) for (low, _), (covered, size) in zip(geometry.padding, sizes, strict=True)]
+    x = pad(x, geometry._replace(padding=tuple(edges))).reshape(n, rows, vertical, across, horizontal, x.shape[3])
+    # Without the barrier each of the pieces would transpose the image for itself.
+    x = lax.optimization_barrier(x.transpose(2, 4, 5, 0, 1, 3))
+    pieces = [
+        x[i % vertical, j % horizontal, :, :, i // vertical :, j // horizontal :][:, :, :height, :width]
+        for i in range(kh)
+        for j in range(kw)
+    ]
+    return jnp.stack(pieces).reshape(math.prod(w_shape[:3]), -1)
+
+
+def transposed_kernel_gradient(
+    x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
+) -> jax.Array:
+    operands = jnp.bfloat16 if geometry.precision == MIXED else g.dtype
+
+    def part(x, g):
+        a, b = transposed_columns(x.astype(operands), w_shape, geometry), g.astype(operands).reshape(-1, w_shape[3])
+        return jnp.matmul(a, b, precision=geometry.of_float32, preferred_element_type=jnp.float32)
+
+    total = sum_over_chunks(part, (math.prod(w_shape[:3]), w_shape[3]), x, g, images_of(x_shape, w_shape, geometry))
+    return total.astype(g.dtype).reshape(w_shape)
 
 
 # Maps of a few pixels: one matrix from all values of the map to all of the result.

@@ -9,7 +9,6 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax import lax
 
 from jaxssl.models.cpu_conv.dispatch import by_platform
@@ -27,9 +26,9 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
-    # Padded here, which XLA undoes: jax2onnx loses the padding of a pooling.
-    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), (1, 1, 0), (1, 1, 0), (0, 0, 0)))
-    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
+    # Not `nn.max_pool`, whose padding jax2onnx loses.
+    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
+    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
 
 
 def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
