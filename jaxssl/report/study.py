@@ -4,9 +4,12 @@ To add a figure, write a function that draws it in `jaxssl.report.figures` and a
 `jaxssl.report.sections`, and add the section to `SECTIONS`.
 """
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from jaxssl import files
 from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError
 from jaxssl.report.blocks import Section
@@ -55,8 +58,12 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
 
 
 def read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
-    """Return the command of the last run of each pretraining objective whose config.json is there."""
+    """Return the commands of the sweep, and of the last run of each pretraining objective whose config.json is there."""
     commands = {}
+    with contextlib.suppress(UserError, ValueError):  # No folder is common to drives of Windows.
+        place = Path(os.path.commonpath([folder.absolute() for folder, _ in runs]))
+        sweep = files.read_json(place / "sweep.json", "run the sweep again")
+        commands["sweep"] = str(sweep.get("command", "")) if isinstance(sweep, dict) else ""
     for folder, results in runs:
         try:
             command = read_config(folder).get("command", "")

@@ -221,4 +221,5 @@ class Sweep(TypedDict):
     """sweep.json: the state of each run of a sweep."""
 
     schema_version: Version
+    command: NotRequired[Annotated[str, "command line of the sweep; absent in those before 0.3"]]
     cells: dict[Name, SweepCell]

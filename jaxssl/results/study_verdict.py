@@ -39,7 +39,8 @@ def judge_study(study: Mapping[str, Any], commands: Mapping[str, str] | None = N
 
     Args:
       study: the content of compare.json.
-      commands: {pretraining objective, or "random": the command of a run}, where known, for the next step.
+      commands: {pretraining objective, or "random": the command of a run, "sweep": that of all}, where known, for
+        the next step.
     """
     differences = find_main_differences(study)
     return Verdict(
@@ -201,6 +202,9 @@ def _complete_seeds(
         f"Run more seeds: {arm_title(arm['name'])} has {len(arm['seeds'])} of the {MIN_SEEDS} that a p-value needs "
         f"(seeds that are missing: {', '.join(map(str, missing))}; {format_count(trainings, 'training run')})."
     )
+    sweep, seeds = (commands or {}).get("sweep", ""), re.compile(r"--seeds[= ]\d+")
+    if found := WORKDIR.search(sweep) if seeds.search(sweep) else None:
+        return NextStep(text, f"{seeds.sub(f'--seeds={MIN_SEEDS}', sweep)}\njaxssl compare {found[2]}")
     again = repeat_with_seeds(_find_command(study, arm, commands), missing, arm["folds"])
     return NextStep(text, again.partition("\n")[0])
 

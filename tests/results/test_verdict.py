@@ -288,6 +288,18 @@ def test_the_verdict_of_a_study(differences, says):
     assert study_verdict.judge_study(study).next_step.text.startswith("Finish the 1 unfinished run")
 
 
+def test_seeds_that_are_missing_are_trained_by_the_sweep_again():
+    arm = {"name": "byol", "method": "byol", "init": "ssl", "seeds": [0, 1, 2], "folds": [], "images": 9, "groups": 9}
+    study = {"dataset": {"name": "a", "groups_known": True}, "arms": [arm], "runs": 3, "unfinished": 0}
+    study |= {"differences": [difference("these runs")]}
+    commands = {"byol": COMMAND, "sweep": "jaxssl sweep own --workdir=runs/study --seeds=3 --folds=2"}
+    found = study_verdict.judge_study(study, commands).next_step.command
+    assert found == "jaxssl sweep own --workdir=runs/study --seeds=5 --folds=2\njaxssl compare runs/study"
+    # A sweep whose config counts its seeds itself.
+    commands["sweep"] = "jaxssl sweep priors --workdir=runs/study"
+    assert study_verdict.judge_study(study, commands).next_step.command.startswith("for s in 3 4; do")
+
+
 def test_the_next_step_of_a_study_fits_what_was_found():
     arm = {"name": "byol", "method": "byol", "init": "ssl", "seeds": [*range(5)], "folds": [], "images": 9, "groups": 9}
     study = {"dataset": {"name": "x", "groups_known": True}, "arms": [arm], "runs": 5, "unfinished": 0}

@@ -10,6 +10,7 @@ from rich.progress import Progress
 
 from jaxssl.errors import PreemptedError
 from jaxssl.results import workdir as workdirs
+from jaxssl.run.workdir import describe_command
 from jaxssl.study.sweep.cells import Cell, command, share_pretraining
 
 MAX_TRIES = 2
@@ -38,7 +39,7 @@ class State:
 
     def save(self) -> None:
         """Write sweep.json."""
-        workdirs.write(self.workdir / "sweep.json", {"cells": self.record})
+        workdirs.write(self.workdir / "sweep.json", {"command": describe_command(self.workdir), "cells": self.record})
 
     def print(self, line: str) -> None:
         self.progress.console.print(line)
