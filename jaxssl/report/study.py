@@ -58,7 +58,7 @@ def make_page(study: Study, folder: Path, runs: Sequence[StudyRun]) -> str:
 
 
 def read_commands(runs: Sequence[StudyRun]) -> dict[str, str]:
-    """Return the commands of the sweep, and of the last run of each pretraining objective whose config.json is there."""
+    """Return the commands of the sweep and, by pretraining objective, of the last run whose config.json is there."""
     commands = {}
     with contextlib.suppress(UserError, ValueError):  # No folder is common to drives of Windows.
         place = Path(os.path.commonpath([folder.absolute() for folder, _ in runs]))
