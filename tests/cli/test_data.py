@@ -122,6 +122,10 @@ def test_audit_of_a_folder_with_a_table(place, capsys):
     }
     for line in ("groups on two sides of the split: 1 (p1)", "without their files: 1 of 4 (gone.png)"):
         assert line in " ".join(out.split()), line
+    # Or the table itself, as `data.dir` may be.
+    assert run(capsys, "audit", "images/train/labels.csv", "--options=split_column=side", *columns)[0] == 0
+    again = json.loads((place / "audit.json").read_text())
+    assert again["counts"] == report["counts"] and again["groups"] == report["groups"]
 
 
 def test_audit_of_a_download(moles, capsys, monkeypatch):

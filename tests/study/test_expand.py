@@ -25,6 +25,17 @@ def test_listed_seeds_keep_their_names_and_further_ones_are_added():
     assert expand([("x", {})], Repeat(seeds=2)) == [("x", {}), ("x-seed1", {"seed": 1})]
 
 
+def test_a_grid_of_an_option_leaves_cells_of_other_objectives_as_they_are(caplog):
+    """As in `own`, whose other cells have BYOL and MAE."""
+    listed = [("ntxent", {}), ("byol", {"pretrain.objective": "byol"})]
+    cells = expand(listed, Repeat(grid={"pretrain.options.temperature": ["0.1", "0.2"]}))
+    assert [name for name, _ in cells] == ["ntxent-temperature=0.1", "ntxent-temperature=0.2", "byol"]
+    assert cells[2] == listed[1] and "cells without this option stay as they are (1): byol" in caplog.text
+    assert len(expand(listed[1:], Repeat(grid={"pretrain.options.ema": ["0.9", "0.99"]}))) == 2
+    with refuses("unknown-name", "--grid", "temperature"):
+        expand(listed[1:], Repeat(grid={"pretrain.options.temperature": ["0.1"]}))
+
+
 def test_folds_and_values_are_combined():
     cells = expand([("x", {"seed": 3})], Repeat(folds=2, grid=parse_grid(["--config.pretrain.options.ema=0.9,0.99"])))
     assert [name for name, _ in cells] == ["x-fold0-ema=0.9", "x-fold0-ema=0.99", "x-fold1-ema=0.9", "x-fold1-ema=0.99"]

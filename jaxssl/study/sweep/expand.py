@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from absl import logging
+
+from jaxssl.config import fields as config_fields
 from jaxssl.errors import UserError
 
 Fields = dict[str, Any]
@@ -29,15 +32,41 @@ NO_REPEAT = Repeat()
 
 
 def expand(listed: Listed, repeat: Repeat) -> Listed:
-    """Return the cells of all combinations."""
+    """Return the cells of all combinations; one whose objective, encoder or dataset lacks an option stays as it is.
+
+    Raises:
+      UserError: no cell takes a field of the grid.
+    """
     if repeat.seeds is not None:
         listed = _over_seeds(listed, repeat.seeds)
     if repeat.folds is not None:
         folds = [(f"fold{k}", {"data.folds": repeat.folds, "data.fold": k}) for k in range(repeat.folds)]
         listed = _cross(listed, folds)
     for field, values in repeat.grid.items():
-        listed = _cross(listed, [(f"{field.rpartition('.')[2]}={value}", {field: value}) for value in values])
+        listed = _vary(listed, field, values)
     return listed
+
+
+def _vary(listed: Listed, field: str, values: Sequence[str]) -> Listed:
+    """Repeat the cells that take a field with its values; the others stay as they are."""
+    taking = [cell for cell in listed if _takes(cell[1], field)]
+    others = [cell for cell in listed if cell not in taking]
+    if not taking:
+        message = f"--grid={field}: no cell has this option: name one that it takes"
+        raise UserError(message, code="unknown-name", field="--grid")
+    if others:
+        names = ", ".join(name for name, _ in others[:3]) + (", ..." if len(others) > 3 else "")
+        logging.warning("--grid=%s: cells without this option stay as they are (%d): %s", field, len(others), names)
+    return _cross(taking, [(f"{field.rpartition('.')[2]}={value}", {field: value}) for value in values]) + others
+
+
+def _takes(cell: Fields, field: str) -> bool:
+    """Return whether what a cell itself names, such as its `pretrain.objective`, has an option."""
+    for name_path in config_fields.OPTIONS_OF:
+        options = f"{config_fields.options_path(name_path)}."
+        if field.startswith(options) and (name := cell.get(name_path)):
+            return field.removeprefix(options) in config_fields.options(name_path, name)
+    return True
 
 
 def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
@@ -69,6 +98,6 @@ def _over_seeds(listed: Listed, seeds: int) -> Listed:
     return cells
 
 
-def _cross(listed: Listed, changes: Listed) -> Listed:
+def _cross(listed: Listed, changes: Listed) -> list[tuple[str, Fields]]:
     pairs = itertools.product(listed, changes)
     return [(f"{name}-{ending}", {**fields, **values}) for (name, fields), (ending, values) in pairs]
