@@ -17,6 +17,7 @@ from jaxssl.results.words import (
     FEW_GROUPS,
     LOWER_IS_BETTER,
     METRIC_NAMES,
+    TRAINED_PROTOCOLS,
     UNDEFINED,
     chance_metric,
     count_common_digits,
@@ -34,6 +35,7 @@ from jaxssl.results.words import (
     format_value_of,
     get_score,
     init_as_subject,
+    init_name,
     join_words,
     lacks_intervals,
     method_name,
@@ -194,15 +196,22 @@ def _score_cautions(results: Results) -> list[str]:
     if constant:
         by = "every network" if len(constant) == len(evaluations) > 1 else "; by ".join(constant)
         sentences.append(f"The same {predicted_noun(results)} is predicted for every image by {by}.")
-    at_chance = [
-        protocol_name(e["protocol"])
-        for e in evaluations
-        if (partner := find_start(results, e)) and _is_near_chance(e) and _is_near_chance(partner)
-    ]
+    pairs = [(e, start) for e in evaluations if (start := find_start(results, e)) and _is_near_chance(start)]
+    at_chance = [protocol_name(e["protocol"]) for e, _ in pairs if _is_near_chance(e)]
     if at_chance:
         sentences.append(
             f"With {join_words(at_chance)}, no score of the weights that are compared differs from chance "
             f"({describe_chance(evaluations[0])})."
+        )
+    slow = {
+        f"with {protocol_name(start['protocol'])}, {init_name(start['init'], results)}": None
+        for e, start in pairs
+        if e["protocol"] in TRAINED_PROTOCOLS and not _is_near_chance(e)
+    }
+    if slow:
+        sentences.append(
+            f"W{join_words([*slow])[1:]} stay at chance: so few steps do not train them, and the difference says how fast "
+            "weights learn, not how good they become. Try more of transfer.epochs."
         )
     return sentences
 

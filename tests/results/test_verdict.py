@@ -44,6 +44,11 @@ def differ(**outcomes):
         ({"probe": "raises", "finetune": "none"}, 5000, "In this run BYOL helps linear probing; fine-tuning: unclear"),
         ({"probe": "raises", "knn": "lowers"}, 5000, "In this run BYOL helps linear probing, harms nearest neighbors"),
         ({"finetune": "lowers"}, 5000, "In this run BYOL harms fine-tuning"),
+        (
+            dict.fromkeys(("probe", "knn"), "raises") | dict.fromkeys(("finetune", "attentive", "segment"), "lowers"),
+            5000,
+            "In this run BYOL helps 2 of 5 uses, harms 3",
+        ),
         ({"finetune": "none"}, 5000, "No benefit shown"),
         ({"finetune": "raises"}, 6, "Too early to tell: only 6 steps of pretraining"),
         ({"finetune": "none"}, 6, "Too early to tell: only 6 steps of pretraining"),
@@ -154,6 +159,17 @@ def test_pretraining_from_given_weights_is_compared_with_these():
     assert "pretraining by BYOL from ImageNet weights and ImageNet weights alone can" in run_conclusions.answer(
         alone, open_
     )
+
+
+def test_weights_that_fine_tuning_left_at_chance():
+    results = make_results("probe", "finetune")
+    for name, (low, high) in (("probe_random", (0.45, 0.55)), ("finetune_random", (0.45, 0.55))):
+        [e] = [e for e in results["evaluations"] if e["name"] == name]
+        e["metrics"] = {"auc_macro": {"value": 0.5, "low": low, "high": high}}
+    said = [sentence for sentence in run_conclusions.cautions(results) if "stay at chance" in sentence]
+    assert len(said) == 1 and said[0].startswith("With fine-tuning, random weights stay at chance")
+    results["evaluations"][-1]["metrics"]["auc_macro"]["low"] = 0.52
+    assert not any("stay at chance" in sentence for sentence in run_conclusions.cautions(results))
 
 
 def test_nothing_to_compare():
