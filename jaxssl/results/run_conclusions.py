@@ -210,8 +210,8 @@ def _score_cautions(results: Results) -> list[str]:
     }
     if slow:
         sentences.append(
-            f"W{join_words([*slow])[1:]} stay at chance: so few steps do not train them, and the difference says how fast "
-            "weights learn, not how good they become. Try more of transfer.epochs."
+            f"W{join_words([*slow])[1:]} stay at chance: so few steps do not train them, and the difference says "
+            "how fast weights learn, not how good they become. Try more of transfer.epochs."
         )
     return sentences
 
