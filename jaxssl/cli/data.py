@@ -19,8 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxssl import data, files
+from jaxssl.cli.options import add_options_argument, parse_known_options, parse_pairs
 from jaxssl.config import fields
-from jaxssl.config.parse import parse_value
 from jaxssl.data.audit import items
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.errors import UserError, did_you_mean, escape_controls
@@ -57,13 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for action in (prepare, audit):
         action.add_argument("--manual_dir", default="", metavar="DIR", help="The folder of the unpacked download.")
-        action.add_argument(
-            "--options",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            help="An option of the dataset, as data.options.KEY of a config; may be repeated.",
-        )
+        add_options_argument(action)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -165,7 +159,7 @@ def find_images(options: argparse.Namespace) -> items.Items:
     if options.manual_dir:
         message = f"--manual_dir={options.manual_dir} is for the datasets of `jaxssl data list`, not for {name}"
         raise UserError(message, code="conflict", field="--manual_dir")
-    return find_own_images(named_place(options), parse_pairs(options.options))
+    return find_own_images(named_place(options), options.options)
 
 
 def named_place(options: argparse.Namespace) -> Path:
@@ -184,31 +178,15 @@ def named_place(options: argparse.Namespace) -> Path:
     return place
 
 
-def find_own_images(place: Path, options: Mapping[str, str]) -> items.Items:
+def find_own_images(place: Path, options: Iterable[str]) -> items.Items:
     """List the images of a folder or an archive. UserError if it does not take one of the options."""
+    if place.is_file() and place.suffix.lower() != ".npz":  # A table, as `data.dir` may be.
+        place, options = place.parent, [f"table={place.resolve()}", *options]
     list_images = items.list_folder if place.is_dir() else items.list_archive
     parameters = list(inspect.signature(list_images).parameters.values())[1:]
     known = {parameter.name: parameter.default for parameter in parameters}
-    for key in options:
-        if key not in known:
-            valid = (
-                f"{did_you_mean(key, known)}{'a folder' if place.is_dir() else 'an archive'} takes {', '.join(known)}"
-            )
-            raise UserError(f"--options={key} is not an option: {valid}", code="unknown-name", field="--options")
-    values = {key: parse_value(f"--options={key}", text, known[key]) for key, text in options.items()}
+    values = parse_known_options(options, known, "a folder" if place.is_dir() else "an archive")
     return list_images(str(place), **values)
-
-
-def parse_pairs(arguments: Iterable[str]) -> dict[str, str]:
-    """Return {"bands": "3"} for ["bands=3"]. UserError if one is not KEY=VALUE."""
-    found = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals or not key.isidentifier():
-            message = f"--options={argument} is not KEY=VALUE: write --options=bands=3"
-            raise UserError(message, code="out-of-range", field="--options")
-        found[key] = value
-    return found
 
 
 def parse_options(arguments: Iterable[str]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxssl import files
+from jaxssl.cli.options import add_options_argument, parse_known_options
 from jaxssl.cli.parser import add_workdir_argument
-from jaxssl.config.parse import parse_value
 from jaxssl.data import options as data_options
-from jaxssl.errors import UserError, did_you_mean
+from jaxssl.errors import UserError
 from jaxssl.inference import score, score_masks
 from jaxssl.results.words import (
     METRIC_NAMES,
@@ -51,14 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to", type=files.expand_user, metavar="FILE", help="Write the scores to this .json file, too."
     )
-    parser.add_argument(
-        "--options",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="An option of the images, as data.options.KEY of a config; may be repeated.",
-    )
-
+    add_options_argument(parser)
     parser.add_argument("--masks", action="store_true", help="Score a segmentation by masks.")
     parser.add_argument("--boxes", type=files.expand_user, metavar="FILE", help="Score a segmentation by boxes.")
     parser.add_argument(
@@ -73,7 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     runtime.configure()
-    of, severities = parse_options(options.options), parse_severities(options.corrupt)
+    of = parse_known_options(options.options, data_options("folder"), "a folder")
+    severities = parse_severities(options.corrupt)
     if options.masks or options.boxes:
         if severities:
             message = "--corrupt is of class labels: leave out --masks and --boxes"
@@ -93,18 +87,6 @@ def run(options: argparse.Namespace) -> int:
         console.print(corruption_table(content))
     print("\n".join(remarks(content)))
     return 0
-
-
-def parse_options(texts: list[str]) -> dict[str, Any]:
-    """Return {"table": "labels.csv"} of ["table=labels.csv"]. UserError for an unknown option."""
-    known, found = data_options("folder"), {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if key not in known:
-            message = f"--options={text}: {did_you_mean(key, known)}valid: {', '.join(known)}"
-            raise UserError(message, code="unknown-name", field="--options")
-        found[key] = parse_value(f"data.options.{key}", value, known[key])
-    return found
 
 
 def parse_severities(text: str) -> list[int]:
