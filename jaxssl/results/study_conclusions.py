@@ -211,6 +211,11 @@ def describe_limits(study: Mapping[str, Any], groups: int, repeated: int, fields
     return sentences
 
 
+def count_effects(differences: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many differences are of an arm from what it started from."""
+    return sum(d["effect"] for d in differences)
+
+
 def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
     if not differences:
         return ["No two arms share a protocol, a share of the labels, a seed and a fold: nothing was compared."]
@@ -221,8 +226,9 @@ def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
             "rough: a difference may be due to the seeds."
         )
     sentences.append(
-        f"{format_count(len(differences), 'difference')} in all scores were tested; p-values are corrected for that by "
-        "Holm's method, intervals are not: each has its own 95 % level."
+        f"{format_count(len(differences), 'difference')} in all scores were tested, {count_effects(differences)} "
+        "of them of a start from what it started from. p-values are corrected by Holm's method, of these for their number, of "
+        "the others for all; intervals are not: each has its own 95 % level."
     )
     return sentences
 

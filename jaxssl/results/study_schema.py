@@ -44,7 +44,7 @@ class TestedGroupInterval(GroupInterval):
     """A 95 % confidence interval over groups, apart from 0 if and only if p is at most .05."""
 
     p: Annotated[float | None, "of the paired randomization test"]
-    p_holm: Annotated[float | None, "Holm-corrected over all differences"]
+    p_holm: Annotated[float | None, "Holm-corrected over the effects; of other differences, over all"]
 
 
 class Mean(TypedDict):
@@ -123,7 +123,7 @@ class McNemar(TypedDict):
     only_a: Annotated[int, "images that only `a` has right, over all runs"]
     only_b: Annotated[int, "images that only `b` has right"]
     p: Annotated[float | None, "null where there is no test"]
-    p_holm: Annotated[float | None, "Holm-corrected over the McNemar tests"]
+    p_holm: Annotated[float | None, "Holm-corrected likewise"]
     without: Annotated[str | None, "why there is no test; null where there is"]
 
 
@@ -147,7 +147,7 @@ class Difference(TypedDict):
     detectable: Annotated[float | None, "true difference that 80 % of such studies show; null if none or unknown"]
     values: Annotated[list[float | None], "one per pair of runs"]
     p: Annotated[float | None, "intersection-union test: the larger of both p-values"]
-    p_holm: Annotated[float | None, "Holm-corrected over all differences"]
+    p_holm: Annotated[float | None, "Holm-corrected over the effects; of other differences, over all"]
     mcnemar: Annotated[McNemar | None, "null for other metrics than accuracy"]
     without: Annotated[str, "why there is no verdict, whatever the scores; empty where there may be one"]
     verdict: Annotated[

@@ -337,12 +337,14 @@ def adjust_p_values(differences: list[dict[str, Any]]) -> int:
     """Add `p_holm` to every difference, and return how many have a p-value.
 
     Verdicts rest on the p-values of the differences, for other seeds and test groups, or for other test groups only;
-    each of these, and McNemar's tests, are a family of their own.
+    each of these, and McNemar's tests, are families of their own. What a study is about, the effects of starts, is
+    corrected for itself; every other difference is corrected for all, of which there may be hundreds.
     """
-    over_groups, mcnemar = [d["over_groups"] for d in differences], [d["mcnemar"] for d in differences if d["mcnemar"]]
-    for tests in (differences, over_groups, mcnemar):
-        for test, adjusted in zip(tests, significance.holm([test["p"] for test in tests]), strict=True):
-            test["p_holm"] = adjusted
+    for of in (differences, [d for d in differences if d["effect"]]):
+        over_groups, mcnemar = [d["over_groups"] for d in of], [d["mcnemar"] for d in of if d["mcnemar"]]
+        for tests in (of, over_groups, mcnemar):
+            for test, adjusted in zip(tests, significance.holm([test["p"] for test in tests]), strict=True):
+                test["p_holm"] = adjusted
     return sum(d["p"] is not None for d in differences)
 
 

@@ -133,7 +133,7 @@ def test_familywise_error_of_a_study_of_equal_arms():
             compared = images.compare("auc_macro", runs[k], runs[0], measured[k], measured[0])
             d = analysis.summarize(compared, [(seed, None) for seed in range(seeds)], 0.0)
             analysis.add_p_values(d, compared)
-            d |= {"a": "a", "b": "b", "metric": "auc_macro", "protocol": "probe", "labels": "100 %"}
+            d |= {"a": "a", "b": "b", "effect": True, "metric": "auc_macro", "protocol": "probe", "labels": "100 %"}
             found.append(d | {"mcnemar": None, "without": "", "runs": seeds, "seeds": seeds})
         old = significance.holm([d["over_runs"]["p"] for d in found])
         seeds_alone += any(p < 0.05 for p in old)

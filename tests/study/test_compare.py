@@ -321,6 +321,17 @@ def test_arms_of_two_encoders_are_named_by_these(tmp_path):
     assert words.arm_title("random, vit_tiny") == "random weights, ViT-Tiny"
 
 
+def test_effects_are_corrected_for_their_own_number():
+    differences = [
+        {"effect": effect, "p": p, "over_groups": {"p": p / 2}, "mcnemar": None}
+        for effect, p in ((True, 0.01), (True, 0.03), (False, 0.002), (False, 0.5), (False, 0.04))
+    ]
+    assert analysis.adjust_p_values(differences) == 5
+    # Effects: 2 * .01, .03. All five in order: 5 * .002, 4 * .01, 3 * .03, 2 * .04 (no less than before), .5.
+    assert [d["p_holm"] for d in differences] == pytest.approx([0.02, 0.03, 0.01, 0.5, 0.09])
+    assert [d["over_groups"]["p_holm"] for d in differences] == pytest.approx([0.01, 0.015, 0.005, 0.25, 0.045])
+
+
 def test_pretraining_with_labels_is_called_supervised(tmp_path):
     run(tmp_path / "run", supervised=True)
     assert study(tmp_path)["arms"][1]["name"] == "byol (supervised)"

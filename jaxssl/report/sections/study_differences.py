@@ -6,7 +6,7 @@ from typing import Any
 from jaxssl.report.blocks import Block, Details, Section, Text
 from jaxssl.report.forest import Difference, Forest, make_forest
 from jaxssl.report.study_data import StudyData
-from jaxssl.results.study_conclusions import headline_metrics, sort_key
+from jaxssl.results.study_conclusions import count_effects, headline_metrics, sort_key
 from jaxssl.results.study_verdict import describe_where, find_main_differences
 from jaxssl.results.words import (
     LOWER_IS_BETTER,
@@ -26,8 +26,8 @@ from jaxssl.results.words import (
 MAX_ROWS = 24  # Of more differences, only those from what an arm started from are shown at first.
 MAX_PLOTTED = 16  # Rows of the forest plot on the first screen.
 TEXT = (
-    "Each p-value is the larger of that for other seeds and that for other test groups, corrected by Holm's method "
-    "over all differences. In color are those that hold for both."
+    "Each p-value is the larger of that for other seeds and that for other test groups, corrected by Holm's method: "
+    "differences from what an arm started from over these, others over all. In color are those that hold for both."
 )
 KEY = "95 % intervals over test groups (broad) and over training runs (thin), in numbers the wider one."
 OPEN = "Grey: not shown for other seeds and other test groups."
@@ -96,9 +96,8 @@ def _draw(data: StudyData, differences: Sequence[Mapping[str, Any]], with_p: boo
     grey = " ".join(dict.fromkeys(f"{d['without']}." if d["without"] else OPEN for d in found))
     key = f"{METRIC_HINTS.get(metric, '')} {none}{KEY} {grey}".strip()
     if any(MARK in row.detail for row in rows):
-        key += (
-            f" {MARK.strip()}: open after correction for {format_count(len(data.study['differences']), 'comparison')}."
-        )
+        count = count_effects(data.study["differences"]) if effects else len(data.study["differences"])
+        key += f" {MARK.strip()}: open after correction for {format_count(count, 'comparison')}."
     return make_forest(caption, key, rows, *(reversed(sides) if metric in LOWER_IS_BETTER else sides))
 
 
