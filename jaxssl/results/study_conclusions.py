@@ -227,8 +227,8 @@ def _difference_cautions(differences: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     sentences.append(
         f"{format_count(len(differences), 'difference')} in all scores were tested, {count_effects(differences)} "
-        "of them of a start from what it started from. p-values are corrected by Holm's method, of these for their number, of "
-        "the others for all; intervals are not: each has its own 95 % level."
+        "of them of an arm from what it started from. p-values are corrected by Holm's method, of these for their "
+        "number, of the others for all; intervals are not: each has its own 95 % level."
     )
     return sentences
 
