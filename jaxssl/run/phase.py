@@ -112,7 +112,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
         steps,
         c.batch_size,
         c.log_every,
-        expected_first_loss(objective, c),
+        expected_first_loss(objective, c, untrained=setup.weights is None),
         config_to_json(setup.config),
         number_of(setup, phase.name),
         count_other_steps(setup, phase.name),
@@ -237,13 +237,13 @@ def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) 
     )
 
 
-def expected_first_loss(objective: Objective, c: ConfigDict) -> float | None:
+def expected_first_loss(objective: Objective, c: ConfigDict, untrained: bool = True) -> float | None:
     """Return the loss that theory expects of an untrained network on one part of a batch; None if unknown.
 
-    Unknown, too, where the partner of a view is to be found among others and two views are nearly the same image: an
-    untrained network finds it then.
+    Unknown, too, where the partner of a view is to be found among others, and two views are nearly the same image or the
+    weights are trained already: it is found then from the start.
     """
     contrastive = objective.min_images > 1
-    if objective.first_loss is None or (contrastive and not views.change_content(c.augment)):
+    if objective.first_loss is None or (contrastive and not (untrained and views.change_content(c.augment))):
         return None
     return objective.first_loss(c.batch_size // c.gradient_accumulation)

@@ -129,7 +129,7 @@ def summarize(setup: Setup, objective: Objective) -> dict[str, Any]:
         "epochs": c.epochs,
         "final_loss": statistics.fmean(row["loss"] for row in steps if row["epoch"] == steps[-1]["epoch"]),
         "first_loss": steps[0]["loss"],
-        "expected_first_loss": expected_first_loss(objective, c),
+        "expected_first_loss": expected_first_loss(objective, c, untrained=setup.weights is None),
         "collapse": describe_collapse(setup.workdir),
         "seconds": sum(row["seconds"] for row in steps),
         "images": steps[-1]["step"] * c.batch_size,

@@ -46,6 +46,7 @@ def test_one_embedding_has_no_spread():
 def test_the_first_loss_is_expected_where_views_are_other_images():
     assert phase.expected_first_loss(CONTRASTIVE, settings(crop_area=(0.2, 1.0))) == pytest.approx(np.log(31))
     assert phase.expected_first_loss(CONTRASTIVE, settings(16, 4, rotation=180.0)) == pytest.approx(np.log(7))
+    assert phase.expected_first_loss(CONTRASTIVE, settings(crop_area=(0.2, 1.0)), untrained=False) is None
     for weak in ({}, {"noise": 0.1}, {"rotation": 10.0}, {"blur_probability": (1.0,)}, {"flip_horizontal": True}):
         assert phase.expected_first_loss(CONTRASTIVE, settings(**weak)) is None
         assert not views.change_content(weak)
