@@ -240,8 +240,8 @@ def read_batches(setup: Setup, phase: Phase, steps: int, epoch: int, skip: int) 
 def expected_first_loss(objective: Objective, c: ConfigDict, untrained: bool = True) -> float | None:
     """Return the loss that theory expects of an untrained network on one part of a batch; None if unknown.
 
-    Unknown, too, where the partner of a view is to be found among others and two views are nearly the same image, or the
-    weights are trained already: it is found from the start then.
+    Unknown, too, where the partner of a view is to be found among others, and two views are nearly the same image or
+    the weights are trained already: it is found then from the start.
     """
     contrastive = objective.min_images > 1
     if objective.first_loss is None or (contrastive and not (untrained and views.change_content(c.augment))):
