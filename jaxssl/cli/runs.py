@@ -5,7 +5,7 @@
 
 A run is done, running (a process holds its lock), stopped (its command resumes it) or broken, with the reason. The
 score is the macro AUC (of values the mean absolute error) of the protocol in which the pretrained encoder does best,
-with its 95 % interval, next to that of random weights in the same protocol. If the output is not a terminal:
+with its 95 % interval, next to that of what it started from in the same protocol. If the output is not a terminal:
 tab-separated values, a line a run.
 """
 
@@ -158,7 +158,7 @@ def last_row(file: Path) -> dict[str, Any] | None:
 
 
 def describe_score(results: Results) -> str:
-    """Return the best evaluation and that of random weights in the same protocol, with their intervals."""
+    """Return the best evaluation and that of what it started from in the same protocol, with their intervals."""
     scored = [e for e in results["evaluations"] if words.get_score(e)["value"] is not None]
     compared = [e for e in scored if words.find_start(results, e)] or scored
     if not compared:
@@ -170,7 +170,9 @@ def describe_score(results: Results) -> str:
     partner = words.find_start(results, best)
     init = words.describe_start(best["init"])
     text = f"{words.protocol_name(best['protocol'])}: {init} {words.format_estimate(words.get_score(best))}"
-    return f"{text}, random {words.format_estimate(words.get_score(partner))}" if partner else text
+    if partner is None:
+        return text
+    return f"{text}, {words.describe_start(partner['init'])} {words.format_estimate(words.get_score(partner))}"
 
 
 def show(runs: Sequence[Run], console: Console) -> None:

@@ -75,6 +75,8 @@ def memory_errors() -> Iterator[None]:
 def _run(setup: Setup, donor: Path | None) -> Results:
     with workdirs.open_workdir(setup.workdir):
         fresh = init_encoder(setup)
+        if donor:
+            distributed.from_main(lambda: reuse.check(setup, donor))
         if not distributed.from_main((setup.workdir / "results.json").exists):
             show_plan(setup, fresh)
         distributed.from_main(lambda: begin(setup))

@@ -40,19 +40,18 @@ def go_on(config: ConfigDict, donor: Path) -> ConfigDict:
 
 
 def reuse_pretraining(setup: Setup, donor: Path) -> None:
-    """Copy the pretrained encoder of another run into a workdir that has none yet.
-
-    Raises:
-      UserError: the other run was pretrained with other settings or on other images, or read labels.
-    """
-    if (setup.workdir / ENCODER).is_dir():
-        return
-    check(setup, donor)
-    copy_encoder(donor, setup.workdir)
+    """Copy the pretrained encoder of another run, which `check` has passed, into a workdir that has none yet."""
+    if not (setup.workdir / ENCODER).is_dir():
+        copy_encoder(donor, setup.workdir)
 
 
 def check(setup: Setup, donor: Path) -> None:
-    """Raise UserError unless the pretraining of `donor` is the one that this run would do."""
+    """Raise UserError if the pretraining of `donor` is another than this run would do, unless it was taken over before.
+
+    Before anything is written: a run that is refused leaves no workdir with its config.
+    """
+    if (setup.workdir / ENCODER).is_dir():
+        return
     difference = dict(_differences(config_to_json(setup.config), donor, setup.requested))
     if difference:
         raise UserError(

@@ -90,6 +90,10 @@ def test_to_look_does_not_keep_a_run_from_starting(root):
         (SCORED[:3], "linear probing: pretrained .910, random .800"),
         ([evaluation("probe", "random", None)], ""),
         (
+            [evaluation("probe", init, of) for init, of in (("imagenet+ssl", 0.9), ("imagenet", 0.8), ("random", 0.7))],
+            "linear probing: ImageNet, then pretrained .900, ImageNet .800",
+        ),
+        (
             [evaluation("probe", "ssl", 0.9), evaluation("probe", "random", None)],
             "linear probing: pretrained .900, random undefined",
         ),

@@ -41,6 +41,7 @@ def test_another_pretraining_is_refused(run, tmp_path, field, value):
     c.update_from_flattened_dict({field: value})
     with refuses("conflict", "--from", field, f"--config.init.weights={run.workdir}"):
         experiment.run(c, tmp_path / "new", run.workdir)
+    assert not (tmp_path / "new" / "config.json").exists()
 
 
 def test_a_refused_workdir_names_the_flag_that_fits(run):
