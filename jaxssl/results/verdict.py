@@ -133,9 +133,12 @@ def _answer(results: Results, differences: Differences) -> str:
         return "No benefit shown" if outcomes["none"] else "Not measurable: the scores are undefined"
     # The use that matters most in practice.
     unclear = [f"; {use}: unclear" for use in ("fine-tuning", "segmentation") if use in outcomes["none"]]
-    words = f"{name_subject(init, results, pairs[0][1]['init'])} {', '.join(effects)}"
-    texts = [f"In this run {words}{''.join(unclear)}", f"In this run {words}", words]
-    return next((text for text in texts if len(text.split()) <= MAX_WORDS), words)
+    subject = name_subject(init, results, pairs[0][1]["init"])
+    words = f"{subject} {', '.join(effects)}"
+    counts = [f"{verb} {len(of)}" for kind, verb in EFFECTS.items() if (of := outcomes[kind])]
+    short = f"In this run {subject} {counts[0]} of {len(pairs)} uses{''.join(f', {more}' for more in counts[1:])}"
+    texts = [f"In this run {words}{''.join(unclear)}", f"In this run {words}", words, short]
+    return next((text for text in texts if len(text.split()) <= MAX_WORDS), short)
 
 
 def _compare(results: Results, e: Evaluation, partner: Evaluation, differences: Differences) -> str:
