@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from jaxssl.results.words import clean_text
 from jaxssl.training import runtime
 from jaxssl.weights import hub
 from jaxssl.weights.describe import Description, Network, describe
@@ -33,9 +34,9 @@ def lines(content: Description) -> Iterator[str]:
     """Return the description of a file as lines of text."""
     yield f"{content.file}: {content.tensors:,} tensors, {content.parameters:,} numbers, SHA-256 {content.sha256}"
     for name, note in content.notes.items():
-        yield f"  {name}: {note if len(note) <= 100 else note[:97] + '...'}"
+        yield clean_text(f"  {name}: {note if len(note) <= 100 else note[:97] + '...'}")
     if not content.networks:
-        yield f"no network with a known layout; tensors: {counts(content.groups)}"
+        yield f"no network with a known layout: {content.unknown}; tensors: {counts(content.groups)}"
     if len(content.networks) > 1:
         yield f"{len(content.networks)} networks: choose one with --config.init.prefix=PREFIX"
     for network in content.networks:

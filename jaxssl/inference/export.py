@@ -78,10 +78,8 @@ def export_encoder(
         notes |= {"format": "pt", "pytorch": usage} | describe_origin(config["config"]["data"], read_splits(workdir))
         content = safetensors.numpy.save(tensors, notes)
     elif to.suffix == ".onnx":
-        # jax2onnx pads and clips fixed shapes alone.
-        batch = "B" if isinstance(network.encoder, ViT | ConvNeXt) else 1
-        usage = f"onnxruntime.InferenceSession({to.name!r}).run(None, {{'images': images}}), {batch} images at a time"
-        content = to_onnx(make_program(network, classifier), (batch, size, size, network.channels), notes)
+        usage = f"onnxruntime.InferenceSession({to.name!r}).run(None, {{'images': images}})"
+        content = to_onnx(make_program(network, classifier), ("B", size, size, network.channels), notes)
     else:
         usage = f"jax.export.deserialize(pathlib.Path({to.name!r}).read_bytes()).call(images)"
         content = to_stablehlo(make_program(network, classifier), size, network.channels)
@@ -199,6 +197,8 @@ def timm_arguments(encoder: ViT, size: int, channels: int) -> str:
         arguments += f", mlp_ratio={width}/{encoder.width}"
     arguments += ", act_layer='quick_gelu'" * (encoder.activation == "quick_gelu")
     arguments += ", init_values=1e-5" * bool(encoder.layer_scale)
+    arguments += ", class_token=False" * (not encoder.class_token)
+    arguments += ", act_layer='gelu_tanh'" * (encoder.activation == "gelu_tanh")
     arguments += ", qk_norm=True" * encoder.qk_norm + ", pre_norm=True" * encoder.pre_norm
     if encoder.norm_epsilon != EPSILON:
         arguments += f", norm_layer=functools.partial(torch.nn.LayerNorm, eps={encoder.norm_epsilon})"

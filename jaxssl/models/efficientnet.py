@@ -12,7 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 from jax.typing import DTypeLike
 
 from jaxssl.models.cpu_conv.conv import conv_general_dilated
@@ -39,7 +38,8 @@ STEM, HEAD = 32, 1280  # Channels; Lite does not scale them with the width.
 
 def relu6(x: jax.Array) -> jax.Array:
     """As `nn.relu6`, with gradient 0 at 0 and at 6 as in PyTorch."""
-    return lax.clamp(jnp.zeros((), x.dtype), x, jnp.full((), 6, x.dtype))
+    # Not `lax.clamp`, which jax2onnx converts at fixed shapes alone.
+    return jnp.where(x >= 6, jnp.full((), 6, x.dtype), nn.relu(x))
 
 
 def round_channels(channels: float) -> int:

@@ -82,7 +82,12 @@ def _swiglu(x: jax.Array) -> jax.Array:
 
 # The gradient is recomputed from the input: three more arrays, the widest of a block, need not be kept.
 gelu = jax.checkpoint(partial(nn.gelu, approximate=False))
-ACTIVATIONS = {"gelu": gelu, "quick_gelu": jax.checkpoint(_quick_gelu), "swiglu": jax.checkpoint(_swiglu)}
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_tanh": jax.checkpoint(nn.gelu),
+    "quick_gelu": jax.checkpoint(_quick_gelu),
+    "swiglu": jax.checkpoint(_swiglu),
+}
 
 
 def drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
@@ -150,8 +155,8 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Images [B, H, W, C] of any size -> {"pooled": [B, D], "tokens": [B, T, D], "cls": [B, D]} float32.
 
-    "tokens" are the patches in row-major order, T = ceil(H / patch) ceil(W / patch); "cls" is the class token. It has
-    no batch statistics, and `train` changes nothing but `drop_path`.
+    "tokens" are the patches in row-major order, T = ceil(H / patch) ceil(W / patch); "cls" is the class token, and
+    absent without one. It has no batch statistics, and `train` changes nothing but `drop_path`.
 
     Attributes:
       width: D, of every token; divisible by 4 and by `heads`.
@@ -163,7 +168,8 @@ class ViT(nn.Module):
         patch tokens (MAE's fine-tuning), where "tokens" and "cls" have no norm.
       positions: "sincos", computed, or "learnt", one vector per patch of the first image size, resampled for others.
       mlp_width: hidden units of each block; 0 is 4 D.
-      activation: "gelu", "quick_gelu" (OpenAI's CLIP) or "swiglu" (the largest DINOv2; arXiv:2002.05202).
+      activation: "gelu", "gelu_tanh" (SigLIP; its approximation by tanh), "quick_gelu" (OpenAI's CLIP) or "swiglu"
+        (the largest DINOv2; arXiv:2002.05202).
       layer_scale: initial factor of each residual branch (DINOv2); 0 for none.
       qk_norm: whether queries and keys are normalized per head (arXiv:2302.05442).
       pre_norm: whether tokens are normalized before the first block, and patches have no bias (CLIP).
@@ -171,6 +177,7 @@ class ViT(nn.Module):
       dtype: of the computation; parameters and outputs stay float32.
       drop_path: rate of stochastic depth in the last block; it grows linearly from 0 in the first one.
       precision: of the products, such as `jaxssl.models.linear.MIXED`.
+      class_token: whether there is one; SigLIP and I-JEPA have none.
 
     Raises:
       ValueError: the attributes do not fit together.
@@ -192,6 +199,7 @@ class ViT(nn.Module):
     dtype: DTypeLike = jnp.float32
     drop_path: float = 0.0
     precision: Any = None
+    class_token: bool = True
 
     def __post_init__(self):
         check_width(self.width, self.heads)
@@ -203,11 +211,18 @@ class ViT(nn.Module):
         for name, allowed in (("pool", POOLS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not one of {', '.join(map(repr, allowed))}")
+        if self.pool == "cls" and not self.class_token:
+            raise ValueError("pool='cls' needs a class token: set class_token=True, or pool='mean'")
         super().__post_init__()
 
     @property
     def smallest_image(self) -> int:
         return self.patch
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Number of tokens before those of the patches."""
+        return self.class_token + self.registers
 
     @nn.compact
     def __call__(
@@ -234,22 +249,21 @@ class ViT(nn.Module):
             )(x, train=train)
             if keep is None and i in last_of_quarters(self.depth):
                 grid = grid_of(image.shape[1], image.shape[2], self.patch)
-                self.sow("intermediates", "maps", x[:, 1 + self.registers :].reshape(x.shape[0], *grid, self.width))
+                self.sow("intermediates", "maps", x[:, self.prefix_tokens :].reshape(x.shape[0], *grid, self.width))
+        if self.pool != "fc_norm":
+            x = norm(name="norm")(x)
+        x = x.astype(jnp.float32)
+        cls, tokens = x[:, 0], x[:, self.prefix_tokens :]
+        pooled = cls if self.pool == "cls" else tokens.mean(1)
         if self.pool == "fc_norm":
-            x = x.astype(jnp.float32)
-            cls, tokens = x[:, 0], x[:, 1 + self.registers :]
-            pooled = norm(name="fc_norm")(tokens.mean(1)).astype(jnp.float32)
-            return {"pooled": pooled, "tokens": tokens, "cls": cls}
-        x = norm(name="norm")(x).astype(jnp.float32)
-        cls, tokens = x[:, 0], x[:, 1 + self.registers :]
-        return {"pooled": cls if self.pool == "cls" else tokens.mean(1), "tokens": tokens, "cls": cls}
+            pooled = norm(name="fc_norm")(pooled).astype(jnp.float32)
+        return {"pooled": pooled, "tokens": tokens} | ({"cls": cls} if self.class_token else {})
 
     def prefix(self, batch: int) -> jax.Array:
-        """Return class token and registers [B, 1 + registers, D]."""
-        tokens = [self.param("cls_token", token_init, (1, 1, self.width))]
-        if self.registers:
-            tokens.append(self.param("reg_token", token_init, (1, self.registers, self.width)))
-        tokens = jnp.concatenate(tokens, axis=1).astype(self.dtype)
+        """Return class token and registers [B, class_token + registers, D]."""
+        counts = {"cls_token": int(self.class_token), "reg_token": self.registers}
+        tokens = [self.param(name, token_init, (1, count, self.width)) for name, count in counts.items() if count]
+        tokens = jnp.concatenate([*tokens, jnp.zeros((1, 0, self.width))], axis=1).astype(self.dtype)
         return jnp.broadcast_to(tokens, (batch, *tokens.shape[1:]))
 
     def embed(self, image: jax.Array, keep: jax.Array | None) -> jax.Array:
@@ -303,12 +317,12 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, cls: jax.Array, tokens: jax.Array, place: jax.Array, grid: tuple[int, int], outputs: int
+        self, cls: jax.Array | None, tokens: jax.Array, place: jax.Array, grid: tuple[int, int], outputs: int
     ) -> jax.Array:
         """[B, D], [B, K, D] -> [B, T, outputs] float32.
 
         Args:
-          cls: the encoder's class token.
+          cls: the encoder's class token, if it has one.
           tokens: the encoder's tokens of the K visible patches.
           place: [B, T] int32: patch t is the visible token `place[t]`, or masked if that is K or more.
           grid: rows and columns of patches, T in all.
@@ -326,7 +340,8 @@ class Decoder(nn.Module):
         x = jnp.concatenate([embed(tokens), masked], axis=1)
         x = jnp.take_along_axis(x, place[..., None], axis=1)
         x = x + jnp.asarray(sincos_positions(*grid, self.width), self.dtype)
-        x = jnp.concatenate([embed(cls)[:, None], x], axis=1)
+        if cls is not None:
+            x = jnp.concatenate([embed(cls)[:, None], x], axis=1)
         for i in range(self.depth):
             x = Block(self.heads, self.dtype, precision=self.precision, name=f"blocks_{i}")(x)
         x = nn.LayerNorm(epsilon=EPSILON, dtype=self.dtype, name="norm")(x)
@@ -337,7 +352,7 @@ class Decoder(nn.Module):
             kernel_init=nn.initializers.zeros,
             name="predict",
         )
-        return predict(x[:, 1:]).astype(jnp.float32)
+        return predict(x[:, -place.shape[1] :]).astype(jnp.float32)
 
 
 # The published widths, depths and heads.

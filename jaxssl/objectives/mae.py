@@ -75,7 +75,8 @@ def make(
         keep, place = random_mask(keys[2], len(patches), patches.shape[1], mask_ratio)
         out: Any = encoder.apply({"params": params["encoder"], **state["encoder"]}, image, train=False, keep=keep)
         grid = vit.grid_of(image.shape[1], image.shape[2], encoder.patch)
-        params["decoder"] = decoder.init(keys[1], out["cls"], out["tokens"], place, grid, patches.shape[2])["params"]
+        visible = (out.get("cls"), out["tokens"], place)
+        params["decoder"] = decoder.init(keys[1], *visible, grid, patches.shape[2])["params"]
         return params, state, {}
 
     def loss(params: Tree, model_state: Tree, target: Tree, batch: dict, key: jax.Array) -> LossAndAux:
@@ -164,7 +165,7 @@ def predict(
     variables = {"params": params["encoder"], **state}
     out, new = encoder.apply(variables, image, train=train, keep=keep, mutable=list(state) if train else [])
     pixels = encoder.patch**2 * image.shape[3]
-    patches: Any = decoder.apply({"params": params["decoder"]}, out["cls"], out["tokens"], place, grid, pixels)
+    patches: Any = decoder.apply({"params": params["decoder"]}, out.get("cls"), out["tokens"], place, grid, pixels)
     return Prediction(patches, place >= keep.shape[1], out["pooled"], new if train else state)
 
 

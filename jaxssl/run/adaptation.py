@@ -7,7 +7,6 @@ from jaxssl.config import schedule
 from jaxssl.errors import UserError
 from jaxssl.models.depth import layers_of
 from jaxssl.models.shapes import shapes_of
-from jaxssl.models.vit import ViT
 from jaxssl.training import lora
 
 
@@ -18,7 +17,7 @@ def check(config: ConfigDict, encoder: nn.Module) -> None:
     if config.transfer.drop_path and not hasattr(encoder, "drop_path"):
         raise refusal(config, "transfer.drop_path", "no stochastic depth", 0.0)
     wants_class_token = any("cls" in features for features in config.transfer.probe_features)
-    if wants_class_token and not isinstance(encoder, ViT):
+    if wants_class_token and not getattr(encoder, "class_token", False):
         raise refusal(config, "transfer.probe_features", "no class token", ("pooled",))
 
 

@@ -54,7 +54,7 @@ def compute_attention(encoder: Any, variables: Tree, image: jax.Array) -> jax.Ar
     if encoder.qk_norm:
         q, k = last["q_norm"]["__call__"][0], last["k_norm"]["__call__"][0]
     weight = jax.nn.softmax(jnp.einsum("bqhd,bkhd->bhqk", q, k) / jnp.sqrt(q.shape[-1]))
-    prefix = 1 + encoder.registers
+    prefix = encoder.prefix_tokens
     queries = weight[:, :, :1] if encoder.pool == "cls" else weight[:, :, prefix:]
     patches = queries[..., prefix:].mean((1, 2))
     return patches.reshape(len(image), -(-image.shape[1] // encoder.patch), -1)

@@ -50,6 +50,7 @@ class Description(NamedTuple):
       notes: metadata of the file.
       networks: those with a known layout.
       groups: tensors by the first part of their names.
+      unknown: why there are no such networks.
     """
 
     file: Path
@@ -59,6 +60,7 @@ class Description(NamedTuple):
     notes: dict[str, str]
     networks: tuple[Network, ...]
     groups: dict[str, int]
+    unknown: str
 
 
 def describe(file: Path) -> Description:
@@ -76,6 +78,7 @@ def describe(file: Path) -> Description:
         read_notes(file),
         tuple(list_networks(tensors)),
         count_groups(tensors),
+        layouts.explain_unknown(tensors),
     )
 
 

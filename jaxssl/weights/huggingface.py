@@ -73,8 +73,12 @@ def check(encoder: nn.Module) -> None:
     lacks = ""
     if not isinstance(encoder, ViT):
         lacks = "only ViTs are exported"
-    elif encoder.qk_norm or encoder.pre_norm or encoder.pool == "fc_norm" or encoder.activation == "quick_gelu":
-        lacks = "ViTModel and Dinov2Model have no QK norm, norm before the blocks, fc_norm or quick GELU"
+    elif encoder.qk_norm or encoder.pre_norm or encoder.pool == "fc_norm":
+        lacks = "ViTModel and Dinov2Model have no QK norm, norm before the blocks or fc_norm"
+    elif encoder.activation not in ("gelu", "swiglu"):
+        lacks = f"ViTModel and Dinov2Model have no {encoder.activation}"
+    elif not encoder.class_token:
+        lacks = "ViTModel and Dinov2Model have a class token"
     elif (encoder.registers or encoder.activation == "swiglu") and not encoder.layer_scale:
         lacks = "registers and SwiGLU are those of DINOv2, which has LayerScale"
     elif encoder.activation == "swiglu" and (encoder.mlp_width or 4 * encoder.width) != swiglu_width(encoder.width):

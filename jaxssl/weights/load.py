@@ -117,6 +117,7 @@ def read(file: str | Path) -> Tensors:
             field="init.weights",
         )
     try:
+        check_start(file)
         return _load_safetensors(file) if file.suffix == ".safetensors" else pth.load(file)
     except OSError as error:
         raise UserError(
@@ -131,6 +132,18 @@ def read(file: str | Path) -> Tensors:
             code="unreadable",
             field="init.weights",
         ) from error
+
+
+def check_start(file: Path) -> None:
+    """Raise ValueError if a file is empty, or what a download left in its place."""
+    with open_regular(file) as opened:
+        start = opened.read(64).lstrip().lower()
+    if not start:
+        raise ValueError("it is empty; download it again")
+    if start.startswith(b"version https://git-lfs"):
+        raise ValueError("it is a pointer of Git LFS; get the file itself by `git lfs pull`")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ValueError("it is a web page; download the file itself")
 
 
 def _load_safetensors(file: Path) -> Tensors:

@@ -44,7 +44,7 @@ def name_weights(spec: str, name: str = "") -> str:
       UserError: `name` is reserved, or not of letters, digits, "_", "-" and ".".
     """
     if name:
-        if name in (*OWN, *([PACKAGED] * (spec != PACKAGED))) or not re.fullmatch(r"[\w.-]+", name):
+        if name.lower() in (*OWN, *([PACKAGED] * (spec != PACKAGED))) or not re.fullmatch(r"[\w.-]+", name):
             raise UserError(
                 f"init.name={name!r} must be of letters, digits, '_', '-' and '.', and not one of "
                 f"{', '.join(map(repr, (*OWN, PACKAGED)))}",
@@ -58,7 +58,7 @@ def name_weights(spec: str, name: str = "") -> str:
         return match["repository"].partition("/")[2]
     file = Path(spec).expanduser()
     found = re.sub(r"[^\w.-]+", "-", read_notes(file).get("name") or file.stem).strip("-") or "weights"
-    return f"{found}-file" if found in (*OWN, PACKAGED) else found
+    return f"{found}-file" if found.lower() in (*OWN, PACKAGED) else found
 
 
 def count_groups(names: Iterable[str]) -> dict[str, int]:

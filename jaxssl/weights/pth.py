@@ -24,6 +24,8 @@ from jaxssl import files, safe_pickle
 
 MAX_BYTES = 2**32
 MAX_OPCODES = 200_000
+MAX_DEPTH = 3
+"""Dictionaries around the state dicts of a file."""
 
 _OPCODES = frozenset(
     {"PROTO", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE"}
@@ -174,6 +176,10 @@ def _merge_entries(entries: dict[Any, dict]) -> dict:
 
 
 def _tensors(stated: Any, raw: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    for _ in range(MAX_DEPTH):  # Such as {"checkpoint": {"state_dict": ..., "args": ...}}.
+        inner = [v for v in stated.values() if isinstance(v, dict) and v] if isinstance(stated, dict) else []
+        if len(inner) == 1 and not _is_state_dict(inner[0]):
+            stated = inner[0]
     if isinstance(stated, dict):
         stated = _merge_entries({key: value for key, value in stated.items() if _is_state_dict(value)}) or stated
     if not isinstance(stated, dict) or not all(isinstance(name, str) for name in stated):

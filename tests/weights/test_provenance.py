@@ -25,7 +25,7 @@ def test_the_name_in_the_file_goes_before_its_stem(tmp_path):
     assert provenance.name_weights(str(file), "dinov2") == "dinov2"
 
 
-@pytest.mark.parametrize("name", ["imagenet", "ssl", "random", "a+b", "a b"])
+@pytest.mark.parametrize("name", ["imagenet", "ImageNet", "ssl", "Random", "a+b", "a b"])
 def test_names_that_would_mislead_are_refused(name):
     with refuses("out-of-range", "init.name", repr(name)):
         provenance.name_weights("own.pth", name)
@@ -34,6 +34,7 @@ def test_names_that_would_mislead_are_refused(name):
 def test_only_the_package_is_called_imagenet():
     assert provenance.name_weights("imagenet") == "imagenet"
     assert provenance.name_weights("imagenet.pth") == "imagenet-file"
+    assert provenance.name_weights("ImageNet.pth") == "ImageNet-file"
 
 
 def test_the_scaling_of_named_families():

@@ -96,6 +96,11 @@ def test_a_training_checkpoint_gives_its_weights(tmp_path, entry):
     np.testing.assert_array_equal(load(tmp_path, archive(pickled))["w"], [[0, 1], [2, 3]])
 
 
+def test_state_dicts_in_nested_dictionaries_are_found(tmp_path):
+    stated = dictionary(dictionary(dictionary(tensor()), "state_dict"), "checkpoint")
+    assert list(load(tmp_path, archive(stated))) == ["w"]
+
+
 def test_a_checkpoint_of_several_networks_names_them(tmp_path):
     entry = dictionary(tensor())[2:-1]
     pickled = b"\x80\x02}(" + text("student") + entry + text("teacher") + entry + text("lr") + b"G" + b"\0" * 8 + b"u."

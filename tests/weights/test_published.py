@@ -28,7 +28,8 @@ CASES = [tuple(re.fullmatch(r"(.*)_(\d+)", key).groups()) for key in STORED if n
 
 def make_encoder(name):
     options = make_published.MODELS[name][-1]
-    return models.find("convnext_tiny" if name == "convnext" else "vit_tiny")(**options)
+    model = "convnext_tiny" if "convnext" in name else name.removeprefix("hf_") if "resnet" in name else "vit_tiny"
+    return models.find(model.replace("resnet", "resnet18") if model == "resnet" else model)(**options)
 
 
 @pytest.mark.parametrize(("name", "size"), CASES)
@@ -38,9 +39,11 @@ def test_features_as_published(name, size):
     image = make_published.images(size)
     ours = jax.jit(lambda v: encoder.apply(v, image, train=False)["pooled"])(loaded.variables)
     theirs = STORED[f"{name}_{size}"]
+    assert np.abs(theirs).max() > 0.01
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
     native = make_published.MODELS[name][3]
-    assert any("resampled" in change for change in loaded.changes) == (size != native and name != "convnext")
+    resampled = size != native and hasattr(encoder, "positions")
+    assert any("resampled" in change for change in loaded.changes) == resampled
 
 
 @pytest.mark.parametrize("size", [8, 20])
@@ -127,7 +130,7 @@ CLIP_NAMES = {
         (r"mlp.fc1", "mlp.c_fc"),
         (r"mlp.fc2", "mlp.c_proj"),
     ),
-    "CLIP in Hugging Face": (
+    "CLIP, SigLIP in Hugging Face": (
         (r"^cls_token", "embeddings.class_embedding"),
         (r"^pos_embed", "embeddings.position_embedding.weight"),
         (r"^patch_embed.proj", "embeddings.patch_embedding"),
@@ -140,7 +143,9 @@ CLIP_NAMES = {
 }
 
 
-@pytest.mark.parametrize(("naming", "prefix"), [("OpenCLIP", "visual."), ("CLIP in Hugging Face", "vision_model.")])
+@pytest.mark.parametrize(
+    ("naming", "prefix"), [("OpenCLIP", "visual."), ("CLIP, SigLIP in Hugging Face", "vision_model.")]
+)
 def test_other_names_of_clip(naming, prefix):
     """Of the whole model, whose text tower and projections are left out."""
     encoder, state = make_encoder("clip"), make_published.state(SHAPES["clip"])
@@ -177,6 +182,44 @@ def test_transformers_with_relative_positions_are_refused(tensor):
     with refuses("mismatch", "model.name", "relative positions", tensor):
         from_torch(state, make_encoder("augreg"), 3, "made", 48)
     assert "SAM" in list_networks(state)[0].problem
+
+
+@pytest.mark.parametrize(
+    ("tensors", "says"),
+    [
+        ({"rope_embed.periods": (16,), "storage_tokens": (1, 4, 32)}, "rotary positions .RoPE.*rope_embed.periods"),
+        ({"blocks.0.gamma_1": (32,), "reg_token": (1, 4, 32)}, "rotary positions .RoPE.*blocks.0.gamma_1"),
+        ({"dist_token": (1, 1, 32)}, "a distillation token"),
+    ],
+)
+def test_a_vit_with_other_parts_is_refused_by_their_name(tensors, says):
+    """DINOv3 as its authors and timm publish it, and DeiT."""
+    state = make_published.state(SHAPES["augreg"] | tensors)
+    found = list_networks(state)[0]
+    assert re.search(says, found.problem) and not found.model
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("embeddings.register_tokens", "layer.0.norm1.weight"), "RoPE.*ConvNeXts are read"),
+        (("vision_encoder.layers.0.attn.rel_pos_h",), "relative positions, as SAM"),
+        (("encoder.stages.0.layers.0.grn.weight",), "ConvNeXt V2"),
+        (("features.denseblock1.norm.weight",), "jaxssl reads ResNets, ViTs"),
+    ],
+)
+def test_a_file_without_a_known_network_says_what_it_has(names, says):
+    assert re.search(says, layouts.explain_unknown(names))
+
+
+def test_relatives_of_resnets_are_refused_by_what_they_have():
+    """ResNeXt, wide ResNet and ResNet-D, which share the names of torchvision's ResNets."""
+    state = {key: np.ones(shape, np.float32) for key, shape in {"conv1.weight": (4, 3, 7, 7)}.items()}
+    for shape, says in (((4, 2, 3, 3), "ResNeXts"), ((8, 8, 3, 3), "wide ResNets")):
+        block = {"layer1.0.conv1.weight": np.ones((4, 4, 1, 1), "f4"), "layer1.0.conv2.weight": np.ones(shape, "f4")}
+        assert says in list_networks(state | block)[0].problem
+    deep = {"conv1.0.weight": np.ones((4, 3, 3, 3), "f4"), "layer1.0.conv1.weight": np.ones((4, 4, 3, 3), "f4")}
+    assert "ResNet-D" in list_networks(deep)[0].problem
 
 
 def test_older_names_of_hugging_face():

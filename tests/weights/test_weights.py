@@ -216,6 +216,21 @@ def test_what_cannot_be_read_is_said_in_one_line(name, content, code, tmp_path):
         load(str(tmp_path / name), tiny()[0], 3, 32)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_a_download_left_in_place_of_a_file_is_named(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with refuses("unreadable", "init.weights", says):
+        load(str(tmp_path / name), tiny()[0], 3, 32)
+
+
 def test_encoders_without_such_a_layout():
     with refuses("unsupported", "model.name", "jaxssl.models.autoencoder"):
         convert({}, models.find("autoencoder")(), 3, "here")

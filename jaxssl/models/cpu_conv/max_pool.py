@@ -9,7 +9,7 @@ from functools import reduce
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from flax import linen as nn
 
 from jaxssl.models.cpu_conv.dispatch import by_platform
 from jaxssl.models.cpu_conv.geometry import Geometry, taps
@@ -26,9 +26,10 @@ def max_pool(x: jax.Array) -> jax.Array:
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
-    # Not `nn.max_pool`, whose padding jax2onnx loses.
-    padding = ((0, 0), (1, 1), (1, 1), (0, 0))
-    return lax.reduce_window(x, -jnp.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), padding)
+    # Padded here, which XLA undoes, and not by `lax.pad`: jax2onnx loses the padding of a pooling, and `lax.pad` of
+    # any number of images.
+    x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-jnp.inf)
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2))
 
 
 def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ To add a family is to add a module.
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable
 
 from flax import linen as nn
@@ -39,6 +40,15 @@ def find(encoder: nn.Module) -> Layout:
         code="unsupported",
         field="model.name",
     )
+
+
+def explain_unknown(names: Iterable[str]) -> str:
+    """Return why no layout takes tensors of these names, as far as it is known."""
+    names = list(names)
+    for pattern, what in (rule for layout in available() for rule in layout.unsupported):
+        if name := next((name for name in names if re.search(pattern, name)), None):
+            return f"a network with {what} ({name}), which jaxssl does not have"
+    return "jaxssl reads ResNets, ViTs, ConvNeXts and EfficientNet-Lite0"
 
 
 def find_prefixes(names: Iterable[str], layout: Layout) -> list[tuple[str, Naming]]:

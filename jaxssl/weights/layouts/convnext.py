@@ -1,4 +1,4 @@
-"""ConvNeXts as timm names them, and as the paper's code and DINOv3 do."""
+"""ConvNeXts as timm, torchvision, Hugging Face, the paper's code and DINOv3 name them."""
 
 import re
 from typing import Any
@@ -31,7 +31,56 @@ NAMINGS = (
             (r"^norms\.3\.", "norms_last."),  # DINOv3 has the last norm twice.
         ),
     ),
+    Naming(
+        "torchvision",
+        "features.1.0.layer_scale",
+        (
+            (r"^features\.0\.", "stem."),
+            *((rf"^features\.{2 * i}\.", f"stages.{i}.downsample.") for i in range(1, 4)),
+            *((rf"^features\.{2 * i + 1}\.", f"stages.{i}.blocks.") for i in range(4)),
+            (r"\.block\.0\.", ".conv_dw."),
+            (r"\.block\.2\.", ".norm."),
+            (r"\.block\.3\.", ".mlp.fc1."),
+            (r"\.block\.5\.", ".mlp.fc2."),
+            (r"\.layer_scale$", ".gamma"),
+            (r"^classifier\.0\.", "head.norm."),
+        ),
+    ),
+    Naming(
+        "Hugging Face",
+        "encoder.stages.0.layers.0.dwconv.weight",
+        (
+            (r"^embeddings\.patch_embeddings\.", "stem.0."),
+            (r"^embeddings\.layernorm\.", "stem.1."),
+            (r"^encoder\.stages\.(\d)\.downsampling_layer\.", r"stages.\1.downsample."),
+            (r"^encoder\.stages\.(\d)\.layers\.", r"stages.\1.blocks."),
+            (r"^layernorm\.", "head.norm."),
+            (r"\.layernorm\.", ".norm."),
+            (r"\.dwconv\.", ".conv_dw."),
+            (r"\.pwconv(\d)\.", r".mlp.fc\1."),
+            (r"\.layer_scale_parameter$", ".gamma"),
+        ),
+    ),
+    Naming(
+        "DINOv3 in Hugging Face",
+        "stages.0.layers.0.depthwise_conv.weight",
+        (
+            (r"^stages\.0\.downsample_layers\.", "stem."),
+            (r"^stages\.(\d)\.downsample_layers\.", r"stages.\1.downsample."),
+            (r"^stages\.(\d)\.layers\.", r"stages.\1.blocks."),
+            (r"^layer_norm\.", "head.norm."),
+            (r"\.layer_norm\.", ".norm."),
+            (r"\.depthwise_conv\.", ".conv_dw."),
+            (r"\.pointwise_conv(\d)\.", r".mlp.fc\1."),
+        ),
+    ),
 )
+
+
+def convert(tensors: Tensors, encoder: ConvNeXt, size: int, changes: list[str]) -> Tensors:
+    """Torchvision's factors of LayerScale are [D, 1, 1]."""
+    del encoder, size, changes
+    return {name: tensor.reshape(-1) if name.endswith(".gamma") else tensor for name, tensor in tensors.items()}
 
 
 def infer(tensors: Tensors) -> dict[str, Any]:
@@ -49,5 +98,7 @@ LAYOUT = Layout(
     namings=NAMINGS,
     modules=MODULES,
     left_out=("head.fc.", "head.weight", "head.bias", "classifier.", "norms_last.", "mask_token"),
+    unsupported=((r"\.grn\.", "global response normalization, as ConvNeXt V2 does"),),
+    convert=convert,
     infer=infer,
 )

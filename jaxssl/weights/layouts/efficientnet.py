@@ -34,6 +34,7 @@ LAYOUT = Layout(
     first_layer="conv_stem.weight",
     namings=(Naming("timm", "conv_stem.weight"), Naming("EfficientNet-PyTorch", "_conv_stem.weight")),
     left_out=("classifier.", "_fc."),
+    unsupported=((r"\.se\.|\._se_", "squeeze-and-excitation, as all EfficientNets but the Lite ones do"),),
     convert=convert,
     infer=infer,
 )

@@ -1,5 +1,7 @@
 """Vision transformers as timm, DINO, DINOv2, MAE, MoCo v3, torchvision, Hugging Face and OpenCLIP name them.
 
+The attention pooling of SigLIP is left out: features are the mean of the tokens, as in timm's `_gap_` models.
+
 - Position embeddings of the class token and the registers are added to these tokens. Those of the patches are resampled
   to the grid of the images, as timm does, if the encoder has learnt positions; an encoder with computed positions takes
   only files whose positions are the same sines and cosines.
@@ -82,7 +84,7 @@ NAMINGS = (
         ),
     ),
     Naming(
-        "CLIP in Hugging Face",
+        "CLIP, SigLIP in Hugging Face",
         "embeddings.patch_embedding.weight",
         (
             (r"^embeddings\.class_embedding$", "cls_token"),
@@ -118,18 +120,27 @@ NAMINGS = (
 LEFT_OUT = (
     *("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "pooler.", "mask_token", "masked_embed", "decoder_"),
     *("projector.", "projection_head.", "predictor.", "prototypes.", "dino_head.", "ibot_head."),
-    "embeddings.position_ids",
+    *("embeddings.position_ids", "attn_pool."),
 )
 # Tensors of other transformers with these namings.
 UNSUPPORTED = (
     (r"\.rel_pos_|relative_position", "relative positions, as SAM, MedSAM, BEiT and Swin do"),
     (r"^dist_token$|^embeddings\.distillation_token$", "a distillation token, as DeiT does"),
+    (r"token_only|\.attn_block\.|\.local_mp\.", "class attention, as CaiT and XCiT do"),
+    (
+        r"^rope_embed\.|^storage_tokens$|\.gamma_1$|\.attn\.q_bias$|^embeddings\.register_tokens$",
+        "rotary positions (RoPE), as the ViTs of DINOv3 and EVA do; of DINOv3, the ConvNeXts are read",
+    ),
 )
 # Tensors that are joined along the first axis, by their joint name.
 JOINED = {
     "attn.qkv": (("attn.q", "attn.k", "attn.v"), ("attn.query", "attn.key", "attn.value")),
     "mlp.fc1": (("mlp.gate_proj", "mlp.up_proj"),),
 }
+
+
+# Heads of the published models of these widths; elsewhere each is 64 wide.
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
 
 def name_variables(encoder: ViT, variables: Mapping, modules: Mapping[str, str]) -> dict[str, jax.Array]:
@@ -231,13 +242,15 @@ def finish(encoder: ViT, tensors: Tensors, size: int) -> Tensors:
         patches = sincos_positions(rows, columns, encoder.width)
     else:
         patches = np.asarray(resample_positions(tensors["pos_embed"], rows, columns)).reshape(-1, encoder.width)
-    prefix = np.zeros((1 + encoder.registers, encoder.width), np.float32)
+    prefix = np.zeros((encoder.prefix_tokens, encoder.width), np.float32)
     return {**tensors, "pos_embed": np.concatenate([prefix, patches])[None]}
 
 
 def infer(tensors: Tensors) -> dict[str, Any]:
-    """Return model and options of the ViT that these tensors fit; heads are taken to be 64 wide."""
+    """Return model and options of the ViT that these tensors fit; heads are taken to be as wide as published."""
     tensors = join(tensors)
+    if tensors[FIRST_LAYER].ndim != 4:
+        raise UserError("its patches are not embedded by a convolution", code="mismatch", field="model.name")
     width, patch = tensors[FIRST_LAYER].shape[0], tensors[FIRST_LAYER].shape[2]
     model = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large"}.get(width, "vit_base")
     fc1, fc2 = tensors["blocks.0.mlp.fc1.weight"], tensors["blocks.0.mlp.fc2.weight"]
@@ -246,7 +259,7 @@ def infer(tensors: Tensors) -> dict[str, Any]:
     options = {
         "width": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
-        "heads": max(1, width // 64),
+        "heads": HEADS.get(width, max(1, width // 64)),
         "patch": patch,
         "registers": registers,
         "pool": "fc_norm" if "fc_norm.weight" in tensors and "norm.weight" not in tensors else "mean",
@@ -257,6 +270,7 @@ def infer(tensors: Tensors) -> dict[str, Any]:
         "qk_norm": "blocks.0.attn.q_norm.weight" in tensors,
         "pre_norm": "norm_pre.weight" in tensors,
         "norm_epsilon": 1e-5 if "norm_pre.weight" in tensors else 1e-6,
+        "class_token": "cls_token" in tensors,
     }
     return {"model": model, "stem": "imagenet", "options": options, "size": side * patch or None}
 
