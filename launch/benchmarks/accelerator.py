@@ -29,25 +29,23 @@ ROWS = (
     "--method=supervised --model=efficientnet_lite0 --batch=64",
     "--method=features --model=resnet18",
 )
+TINY = "--size=32 --batch=8 --images=16 --steps=1"
 SMALL = {"size": 32, "patch": 8, "batch": 16, "images": 16, "depth": 0, "dtype": "float32", "streamed": False}
-COMPARED = (("simclr", "resnet18"), ("mae", "vit_tiny"), ("supervised", "efficientnet_lite0"))
+COMPARED = {"simclr": "resnet18", "mae": "vit_tiny", "supervised": "efficientnet_lite0"}
 
 
-def take_steps() -> dict[str, Any]:
-    """Return loss and gradient norm of three float32 steps, and the planned and the largest used bytes, by method."""
+def take_steps(method: str) -> dict[str, Any]:
+    """Return losses and gradient norms of three float32 steps, and the planned and the largest used bytes."""
     jax.config.update("jax_default_matmul_precision", "highest")
-    found = {}
-    for method, model in COMPARED:
-        with tempfile.TemporaryDirectory() as folder:
-            work = make_work(argparse.Namespace(method=method, model=model, **SMALL), Path(folder))
-        batch, state, values = next(batches(work)), work.state, []
-        planned = memory.count_step_bytes(work.step.lower(state, batch).compile())
-        for _ in range(3):
-            state, metrics = work.step(state, batch)
-            values += [float(metrics["loss"]), float(metrics["gradient_norm"])]
-        used = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
-        found[method] = {"values": values, "planned_bytes": planned, "used_bytes": used}
-    return found
+    with tempfile.TemporaryDirectory() as folder:
+        work = make_work(argparse.Namespace(method=method, model=COMPARED[method], **SMALL), Path(folder))
+    batch, state, values = next(batches(work)), work.state, []
+    planned = memory.count_step_bytes(work.step.lower(state, batch).compile())
+    for _ in range(3):
+        state, metrics = work.step(state, batch)
+        values += [float(metrics["loss"]), float(metrics["gradient_norm"])]
+    used = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+    return {"values": values, "planned_bytes": planned, "used_bytes": used}
 
 
 def run_json(command: list[str], environ: Mapping[str, str] | None = None) -> Any:
@@ -56,16 +54,14 @@ def run_json(command: list[str], environ: Mapping[str, str] | None = None) -> An
     return ended.stderr.strip()[-500:] if ended.returncode else json.loads(ended.stdout.strip().splitlines()[-1])
 
 
-def compare_with_cpu() -> dict[str, Any]:
-    """Return the largest relative difference of losses and gradient norms from those of the CPU, by method."""
-    command = [sys.executable, __file__, "--steps"]
+def compare_with_cpu(method: str) -> Any:
+    """Return the largest relative difference of losses and gradient norms from those of the CPU, and the memory."""
+    command = [sys.executable, __file__, f"--steps={method}"]
     here, cpu = run_json(command), run_json(command, {"JAX_PLATFORMS": "cpu"})
     if isinstance(here, str) or isinstance(cpu, str):
         return {"error": here if isinstance(here, str) else cpu}
-    for method, found in here.items():
-        pairs = zip(found.pop("values"), cpu[method]["values"], strict=True)
-        found["difference"] = max(abs(a - b) / max(abs(b), 1e-9) for a, b in pairs)
-    return here
+    pairs = zip(here.pop("values"), cpu["values"], strict=True)
+    return {"difference": max(abs(a - b) / max(abs(b), 1e-9) for a, b in pairs)} | here
 
 
 def kill_and_resume(folder: Path) -> dict[str, Any]:
@@ -73,7 +69,8 @@ def kill_and_resume(folder: Path) -> dict[str, Any]:
     config = Path(__file__).parents[2] / "tests" / "tiny_config.py"
 
     def start(name: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "jaxssl", "run", str(config), f"--workdir={folder / name}"]
+        options = f"--workdir={folder / name}", "--config.deterministic=True"
+        command = [sys.executable, "-m", "jaxssl", "run", str(config), *options]
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     killed, rows = start("killed"), folder / "killed" / "metrics.jsonl"
@@ -83,33 +80,43 @@ def kill_and_resume(folder: Path) -> dict[str, Any]:
     codes = [killed.wait(), start("killed").wait(), start("whole").wait()]
     predictions = [folder / name / "predictions.csv" for name in ("killed", "whole")]
     same = all(p.exists() for p in predictions) and len({p.read_bytes() for p in predictions}) == 1
-    return {"exit_codes": codes, "same_bytes": same}
+    return {"exit_codes": codes, "resumed_to_the_same_bytes": codes == [-signal.SIGKILL, 0, 0] and same}
+
+
+def make_table(found: Mapping[str, Any]) -> str:
+    """Return what is written to check.md."""
+    rows = {f"compared with the CPU, {method}": value for method, value in found["compared_with_cpu"].items()}
+    rows |= {"killed and resumed": found["resume"]} | found["speed"]
+    lines = [f"Devices: {found['devices']}{', tiny sizes' * found['tiny']}", "", "| check | result |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | `{json.dumps(value)}` |" for name, value in rows.items())]) + "\n"
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("folder", type=Path, nargs="?", default=Path("accelerator_check"))
-    p.add_argument("--steps", action="store_true", help="only print what `take_steps` returns")
+    p.add_argument("--tiny", action="store_true", help="a trial of the check itself: less of it, at tiny sizes")
+    p.add_argument("--steps", choices=COMPARED, help="only print what `take_steps` returns")
     a = p.parse_args()
     runtime.configure()
     if a.steps:
-        print(json.dumps(take_steps()))
+        print(json.dumps(take_steps(a.steps)))
         return
     a.folder.mkdir(parents=True, exist_ok=True)
     # This process takes no device, of which each command that it runs may want all memory.
     devices = run_json([sys.executable, "-c", "import jax, json; print(json.dumps([str(d) for d in jax.devices()]))"])
-    found = {"devices": devices, "compared_with_cpu": compare_with_cpu(), "resume": kill_and_resume(a.folder)}
+    compared = list(COMPARED)[: 1 if a.tiny else None]
+    found = {"devices": devices, "tiny": a.tiny, "compared_with_cpu": {m: compare_with_cpu(m) for m in compared}}
+    with tempfile.TemporaryDirectory() as folder:
+        found["resume"] = kill_and_resume(Path(folder))
+    rows = [f"{row} {TINY}" for row in ROWS[::2][:2]] if a.tiny else ROWS
     found["speed"] = {
         f"{row} --dtype={dtype}": run_json([*BENCH, *row.split(), "--brief", f"--dtype={dtype}"])
-        for row in ROWS
+        for row in rows
         for dtype in ("float32", "bfloat16")
     }
     files.write_json(a.folder / "check.json", found)
-    lines = [f"Devices: {devices}", "", "| check | result |", "|---|---|"]
-    parts = {**{f"equal to the CPU: {k}": v for k, v in found["compared_with_cpu"].items()}, "resume": found["resume"]}
-    lines += [f"| {name} | {json.dumps(value)} |" for name, value in (parts | found["speed"]).items()]
-    files.write_text(a.folder / "check.md", "\n".join(lines) + "\n")
-    print("\n".join(lines))
+    files.write_text(a.folder / "check.md", make_table(found))
+    print(make_table(found))
 
 
 if __name__ == "__main__":

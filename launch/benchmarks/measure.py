@@ -26,12 +26,13 @@ GROWTH = {
     "depth": (1, 2, 3, 4),
     "images": (2048, 8192, 32768),
 }
+clock = time.perf_counter  # `launch/bench.py --cpu-seconds` sets another.
 REPEATED = ("method", "model", "size", "patch", "batch", "images", "depth", "dtype")  # By the processes of first_steps.
 
 
 def run_steps(step: Callable, state: Any, read: Iterator[dict], steps: int) -> tuple[Any, float]:
     """Return the state after some steps, and their seconds; metrics are fetched one step late, as in training."""
-    pending, start = None, time.perf_counter()
+    pending, start = None, clock()
     for _ in range(steps):
         state, metrics = step(state, next(read))
         if pending is not None:
@@ -39,16 +40,16 @@ def run_steps(step: Callable, state: Any, read: Iterator[dict], steps: int) -> t
         pending = metrics
     jax.device_get(pending)
     jax.block_until_ready(state)
-    return state, time.perf_counter() - start
+    return state, clock() - start
 
 
 def time_call(function: Callable, *args: Any, rounds: int = 5) -> float:
     """Return the median seconds of a call, after one call that is not counted."""
     seconds = []
     for _ in range(rounds + 1):
-        start = time.perf_counter()
+        start = clock()
         jax.block_until_ready(function(*args))
-        seconds.append(time.perf_counter() - start)
+        seconds.append(clock() - start)
     return statistics.median(seconds[1:])
 
 
@@ -89,10 +90,10 @@ def step_details(
 ) -> dict[str, Any]:
     """Return the time of a step by its parts, its FLOPs, and the share of the machine's peak."""
     count = max(1, len(work.images.images) // work.batch)
-    start, read = time.perf_counter(), batches(work)
+    start, read = clock(), batches(work)
     for _ in range(count):
         jax.block_until_ready(next(read))
-    reading = (time.perf_counter() - start) / count
+    reading = (clock() - start) / count
     augmenting = time_call(work.view, jax.random.key(1), batch)
     # Lowered for a GPU, where convolutions stay convolutions.
     flop = work.step_only.trace(state, viewed).lower(lowering_platforms=("cuda",)).cost_analysis()["flops"]
@@ -137,11 +138,11 @@ def measure_growth(a: argparse.Namespace, script: list[str], folder: Path) -> di
     for value in GROWTH[a.grow]:
         b = argparse.Namespace(**(vars(a) | {a.grow: value, "brief": True}))
         if a.grow == "images":
-            start = time.perf_counter()
+            start = clock()
             read = batches(make_work(b, folder))
             for _ in range(value // b.batch):
                 jax.block_until_ready(next(read))
-            seconds[value] = time.perf_counter() - start
+            seconds[value] = clock() - start
         else:
             seconds[value] = b.batch / measure(b, script, folder)["images_per_second_step_only"]
     x, y = (np.log(list(of)) for of in (seconds.keys(), seconds.values()))
