@@ -47,7 +47,7 @@ def name_weights(spec: str, name: str = "") -> str:
         if name.lower() in (*OWN, *([PACKAGED] * (spec != PACKAGED))) or not re.fullmatch(r"[\w.-]+", name):
             raise UserError(
                 f"init.name={name!r} must be of letters, digits, '_', '-' and '.', and not one of "
-                f"{', '.join(map(repr, (*OWN, PACKAGED)))}",
+                f"{', '.join(map(repr, (*OWN, PACKAGED)))} in any case of letters",
                 code="out-of-range",
                 field="init.name",
             )

@@ -10,6 +10,7 @@ import pytest
 
 from jaxssl import models, objectives
 from jaxssl.models import vit
+from jaxssl.objectives import mae
 
 SMALL = {"width": 8, "depth": 2, "heads": 2, "patch": 4}
 
@@ -237,3 +238,16 @@ def test_gelu_keeps_its_input_alone():
     np.testing.assert_allclose(y, x * cdf, atol=1e-6)
     np.testing.assert_allclose(gradient(jnp.ones(101))[0], cdf + x * phi, atol=1e-6)
     assert sum(np.size(leaf) == 101 for leaf in jax.tree.leaves(gradient)) == 1
+
+
+def test_a_vit_without_class_token_is_pretrained_by_mae():
+    """As SigLIP's and I-JEPA's: shapes alone."""
+    objective = mae.make(
+        vit.vit_tiny(**SMALL, class_token=False, registers=2), decoder_width=8, decoder_depth=1, decoder_heads=2
+    )
+    batch = {"views": (image(),)}
+    params, state, target = jax.eval_shape(objective.init, jax.random.key(0), batch)
+    assert "cls_token" not in params["encoder"]
+    assert jax.eval_shape(objective.loss, params, state, target, batch, jax.random.key(1))[0].shape == ()
+    with pytest.raises(ValueError, match="class token"):
+        vit.vit_tiny(**SMALL, class_token=False, pool="cls")
