@@ -4,7 +4,7 @@ BIN := .venv/bin
 
 .PHONY: demo test slow lint docs
 demo: .venv/installed
-	$(BIN)/jaxssl run simclr_lenses
+	$(BIN)/jaxssl run own --config.data.name=lenses --config.data.options.substructure=0.2 --workdir=runs/demo
 
 test: .venv/installed lint
 	$(BIN)/python -m pytest -n 2

@@ -2,8 +2,8 @@
 
     jaxssl run simclr_lenses
 
-`make demo` runs this: 5 minutes on two cores. Macro AUC of the probe .721 (.698-.743) against .674 (.650-.698) with
-random weights, fine-tuned .975 (.968-.980) against .976 (.969-.982).
+5 minutes on two cores. Macro AUC of the probe .721 (.698-.743) against .674 (.650-.698) with random weights, fine-tuned
+.975 (.968-.980) against .976 (.969-.982).
 
 6,000 images of 64 px, simulated in seconds: no substructure, 25 subhaloes, or a vortex of 25 points. Substructure has
 20 % of the lens mass, far more than in nature, so that a small network learns it in minutes; with 2 % it stays at
