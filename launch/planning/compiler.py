@@ -20,6 +20,10 @@ from jaxssl.training.memory import count_step_bytes
 
 SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
+# Algorithms of cuDNN and tilings are chosen by trial, for which there is no GPU. Untried tiles of Triton do not fit some
+# products, which is an error.
+UNTUNED = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
+
 
 def make_mesh(config: ConfigDict, place: Slice) -> Mesh:
     """Return the config's mesh over the chips of a slice.
@@ -68,8 +72,7 @@ def compile_step(phase: Phase, batch_size: int, mesh: Mesh, chip: Chip) -> Progr
     """Compile the training step of a batch size. Raises UserError if the batch does not divide among the devices."""
     sharding.check_batch_size(f"{phase.name}.batch_size", batch_size, mesh)
     step, state, batch = phase.make_step(batch_size, mesh)
-    # Algorithms of cuDNN and tilings are chosen by trial, for which there is no GPU.
-    options = {"xla_gpu_autotune_level": 0} if chip.target else None
+    options = UNTUNED if chip.target else None
     try:
         compiled = step.lower(state, batch).compile(options)
     except jax.errors.JaxRuntimeError as error:
