@@ -20,8 +20,8 @@ from jaxssl.training.memory import count_step_bytes
 
 SUFFIX = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
-# Algorithms of cuDNN and tilings are chosen by trial, for which there is no GPU. Untried tiles of Triton do not fit some
-# products, which is an error.
+# Algorithms of cuDNN and tilings are chosen by trial, for which there is no GPU. Untried tiles of Triton do not fit
+# some products, which is an error.
 UNTUNED = {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
 
 
