@@ -72,6 +72,8 @@ def load(
     of_labels = label_keys(headers, counts) if use_labels else {}
     found, numbers, task = read_all_labels(path, headers, of_labels, counts, classes, task)
     ids = [name for side, count in counts.items() for name in make_ids(side, count)]
+    of_groups = read_groups(path, headers, counts)
+    groups, groups_known = parsing.fill_groups(of_groups, ids, str(path)) if of_groups else (None, False)
     cache = records.Cache(Path(cache_dir), memory_mib, _state(path)) if cache_dir else None
     with _open_arrays(path, headers, list(keys.values()), cache) as stacks:
         rows = [(array, i) for array, count in zip(stacks, counts.values(), strict=True) for i in range(count)]
@@ -79,11 +81,8 @@ def load(
         stack = loading.stack(
             lambda k: arrays.as_image(rows[k][0][rows[k][1]]), places, size, nan=nan, fit=fit, cache=cache
         )
-    of_groups = read_groups(path, headers, counts)
-    groups, groups_known = parsing.fill_groups(of_groups, ids, str(path)) if of_groups else (None, False)
-    of_masks = {side: array_key(side, "masks") for side in counts} if masks else {}
-    others = {array_key(side, "groups") for side in counts}
-    unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *of_masks.values(), *others})
+    others = {array_key(side, what) for side in counts for what in ("groups", *["masks"] * masks)}
+    unused = sorted(set(headers) - {*keys.values(), *of_labels.values(), *others})
     unread = [f"arrays of {path.name}: {', '.join(unused)}"] if unused else []
     official = None if "images" in keys else np.repeat([SPLITS[side] for side in keys], list(counts.values()))
     made = source.make(stack.images, numbers, ids, found, groups, official, task=task)
