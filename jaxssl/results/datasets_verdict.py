@@ -27,7 +27,7 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
     verdicts = {name: judge_study(study, (commands or {}).get(name)) for name, study in studies.items()}
     images = [f"{shorten(name)} ({max(a['images'] for a in s['arms']):,})" for name, s in studies.items() if s["arms"]]
     runs = format_count(sum(study["runs"] for study in studies.values()), "training run")
-    helpful = {name for datasets in count_effects(studies, True).values() for name in datasets}
+    helpful = {name for datasets in datasets_by_start(studies, True).values() for name in datasets}
 
     def count_known(name: str) -> tuple[bool, int, bool]:
         seeds = min((len(arm["seeds"]) for arm in studies[name]["arms"]), default=0)
@@ -45,7 +45,7 @@ def judge_studies(studies: Studies, commands: Mapping[str, Mapping[str, str]] | 
     )
 
 
-def count_effects(studies: Studies, better: bool) -> dict[str, list[str]]:
+def datasets_by_start(studies: Studies, better: bool) -> dict[str, list[str]]:
     """Return the datasets on which each start is better (or worse) than its own start, for other seeds and groups."""
     found: dict[str, list[str]] = {}
     for name, study in studies.items():
@@ -57,7 +57,7 @@ def count_effects(studies: Studies, better: bool) -> dict[str, list[str]]:
 
 
 def _answer(studies: Studies) -> str:
-    helpful, harmful = count_effects(studies, True), count_effects(studies, False)
+    helpful, harmful = datasets_by_start(studies, True), datasets_by_start(studies, False)
     if not helpful:
         return "Nothing to compare"
     obstacles = [find_common_obstacle(find_main_differences(study)) for study in studies.values()]
@@ -94,7 +94,7 @@ def _describe_unseen(studies: Studies) -> str:
 
 def describe_studies(studies: Studies) -> tuple[list[str], list[str]]:
     """Return what may, and what may not be concluded, a sentence each."""
-    effects = [("helps", count_effects(studies, True)), ("harms", count_effects(studies, False))]
+    effects = [("helps", datasets_by_start(studies, True)), ("harms", datasets_by_start(studies, False))]
     may = [
         f"{arm} {word} on {join_words([shorten(name) for name in of])}."
         for word, found in effects
