@@ -98,6 +98,7 @@ def show_plan(setup: Setup, fresh: Tree) -> None:
     if distributed.is_main():
         metrics.console.print(plan.describe(setup, seconds), soft_wrap=True)
         metrics.console.print(disk.describe(setup))
+        memory.warn_if_too_little()
 
 
 def begin(setup: Setup) -> None:

@@ -15,7 +15,8 @@ except ImportError:  # Windows
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc")
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+CGROUPS = Path("/sys/fs/cgroup")
+SMALLEST_RUN = 2 * 2**30  # EfficientNet-Lite0 on 32 px in batches of 64 took 1.8 GiB, most of it to compile.
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -43,13 +44,25 @@ def count_step_bytes(compiled: Any) -> int | None:
 
 
 def count_device_bytes() -> int | None:
-    """Return the bytes that a program can have on each device, on CPUs a share of the host; None if unknown."""
+    """Return the bytes that a program can have on each device; None if unknown.
+
+    On CPUs it is a share of the host's, without what Python, the libraries and the images in this process take.
+    """
     devices = jax.local_devices()
     if devices[0].platform != "cpu":
         stats = devices[0].memory_stats() or {}
         return stats.get("bytes_limit")
     limits = list(_host_limits())
-    return min(limits) // len(devices) if limits else None
+    return max(0, min(limits) - _count_other_bytes()) // len(devices) if limits else None
+
+
+def _count_other_bytes() -> int:
+    """Return the bytes of this process that are no arrays of JAX; 0 if unknown."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, ValueError, IndexError):  # Not Linux.
+        return 0
+    return max(0, pages * os.sysconf("SC_PAGE_SIZE") - sum(array.nbytes for array in jax.live_arrays()))
 
 
 def _host_limits() -> Iterator[int]:
@@ -57,11 +70,41 @@ def _host_limits() -> Iterator[int]:
         yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if resource and (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         yield limit
-    for file in map(Path, CGROUP_LIMITS):
-        try:
-            yield int(file.read_text())
-        except (OSError, ValueError):  # There is no such file, or it says "max".
-            continue
+    yield from cgroup_limits(Path("/proc/self/cgroup"), CGROUPS)
+
+
+def cgroup_limits(groups: Path, root: Path) -> Iterator[int]:
+    """Yield the limits of memory, in bytes, that Linux sets to this process by a container or a job of a cluster.
+
+    Args:
+      groups: the file that names the groups of the process, a line "number:controllers:/path" for each hierarchy.
+      root: the folder where they are mounted.
+    """
+    try:
+        lines = groups.read_text(encoding="utf-8").splitlines()
+    except OSError:  # Not Linux.
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            # Each group is held to the limits of those around it, too. In a container the path may be the host's.
+            top, file = (root, "memory.max") if not controllers else (root / "memory", "memory.limit_in_bytes")
+            for group in (Path(path), *Path(path).parents):
+                try:
+                    yield int((top / group.relative_to("/") / file).read_text())
+                except (OSError, ValueError):  # There is no such file, or it says "max".
+                    continue
+
+
+def warn_if_too_little() -> None:
+    """Log a warning if the host lets a process have so little that the system may kill it before the first step."""
+    limits = list(_host_limits())
+    if limits and min(limits) < SMALLEST_RUN:
+        log.warning(
+            "memory: this process can have %s, and even small runs take %s: if it is killed, free memory or raise the "
+            "limit, and the same command goes on",
+            *(format_bytes(min(limits)), format_bytes(SMALLEST_RUN)),
+        )
 
 
 def warn_if_too_large(phase: str, needed: int | None) -> None:

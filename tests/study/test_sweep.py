@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 # What stands for jaxssl.main: pretrains where there is no encoder, and leaves the files that the sweep looks at.
 FAKE = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 folder, kind = pathlib.Path(sys.argv[1]), sys.argv[2]
 with open(folder.parent / "events.txt", "a") as events:
     events.write(f"{folder.name} begins {time.monotonic()}\\n")
@@ -39,6 +39,8 @@ if kind == "slow":
     time.sleep(60)
 if kind == "preempted":
     sys.exit(75)
+if kind == "killed":
+    os.kill(os.getpid(), 9)
 if kind == "bad" or (kind == "bad once" and tries.read_text() == "x"):
     sys.exit("a long story\\njaxssl: the reason")
 if pretrained:
@@ -93,6 +95,12 @@ def test_broken_cells_are_tried_twice_and_the_rest_goes_on(tmp_path, go):
     assert "bad: ended with 1, it is tried once more: jaxssl: the reason" in printed.out
     assert "2 of 3 cells are done" in printed.out and "broken: bad: exit code 1" in printed.out
     assert (tmp_path / "S" / "bad" / "log.txt").read_text().count("a long story") == 2
+
+
+def test_a_killed_cell_says_what_mostly_kills(tmp_path, go):
+    _, record, printed = go([("killed", {"transfer.kind": "killed"})])
+    assert (record["killed"]["state"], record["killed"]["exit_code"]) == ("broken", -9)
+    assert "killed: ended with -9 (killed, mostly by the system for want of memory: try fewer --jobs)" in printed.out
 
 
 def test_what_is_done_is_not_run_again(tmp_path, go):

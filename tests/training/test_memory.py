@@ -34,6 +34,25 @@ def test_bytes_of_a_compiled_function():
     assert memory.count_device_bytes() > 2**24
 
 
+def test_limits_of_a_container_and_of_a_cluster_job(tmp_path):
+    """Those of each group of the process and of the groups around it, in both versions of cgroups."""
+    for name, limit in {
+        "memory.max": "max",
+        "slurm/job_1/memory.max": "3000",
+        "slurm/job_1/step_0/memory.max": "max",
+        "slurm/job_2/memory.max": "1",
+        "memory/memory.limit_in_bytes": "9223372036854771712",
+        "memory/uid_0/memory.limit_in_bytes": "2000",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{limit}\n")
+    groups = tmp_path / "groups"
+    groups.write_text("4:memory:/uid_0/of_the_host\n2:cpu:/x\n0::/slurm/job_1/step_0\n")
+    assert sorted(memory.cgroup_limits(groups, tmp_path)) == [2000, 3000, 9223372036854771712]
+    assert not list(memory.cgroup_limits(tmp_path / "none", tmp_path))
+
+
 @pytest.mark.parametrize("bend", [0, 2e4])
 def test_the_largest_batch_fits_and_the_next_does_not(monkeypatch, bend):
     """Also where memory is not quite linear in the batch."""
@@ -68,6 +87,16 @@ def test_a_phase_that_runs_out_of_memory_names_the_fields_and_the_batch_that_fit
     ):
         experiment.run(c, tmp_path)
     assert asked == [(16, 1, True)]
+
+
+def test_so_little_memory_that_the_system_kills_is_told_before(monkeypatch, caplog):
+    monkeypatch.setattr(memory, "_host_limits", lambda: [2**34, 900 * 2**20])
+    memory.warn_if_too_little()
+    assert "memory: this process can have 900 MiB, and even small runs take 2.0 GiB" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(memory, "_host_limits", lambda: [2**34, 2**31])
+    memory.warn_if_too_little()
+    assert not caplog.text
 
 
 def test_a_step_that_is_too_large_is_told_before(monkeypatch, caplog):

@@ -14,6 +14,7 @@ from jaxssl.run.workdir import describe_command
 from jaxssl.study.sweep.cells import Cell, command, share_pretraining
 
 MAX_TRIES = 2
+KILLED = (-9, 137)  # By SIGKILL, as Python and as a shell tell it.
 STOPPED = "stopped, and what ran has saved: run the same command again to resume"
 
 
@@ -122,7 +123,8 @@ def mark_ended(state: State, cell: Cell, code: int | None, seconds: float) -> st
         if entry["state"] == "waiting":
             state.waiting.append(cell)
         then = "it is tried once more" if entry["state"] == "waiting" else "broken"
-        state.print(f"{cell.name}: ended with {code}, {then}: {_last_line(cell)}")
+        why = " (killed, mostly by the system for want of memory: try fewer --jobs)" if code in KILLED else ""
+        state.print(f"{cell.name}: ended with {code}{why}, {then}: {_last_line(cell)}")
     return entry["state"]
 
 
