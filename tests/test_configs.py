@@ -86,6 +86,8 @@ def test_every_local_config_runs_two_steps_of_each_phase(name, tmp_path, monkeyp
         phase.epochs = min(phase.epochs, 1)
         phase.optimizer.warmup_epochs = 0
     c.transfer.learning_rates = c.transfer.learning_rates[:1]
+    if c.data.options.get("masks"):
+        c.transfer.protocols = ("segment",)  # Tests of its own hold each decoder to what it should do.
     setup = preparation.prepare(c, tmp_path)
     start = encoders.init_encoder(setup)
     if c.pretrain.epochs:

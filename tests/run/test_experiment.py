@@ -253,42 +253,46 @@ def run_to_the_end(workdir):
     assert process.returncode == 0, error
 
 
-@pytest.mark.parametrize(
-    "signals",
-    [
-        # A second SIGTERM ends a run at once.
-        [("pretrain", 0, signal.SIGTERM, 2), ("finetune_ssl", 2, signal.SIGKILL, 1)],
-        pytest.param(
-            [
-                ("pretrain", 1, signal.SIGKILL, 1),
-                ("pretrain", 4, signal.SIGKILL, 1),
-                ("finetune_ssl", 2, signal.SIGKILL, 1),
-                ("finetune_random", 1, signal.SIGKILL, 1),
-            ],
-            marks=pytest.mark.slow,
-        ),
-    ],
-    ids=["twice", "in_every_phase"],
-)
-def test_interrupted_it_ends_as_if_undisturbed(tmp_path, signals):
-    """Signals in pretraining and in fine-tuning, then to the end: every byte but the times."""
-    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
-    run_to_the_end(whole)
-    for phase, step, number, times in signals:
-        code, error = run_until(interrupted, phase, step, number, times)
-        assert code == (75 if number == signal.SIGTERM else -number), error
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An undisturbed run in a process of its own, as eight devices share the threads in another way than one does."""
+    workdir = tmp_path_factory.mktemp("whole")
+    run_to_the_end(workdir)
+    return workdir
+
+
+def finish_as(whole, interrupted):
+    """Run to the end, which must give every byte of the results and of the weights but the times."""
     run_to_the_end(interrupted)
     assert outcome(interrupted) == outcome(whole)
     for name in ("encoder", "finetune_ssl", "finetune_random_best"):
         jax.tree.map(np.testing.assert_array_equal, *(restore(w / "checkpoints" / name) for w in (whole, interrupted)))
 
 
-@pytest.mark.parametrize(("phase", "step"), [("pretrain", 1), ("finetune_ssl", 10)])
-def test_sigterm_saves_and_says_so(tmp_path, phase, step):
-    """Within a training and, as a rule, between two: which of the two is a matter of milliseconds."""
-    code, error = run_until(tmp_path, phase, step, signal.SIGTERM)
+def test_stopped_and_killed_it_ends_as_if_undisturbed(whole, tmp_path):
+    code, error = run_until(tmp_path, "pretrain", 1, signal.SIGTERM)
     assert code == 75 and "run the same command again" in error, error
     assert checkpoint.list_steps(tmp_path / "checkpoints" / "pretrain")
+    code, error = run_until(tmp_path, "finetune_ssl", 2, signal.SIGKILL)
+    assert code == -signal.SIGKILL, error
+    finish_as(whole, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_stopped_between_two_trainings_it_saves_and_says_so(whole, tmp_path, times):
+    """As a rule: which of the two is a matter of milliseconds. A second SIGTERM ends a run at once."""
+    code, error = run_until(tmp_path, "finetune_ssl", 10, signal.SIGTERM, times)
+    assert code == 75 and "run the same command again" in error, error
+    finish_as(whole, tmp_path)
+
+
+@pytest.mark.slow
+def test_killed_in_every_phase_it_ends_as_if_undisturbed(whole, tmp_path):
+    for phase, step in [("pretrain", 1), ("pretrain", 4), ("finetune_ssl", 2), ("finetune_random", 1)]:
+        code, error = run_until(tmp_path, phase, step, signal.SIGKILL)
+        assert code == -signal.SIGKILL, error
+    finish_as(whole, tmp_path)
 
 
 def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_than_it_may(tmp_path):
