@@ -1,7 +1,7 @@
-"""The maximum over 3x3 windows at stride 2, with a gradient that is fast on the CPU.
+"""The maximum over 3x3 windows at stride 2, whose forms here are fast on the CPU.
 
 Forward and backward at 32 px, 64 channels, batch 128 take 145 ms with the native gradient (select_and_scatter), 50
-with the shifted one.
+with the shifted one. Forward takes 15 ms of CPU time by `reduce_window` and 5 as two maxima, down and across.
 """
 
 import operator
@@ -10,6 +10,7 @@ from functools import reduce
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax import lax
 
 from jaxssl.models.cpu_conv.dispatch import by_platform
 from jaxssl.models.cpu_conv.geometry import Geometry, taps
@@ -22,7 +23,23 @@ def max_pool(x: jax.Array) -> jax.Array:
     Values and gradient are those of `flax.linen.max_pool`: of equal largest values in a window, the first in
     row-major order takes the whole gradient. Reverse-mode differentiable only.
     """
-    return native_max_pool(x)
+    return by_platform(separable_max_pool, native_max_pool, x)
+
+
+def separable_max_pool(x: jax.Array) -> jax.Array:
+    for axis in (1, 2):
+        # A window has the pixels 2i - 1, 2i and 2i + 1. Shifting the odd ones writes less than padding all would.
+        even, odd = (lax.slice_in_dim(x, i, None, 2, axis) for i in (0, 1))
+        if x.shape[axis] % 2:
+            odd = _pad_lowest(odd, axis, (0, 1))
+        before = lax.slice_in_dim(_pad_lowest(odd, axis, (1, 0)), 0, -1, 1, axis)
+        # Without the barrier those along one axis would be computed anew for each of those along the other.
+        x = lax.optimization_barrier(jnp.maximum(jnp.maximum(even, odd), before))
+    return x
+
+
+def _pad_lowest(x: jax.Array, axis: int, edges: tuple[int, int]) -> jax.Array:
+    return jnp.pad(x, [edges if a == axis else (0, 0) for a in range(x.ndim)], constant_values=-jnp.inf)
 
 
 def native_max_pool(x: jax.Array) -> jax.Array:
