@@ -82,7 +82,8 @@ def load_run(workdir: Path, name: str, encoder: nn.Module, channels: int, size: 
         raise UserError(f"{where}: {error}", code=error.code, field="init.weights") from error
     description, expected = describe_folder(workdir, name, "jaxssl", {}), shapes_of(encoder, size, channels)
     same_family = type(network.encoder) is type(encoder) and isinstance(encoder, layouts.encoders())
-    if describe_difference(expected, network.variables) and same_family:
+    # Another size changes no shape where positions are computed.
+    if same_family and (own_size != size or describe_difference(expected, network.variables)):
         tensors = to_torch(network.encoder, network.variables, own_size)
         loaded = from_torch(tensors, encoder, channels, where, size)
         return Initial(loaded.variables, description | {"changes": log_changes(where, loaded)})

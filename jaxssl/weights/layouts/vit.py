@@ -164,9 +164,7 @@ def convert(tensors: Tensors, encoder: ViT, size: int, changes: list[str]) -> Te
     rows, columns = grid_of(size, size, encoder.patch)
     side = patches.shape[1]
     if encoder.positions == "sincos":
-        check_sincos(patches)
-        if side not in (rows, columns):
-            changes.append(f"positions computed for {rows}x{columns} patches, where the file has {side}x{side}")
+        check_sincos(patches, rows, columns)
         return tensors
     if (side, side) != (rows, columns):
         changes.append(f"positions resampled from {side}x{side} to {rows}x{columns} patches")
@@ -211,15 +209,20 @@ def split_positions(table: np.ndarray | None, encoder: ViT) -> tuple[Tensors, np
     )
 
 
-def check_sincos(patches: np.ndarray) -> None:
-    """Raise UserError unless positions [1, S, S, D] are the computed ones."""
-    _, rows, columns, width = patches.shape
-    if not np.allclose(patches.reshape(-1, width), sincos_positions(rows, columns, width), atol=1e-4):
-        raise UserError(
-            "the weights have learnt positions: set model.options.positions='learnt'",
-            code="mismatch",
-            field="model.options.positions",
+def check_sincos(patches: np.ndarray, rows: int, columns: int) -> None:
+    """Raise UserError unless positions [1, S, S, D] are the computed ones, of as many rows and columns."""
+    _, side, _, width = patches.shape
+    if not np.allclose(patches.reshape(-1, width), sincos_positions(side, side, width), atol=1e-4):
+        found = "have learnt positions: set model.options.positions='learnt'"
+    elif (rows, columns) != (side, side):
+        # Computed anew, they would say that the images are a corner of those that the weights know.
+        found = (
+            f"know positions of {side}x{side} patches and the images have {rows}x{columns}: set "
+            "model.options.positions='learnt', which resamples them"
         )
+    else:
+        return
+    raise UserError(f"the weights {found}", code="mismatch", field="model.options.positions")
 
 
 def resize_patches(kernel: np.ndarray, patch: int) -> np.ndarray:
@@ -255,7 +258,7 @@ def infer(tensors: Tensors) -> dict[str, Any]:
     model = {192: "vit_tiny", 384: "vit_small", 768: "vit_base", 1024: "vit_large"}.get(width, "vit_base")
     fc1, fc2 = tensors["blocks.0.mlp.fc1.weight"], tensors["blocks.0.mlp.fc2.weight"]
     registers = tensors["reg_token"].shape[1] if "reg_token" in tensors else 0
-    side, learnt = infer_positions(tensors.get("pos_embed"), registers)
+    side = infer_side(tensors.get("pos_embed"), registers)
     options = {
         "width": width,
         "depth": 1 + max(int(name.split(".")[1]) for name in tensors if name.startswith("blocks.")),
@@ -263,7 +266,7 @@ def infer(tensors: Tensors) -> dict[str, Any]:
         "patch": patch,
         "registers": registers,
         "pool": "fc_norm" if "fc_norm.weight" in tensors and "norm.weight" not in tensors else "mean",
-        "positions": "learnt" if learnt else "sincos",
+        "positions": "learnt",  # Of any size, where those that are computed fit one.
         "mlp_width": 0 if fc2.shape[1] == 4 * width else fc2.shape[1],
         "activation": "swiglu" if fc1.shape[0] == 2 * fc2.shape[1] else "gelu",
         "layer_scale": 1e-5 if "blocks.0.ls1.gamma" in tensors else 0.0,
@@ -275,16 +278,10 @@ def infer(tensors: Tensors) -> dict[str, Any]:
     return {"model": model, "stem": "imagenet", "options": options, "size": side * patch or None}
 
 
-def infer_positions(table: np.ndarray | None, registers: int) -> tuple[int, bool]:
-    """Return the side of the grid of patches, 0 if it is not known, and whether positions are learnt."""
-    if table is None or table.ndim != 3 or table.shape[2] % 4:
-        return 0, table is not None
-    split = find_grid(table.shape[1], registers)
-    if split is None:
-        return 0, True
-    prefix, side = split
-    computed = sincos_positions(side, side, table.shape[2])
-    return side, not np.allclose(table[0, prefix:], computed, atol=1e-4)
+def infer_side(table: np.ndarray | None, registers: int) -> int:
+    """Return the side of the grid of patches, 0 if it is not known."""
+    split = None if table is None or table.ndim != 3 else find_grid(table.shape[1], registers)
+    return split[1] if split else 0
 
 
 def find_grid(tokens: int, registers: int) -> tuple[int, int] | None:
