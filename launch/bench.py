@@ -7,6 +7,7 @@ Trains a few steps on random uint8 images. An image counts once, however many vi
   images_per_second_step_only   with views made beforehand; for "features", the encoder alone
   peak_rss_mib                  peak memory of the process
 Without --brief there is more: `read` and `augment`, images per second of these alone; `seconds` of a step by its parts;
+`share_of_step`, of products, reductions, elementwise operations and moving data, by XLA's own profile;
 `gflop_a_step` (counting convolutions as such, whatever form they take here) and `share_of_peak`, relative to a matrix
 product; `first_step_seconds` from the start of the process, without and with the compilation cache.
 

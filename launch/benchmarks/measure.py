@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from benchmarks.profile import profile
 from benchmarks.work import Work, batches, make_work
 
 from jaxssl.models.linear import multiply
@@ -82,6 +83,7 @@ def measure(a: argparse.Namespace, script: list[str], folder: Path) -> dict[str,
     if a.brief:
         return result
     result |= step_details(a, work, state, viewed, batch, step)
+    result["share_of_step"] = profile(work.step_only, state, viewed, folder / "profile")
     return result | {"first_step_seconds": dict(zip(("cold", "cached"), first_steps(a, script), strict=True))}
 
 

@@ -27,6 +27,8 @@ def test_a_full_line(capsys, monkeypatch):
     assert found["seconds"].keys() == {"read", "augment", "step", "forward", "backward", "update"}
     assert min(found[name] for name in ("images_per_second", "images_per_second_step_only", "read", "augment")) > 0
     assert found["first_step_seconds"] == {"cold": 2.0, "cached": 1.0}
+    shares = found["share_of_step"]
+    assert sum(shares.values()) == pytest.approx(1, abs=0.01) and min(shares["products"], shares["elementwise"]) > 0.01
     # 8 images, 2 views, 3 times the forward pass of one block a stage at 32 px: 36 MFLOP. That includes products with
     # padding, which are many in maps of 1 to 16 pixels and are not counted here.
     assert 0.5 < found["gflop_a_step"] / (8 * 2 * 3 * 0.0363) < 1
