@@ -12,7 +12,7 @@ import jax
 KINDS = {
     "products": r"^(ynn|dot|convolution|custom-call)",
     "reductions": r"reduce|sort",
-    "elementwise": r"add|subtract|multiply|divide|maximum|minimum|select|compare|convert|exp|log|tanh|rsqrt|sine|broadcast",
+    "elementwise": r"add|subtract|multiply|divide|maximum|minimum|select|compare|convert|exp|log|tanh|rsqrt|broadcast",
     "moving data": "",  # Concatenation, padding, slices, transposition, copies.
 }
 # These last as long as the operations within or before them, which have events of their own.
