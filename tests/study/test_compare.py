@@ -370,7 +370,7 @@ def test_without_any_config_what_arms_differ_in_is_not_known(tmp_path):
 
 
 def test_label_efficiency(tmp_path):
-    for seed in range(2):
+    for seed in range(3):
         for share in (0.1, 0.5, 1.0):
             run(tmp_path / f"{seed}-{share}", seed, share=share)
     found = study(tmp_path)
