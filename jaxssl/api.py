@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxssl import files
 from jaxssl.config.load import load_config
 from jaxssl.inference.network import Network, load
 from jaxssl.run import experiment
@@ -36,7 +37,7 @@ def pretrain(
     assignments = [f"{field}={value}" for field, value in {"data.dir": images, **(fields or {})}.items()]
     settings = load_config(config, assignments)
     runtime.configure(settings.deterministic)
-    experiment.run(settings, Path(workdir).expanduser())
+    experiment.run(settings, files.expand_user(workdir))
     return load(workdir)
 
 
@@ -52,8 +53,8 @@ def compare(folders: Paths, to: str | Path | None = None, against: str | None = 
       UserError: there is no finished run, or the runs do not fit together.
     """
     given = [folders] if isinstance(folders, str | Path) else folders
-    runs, unfinished = find_runs([Path(folder).expanduser() for folder in given])
+    runs, unfinished = find_runs([files.expand_user(folder) for folder in given])
     study = analysis.analyze(runs, unfinished, against)
     if to is not None:
-        output.write(Path(to).expanduser(), study, runs)
+        output.write(files.expand_user(to), study, runs)
     return dict(study)

@@ -31,9 +31,13 @@ MAX_JSON = 2**28  # Bytes: the splits of a million images take a third.
 LOCK_TIMEOUT = 0.5  # Seconds; `is_locked` of another process holds a lock for far less.
 
 
-def expand_user(path: str) -> Path:
-    """Expand "~", which a shell leaves as it is in `--to=~/file`."""
-    return Path(path).expanduser()
+def expand_user(path: str | Path) -> Path:
+    """Expand "~", which a shell leaves as it is in `--to=~/file`. UserError if there is no such home folder."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        message = f"{path}: '{Path(path).parts[0]}' has no home folder on this machine: write the whole path"
+        raise UserError(message, code="missing", field=str(path)) from error
 
 
 @contextlib.contextmanager

@@ -155,7 +155,7 @@ def find_images(options: argparse.Namespace) -> items.Items:
         if not options.manual_dir:
             message = f"audit {name} needs --manual_dir: the folder of its unpacked download"
             raise UserError(message, code="missing", field="--manual_dir")
-        return items.list_download(name, str(Path(options.manual_dir).expanduser()), **parse_options(options.options))
+        return items.list_download(name, str(files.expand_user(options.manual_dir)), **parse_options(options.options))
     if options.manual_dir:
         message = f"--manual_dir={options.manual_dir} is for the datasets of `jaxssl data list`, not for {name}"
         raise UserError(message, code="conflict", field="--manual_dir")
@@ -164,7 +164,7 @@ def find_images(options: argparse.Namespace) -> items.Items:
 
 def named_place(options: argparse.Namespace) -> Path:
     """Return the folder or archive of NAME_OR_FOLDER or --dir. UserError if there is none."""
-    name, place = options.name, Path(options.dir or options.name).expanduser()
+    name, place = options.name, files.expand_user(options.dir or options.name)
     what = "archive" if name == "npz" else "folder"
     if name in ("folder", "npz") and not options.dir:
         raise UserError(f"audit {name} needs --dir: the {what} to read", code="missing", field="--dir")

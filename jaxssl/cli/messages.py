@@ -1,5 +1,6 @@
 """Messages on stderr: warnings of jaxssl once each, in one form; those of libraries only where they are errors."""
 
+import io
 import logging
 import os
 import sys
@@ -37,6 +38,11 @@ class Selection(logging.Filter):
 
 def configure() -> None:
     """Set up the messages of this process. Python's own warnings stay out, unless they are asked for (`python -W`)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # Closed by who started it.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # Its encoding may lack what names and results are written in.
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(Formatter())
     handler.addFilter(Selection())

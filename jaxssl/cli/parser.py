@@ -9,12 +9,14 @@ loading JAX.
 
 import argparse
 import ast
+import contextlib
 import importlib
 import itertools
 import os
 import re
 import sys
 import textwrap
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -223,7 +225,9 @@ def main(arguments: Sequence[str]) -> int:
         if not options.command:
             make_parser().print_help()
             return 0
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()  # A full disk is told here, in one line.
+        return code
     except (UserError, TrainingFailedError, PreemptedError) as error:
         return print_error(error, "--debug" in arguments)
     except MemoryError as error:
@@ -239,18 +243,29 @@ def main(arguments: Sequence[str]) -> int:
     except SystemExit as ended:  # After --help or --version.
         return int(ended.code or 0)
     except Exception as error:
-        damage = next(filter(None, map(find_damage, named_folders(arguments))), "")
-        if not damage:
+        wrong = explain(error, arguments)
+        if not wrong:
             raise
-        message = f"{damage}: the file is damaged: copy it back, or run the experiment again in a new workdir"
-        wrong = UserError(message, code="damaged", field=damage.partition(": ")[0])
         wrong.__cause__ = error
         return print_error(wrong, "--debug" in arguments)
 
 
+def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
+    """Return what a user can mend of an unforeseen error: devices that JAX cannot use, or damaged files of a run."""
+    if Path(traceback.extract_tb(error.__traceback__)[-1].filename).name == "xla_bridge.py":
+        reason = " ".join(str(error).split()) or "none is there"
+        message = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX cannot use this device ({reason}): set "
+        message += "JAX_PLATFORMS=cpu, or install JAX for the device"
+        return UserError(message, code="unsupported", field="JAX_PLATFORMS")
+    damage = next(filter(None, map(find_damage, named_folders(arguments))), "")
+    message = f"{damage}: the file is damaged: copy it back, or run the experiment again in a new workdir"
+    return UserError(message, code="damaged", field=damage.partition(": ")[0]) if damage else None
+
+
 def named_folders(arguments: Sequence[str]) -> list[Path]:
     """Return the folders that the arguments name."""
-    return [path for argument in arguments if (path := Path(argument.rpartition("=")[2]).expanduser()).is_dir()]
+    paths = (os.path.expanduser(argument.rpartition("=")[2]) for argument in arguments)
+    return [Path(path) for path in paths if os.path.isdir(path)]
 
 
 def console(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -260,8 +275,9 @@ def console(arguments: Sequence[str] | None = None) -> NoReturn:
         runtime.restart()
     messages.configure()
     code = main(arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
     if code:
         # Not sys.exit: after a failed write, threads of orbax wait for minutes and then print tracebacks.
         os._exit(code)

@@ -22,7 +22,7 @@ import jax
 from ml_collections import ConfigDict
 
 import jaxssl
-from jaxssl import data, models
+from jaxssl import data, files, models
 from jaxssl.cli import parser as parsers
 from jaxssl.config import checks, fields
 from jaxssl.config.load import configs_folder, load_config
@@ -101,8 +101,8 @@ def train(options: argparse.Namespace) -> None:
         for number in loop.SIGNALS:
             signal.signal(number, preempt)
     distributed.connect(options.coordinator, options.num_processes, options.process_id)
-    workdir = Path(options.workdir or default_workdir(parsers.config_name(options))).expanduser()
-    experiment.run(config, workdir, Path(options.donor).expanduser() if options.donor else None)
+    workdir = files.expand_user(options.workdir or default_workdir(parsers.config_name(options)))
+    experiment.run(config, workdir, files.expand_user(options.donor) if options.donor else None)
 
 
 def load(options: argparse.Namespace) -> ConfigDict:

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
 
 def list_runs(root: str | Path) -> list[Run]:
     """Return the runs below `root`, in the order of their folders. UserError if there are none."""
-    root = Path(root).expanduser()
+    root = files.expand_user(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give one that holds runs", code="missing", field="FOLDER")
     runs = [read_run(folder, folder.relative_to(root).as_posix()) for folder in sorted(find_folders(root))]

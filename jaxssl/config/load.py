@@ -16,6 +16,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxssl import files
+from jaxssl.config import fields
 from jaxssl.config.assign import assign, parse_assignments
 from jaxssl.errors import UserError, did_you_mean
 
@@ -32,16 +34,26 @@ def load_config(name: str, assignments: Sequence[str] = ()) -> ConfigDict:
       UserError: unknown config, argument, field or option; a value of the wrong type; an error in the config file.
     """
     c = call(name, "get_config")
+    file, _ = find_config(name)
     if not isinstance(c, ConfigDict):
-        file, _ = find_config(name)
         raise UserError(
             f"{file}: get_config() returned {type(c).__name__}: it must return a ConfigDict",
             code="unsupported",
             field=str(file),
         )
-    c = c.copy_and_resolve_references()
+    c = _run(file, c.copy_and_resolve_references)
+    lacks = [field.path for field in fields.FIELDS if not _has(c, field.path)]
+    if lacks:
+        message = f"{file}: get_config() returns no {lacks[0]}: start from jaxssl.config.fields.base()"
+        raise UserError(message, code="missing", field=str(file))
     assign(c, parse_assignments(assignments))
     return c.lock()
+
+
+def _has(c: ConfigDict, path: str) -> bool:
+    """Return whether a config has this field."""
+    section, _, rest = path.partition(".")
+    return section in c and (not rest or (isinstance(c[section], ConfigDict) and _has(c[section], rest)))
 
 
 # Find and run a config file.
@@ -79,7 +91,7 @@ def find_config(name: str) -> tuple[Path, str]:
     known = available()
     if not config.endswith(".py") and config in known:
         return known[config], argument
-    file = Path(config).expanduser()
+    file = files.expand_user(config)
     if file.suffix == ".py" and file.is_file():
         return file, argument
     if file.suffix == ".py" or file.name != config:
@@ -112,6 +124,9 @@ def call(name: str, function: str) -> Any:
     if not hasattr(module, function):
         raise UserError(f"{file} has no function {function}(): define one", code="missing", field=str(file))
     make = getattr(module, function)
+    if not callable(make):
+        message = f"{file}: {function} is {type(make).__name__}: it must be a function: def {function}(): return ..."
+        raise UserError(message, code="unsupported", field=str(file))
     if not inspect.signature(make, follow_wrapped=False).parameters:
         if argument and function == "get_config":
             raise UserError(
@@ -144,11 +159,11 @@ def _run(file: Path, function: Callable[[], Any]) -> Any:
         return function()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _config_error(file, error) from error
 
 
-def _config_error(file: Path, error: Exception) -> UserError:
+def _config_error(file: Path, error: BaseException) -> UserError:
     if isinstance(error, SyntaxError):
         line, message = error.lineno, error.msg
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from jaxssl import files
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images, pillow
 
@@ -17,7 +18,7 @@ def median_side(dir: str) -> int | None:
     It is that of the PNG, JPEG, BMP and GIF files, of at most `MAX_READ`; None where there is none, or none can be
     read.
     """
-    path = Path(dir).expanduser()
+    path = files.expand_user(dir)
     if path.suffix.lower() == ".npz" and path.is_file():
         headers = archive.read_headers(path)
         shapes = [headers[key].shape for key in npz.image_keys(path, headers).values()]

@@ -56,7 +56,7 @@ def write_features(
       UserError: as `network.load` and `find_images`; another suffix; a pattern that does not match; no image that can
         be used; a file that cannot be written, or needs a package that is not installed.
     """
-    to = Path(to).expanduser()
+    to = files.expand_user(to)
     check_suffix(to, tuple(WRITERS))
     inputs = find_images(images)
     groups = match_groups(inputs.ids, group_pattern, "--group_pattern") if group_pattern else inputs.ids

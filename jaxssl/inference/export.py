@@ -63,7 +63,7 @@ def export_encoder(
       UserError: as `trained.load`; another suffix; an encoder without such a layout; no head; a package is missing; a
         file that cannot be written.
     """
-    workdir, to = Path(workdir).expanduser(), Path(to).expanduser()
+    workdir, to = files.expand_user(workdir), files.expand_user(to)
     check_suffix(to, SUFFIXES)
     network = trained.load(workdir, evaluation)
     check_head(network, naming, classifier)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.data.datasets import npz
 from jaxssl.data.io import archive, images
 from jaxssl.errors import UserError, escape_controls
@@ -35,7 +36,7 @@ def find_images(names: Sequence[str]) -> Inputs:
     Raises:
       UserError: a folder or an archive holds no image, or two images have the same id.
     """
-    pairs = [pair for name in names for pair in _images_of(Path(name).expanduser())]
+    pairs = [pair for name in names for pair in _images_of(files.expand_user(name))]
     ids = [name for name, _ in pairs]
     repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
     if repeated:

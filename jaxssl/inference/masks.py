@@ -65,7 +65,7 @@ def write_masks(workdir: str | Path, images: Sequence[str], to: str | Path, eval
       UserError: as `network.load`, `find_evaluation` and `find_images`; two images would have the same mask file; no
         image that can be used; a file that cannot be written.
     """
-    workdir, to = Path(workdir).expanduser(), Path(to).expanduser()
+    workdir, to = files.expand_user(workdir), files.expand_user(to)
     if to.exists() and not to.is_dir():
         raise UserError(f"--to={to} is a file: with --masks it is a folder", code="conflict", field="--to")
     network = networks.load(workdir, find_evaluation(read_results(workdir), workdir, evaluation))

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jaxssl import files
 from jaxssl.augment import views
 from jaxssl.config.stored import read_config
 from jaxssl.data.copies import hash_image
@@ -244,7 +245,7 @@ def load(workdir: str | Path, evaluation: str = "", batch_size: int = BATCH_SIZE
     Raises:
       UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = files.expand_user(workdir)
     results, config = read_results(workdir), read_config(workdir)
     try:
         heads = list_heads(workdir, results)

@@ -36,7 +36,7 @@ def write_predictions(workdir: str | Path, images: Sequence[str], to: str | Path
       UserError: as `network.load` and `find_images`; another suffix; a run without a trained head; no image that can
         be used; a file that cannot be written.
     """
-    to = Path(to).expanduser()
+    to = files.expand_user(to)
     check_suffix(to, (".csv",))
     network = networks.load(workdir, evaluation)
     program, inputs = network.probabilities, find_images(images)

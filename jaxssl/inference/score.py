@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxssl import data
+from jaxssl import data, files
 from jaxssl.data.copies import group_copies, hash_image
 from jaxssl.data.source import UNLABELLED, Source
 from jaxssl.errors import UserError, did_you_mean
@@ -43,7 +43,7 @@ def score_images(
     Raises:
       UserError: as `network.load` and `data.load`; no image has a label, or one has a class that the run does not know.
     """
-    network, folder = networks.load(workdir, evaluation), Path(images).expanduser()
+    network, folder = networks.load(workdir, evaluation), files.expand_user(images)
     source = load_images(network, folder, options or {})
     labels = match_labels(source, network.classes)
     rows, task = np.flatnonzero(source.known), network.encoder.task

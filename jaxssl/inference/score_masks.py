@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl import files
 from jaxssl.data.io import boxes as box_files
 from jaxssl.data.io import resize
 from jaxssl.data.listing.masks import image_shape
@@ -45,7 +46,7 @@ def score_masks(
       UserError: as `network.load`, `find_evaluation`, `data.load` and `boxes.read`; no image has a mask, or is in
         `boxes`.
     """
-    workdir, folder = Path(workdir).expanduser(), Path(folder).expanduser()
+    workdir, folder = files.expand_user(workdir), files.expand_user(folder)
     results = read_results(workdir)
     network = networks.load(workdir, find_evaluation(results, workdir, evaluation))
     classes = network.encoder.mask_classes
@@ -54,7 +55,7 @@ def score_masks(
         given = {"masks": "auto", **({"mask_classes": classes[1:]} if len(classes) > 2 else {})} | given
     source = load_images(network, folder, given)
     if boxes:
-        rows, truth = read_boxes(network, folder, source.ids, box_files.read(Path(boxes).expanduser(), classes))
+        rows, truth = read_boxes(network, folder, source.ids, box_files.read(files.expand_user(boxes), classes))
     else:
         rows, truth = np.flatnonzero(np.zeros(0) if source.masked is None else source.masked), None
     if not len(rows):

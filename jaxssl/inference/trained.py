@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from flax import linen as nn
 
-from jaxssl import models
+from jaxssl import files, models
 from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError, did_you_mean
 from jaxssl.models import decoder as decoders
@@ -61,7 +61,7 @@ def load(workdir: str | Path, evaluation: str = "") -> Trained:
     Raises:
       UserError: there is no run, it has not finished, it has no such network, or a checkpoint is damaged.
     """
-    workdir = Path(workdir).expanduser()
+    workdir = files.expand_user(workdir)
     if not workdir.is_dir():
         message = f"{workdir} is not a folder: give the workdir of a finished run"
         raise UserError(message, code="missing", field=str(workdir))

@@ -22,6 +22,8 @@ from jaxssl.results.cells import escape_row
 COLUMN = 88.0  # Width of a column in millimetres.
 FORMATS = ("svg", "pdf")
 FONT = 8.0  # Size of all texts in points.
+LONG_NAME = 24  # Letters that half the width of a column has room for.
+LEGEND_ROW = 0.25  # Inches, before the figure is scaled.
 COLORS = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 
 
@@ -102,7 +104,15 @@ def _annotate(drawing: Drawing, names: Mapping[str, str]) -> None:
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     known = {str(line.get_label()): line for line in handles}
     with mpl.rc_context(RC):
-        axes.legend(known.values(), [_as_text(names.get(key, key)) for key in known], frameon=False)
+        # In rows of its own below the axes, where it covers no line.
+        labels = [_as_text(names.get(key, key)) for key in known]
+        columns = 2 if max(map(len, labels), default=0) <= LONG_NAME else 1
+        width, height = drawing.figure.get_size_inches()
+        taller = height + LEGEND_ROW * -(-len(known) // columns)
+        left, bottom, across, up = axes.get_position().bounds
+        drawing.figure.set_size_inches(width, taller)
+        axes.set_position((left, 1 - (1 - bottom) * height / taller, across, up * height / taller))
+        drawing.figure.legend(known.values(), labels, loc="lower left", ncols=columns, frameon=False, borderpad=0)
         if not any(text.get_position() == (0, 1) for text in axes.texts):
             axes.set_title(_as_text(drawing.label.partition(":")[0]), loc="left", color=figures.INK)
 

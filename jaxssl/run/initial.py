@@ -8,6 +8,7 @@ import jax
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.files import hash_file
 from jaxssl.inference import trained
@@ -46,8 +47,8 @@ def load_initial(config: ConfigDict, encoder: nn.Module, channels: int) -> Initi
     if not spec:
         return None
     name = name_weights(spec, config.init.name)
-    if spec != PACKAGED and Path(spec).expanduser().is_dir():
-        folder = Path(spec).expanduser()
+    if spec != PACKAGED and files.expand_user(spec).is_dir():
+        folder = files.expand_user(spec)
         load_folder = load_run if (folder / "config.json").exists() else load_orbax
         return load_folder(folder, name, encoder, channels, size)
     loaded = load(spec, encoder, channels, size, config.init.prefix)

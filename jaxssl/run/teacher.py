@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import models
+from jaxssl import files, models
 from jaxssl.augment.views import Pixels, resize, standardize, to_unit
 from jaxssl.errors import UserError
 from jaxssl.inference import trained
@@ -53,7 +53,7 @@ def load_teacher(options: Mapping[str, Any], size: int, pixels: Pixels | None = 
         if teacher.startswith(hub.PREFIX) or Path(teacher).suffix in SUFFIXES:
             return load_file(teacher, evaluation, options.get("teacher_size", 0), size, pixels)
         network = trained.load(teacher, evaluation)
-        config = results.read(Path(teacher).expanduser() / "config.json")
+        config = results.read(files.expand_user(teacher) / "config.json")
         side = options.get("teacher_size", 0) or config["config"]["data"]["image_size"]
         own = read_pixels(config["pixels"])
     except UserError as error:

@@ -10,9 +10,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
+CACHE = os.path.expanduser("~/.cache/jaxssl/xla")
 OPTIONS: dict[str, Any] = {
-    # A resumed run does not compile again what it has compiled before.
-    "jax_compilation_cache_dir": str(Path("~/.cache/jaxssl/xla").expanduser()),
+    # A resumed run does not compile again what it has compiled before. Some users of containers have no home folder.
+    "jax_compilation_cache_dir": None if CACHE.startswith("~") else CACHE,
     # Collectives between the processes of one run on CPUs.
     "jax_cpu_collectives_implementation": "gloo",
     # It would handle SIGTERM and ignore SIGUSR1; jaxssl.training.loop handles both.

@@ -4,6 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
+from jaxssl import files
 from jaxssl.errors import UserError
 
 PREFIX = "hf:"
@@ -13,7 +14,7 @@ SPEC = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[0-9a-f]{7,4
 
 def find_file(spec: str) -> Path:
     """Return the local path of a file or folder, which is downloaded if it is one of the hub."""
-    return download(spec) if spec.startswith(PREFIX) else Path(spec).expanduser()
+    return download(spec) if spec.startswith(PREFIX) else files.expand_user(spec)
 
 
 def download(spec: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import safetensors
 
+from jaxssl import files
 from jaxssl.errors import UserError
 from jaxssl.weights import hub
 
@@ -56,7 +57,7 @@ def name_weights(spec: str, name: str = "") -> str:
         return PACKAGED
     if match := hub.SPEC.fullmatch(spec):
         return match["repository"].partition("/")[2]
-    file = Path(spec).expanduser()
+    file = files.expand_user(spec)
     found = re.sub(r"[^\w.-]+", "-", read_notes(file).get("name") or file.stem).strip("-") or "weights"
     return f"{found}-file" if found.lower() in (*OWN, PACKAGED) else found
 
@@ -88,7 +89,7 @@ def describe_origin(data: Mapping[str, Any], splits: Mapping[str, Any]) -> dict[
     place = ""
     if data["dir"] or data["manual_dir"]:
         # A published dataset is the same wherever it is stored.
-        where = "" if data["manual_dir"] else str(Path(data["dir"]).expanduser().resolve())
+        where = "" if data["manual_dir"] else str(files.expand_user(data["dir"]).resolve())
         place = short_hash(f"{data['name']} {where}")
     known = " ".join(sorted(short_hash(i) for i in (*splits["train"], *splits["validation"])))
     return {"data": splits["fingerprint"], "place": place, "known": known}

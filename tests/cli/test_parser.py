@@ -1,6 +1,9 @@
 """The parser of all commands: help, hints for misspelt names, and which messages reach the terminal."""
 
+import errno
+import io
 import logging
+import os
 import subprocess
 import sys
 from itertools import chain
@@ -12,6 +15,12 @@ from jaxssl.cli import messages, parser
 from jaxssl.cli.parser import main
 from jaxssl.config import fields, load
 from tests.refusals import refuses
+
+
+class FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
 
 COMMANDS = [*chain(*parser.commands().values())]
 
@@ -65,6 +74,54 @@ def test_images_given_in_a_wrong_place_are_answered_by_the_right_one(tmp_path, a
     images.mkdir()
     with refuses(code, field.format(images=images), remedy.format(images=images)):
         main([*(argument.format(images=images) for argument in arguments), "--debug"])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "~nobody_here/x.py"],
+        ["run", "own", "--config.data.dir=.", "--workdir=~nobody_here/x"],
+        ["sweep", "own", "--seeds=1", "--workdir=~nobody_here/x"],
+        ["runs", "~nobody_here/x"],
+        ["data", "audit", "~nobody_here/x"],
+        ["weights", "~nobody_here/x.pth"],
+        ["predict", "~nobody_here/x", ".", "--to=x.csv"],
+    ],
+)
+def test_home_folders_of_nobody_are_refused(arguments, monkeypatch):
+    monkeypatch.setattr("jaxssl.run.experiment.run", lambda *arguments: pytest.fail("runs"))
+    with refuses("missing", None, "~nobody_here"):
+        main([*arguments, "--debug"])
+
+
+def test_devices_that_jax_cannot_use_are_one_line(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("JAX_PLATFORMS", "abacus")
+    text = "raise RuntimeError(\"Unable to initialize backend 'abacus'\")"
+    monkeypatch.setattr("jaxssl.cli.runs.list_runs", lambda root: exec(compile(text, "jax/_src/xla_bridge.py", "exec")))
+    assert main(["runs", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("jaxssl: JAX_PLATFORMS=abacus: ") and said.count("\n") == 1
+    monkeypatch.setattr("jaxssl.cli.runs.list_runs", lambda root: exec("raise RuntimeError('a fault of ours')"))
+    with pytest.raises(RuntimeError):
+        main(["runs", str(tmp_path)])
+
+
+def test_streams_that_are_closed_or_cannot_show_a_name_are_repaired(monkeypatch):
+    narrow = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", narrow)
+    monkeypatch.setattr(sys, "stderr", None)
+    messages.configure()
+    print("\u2013")
+    print("into nothing", file=sys.stderr)
+    narrow.flush()
+    assert narrow.buffer.getvalue() == b"\\u2013\n"
+
+
+def test_an_output_that_is_full_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    monkeypatch.setattr("jaxssl.cli.runs.run", lambda options: 0)
+    assert main(["runs", "."]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"jaxssl: {os.strerror(errno.ENOSPC)}"
 
 
 def test_both_ways_to_call_a_command_are_one():

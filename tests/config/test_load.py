@@ -147,6 +147,14 @@ def test_a_config_that_is_not_there_is_named_with_the_closest(name, code, part):
         ("def get_config():\n    return 1 / 0\n", "unreadable", "line 2: ZeroDivisionError"),
         ("x = 1\n", "missing", "get_config"),
         ("def get_config():\n    return {}\n", "unsupported", "ConfigDict"),
+        ("get_config = 3\n", "unsupported", "function"),
+        ("raise SystemExit('set X')\n", "unreadable", "line 1: SystemExit: set X"),
+        ("from ml_collections import ConfigDict as C\ndef get_config():\n    return C()\n", "missing", "base()"),
+        (
+            "from ml_collections import ConfigDict as C\ndef get_config():\n    return C({'seed': 1, 'data': 3})\n",
+            "missing",
+            "base()",
+        ),
         (
             "from jaxssl.config.fields import base\ndef get_config():\n    c = base()\n    c.seed = 1.5\n",
             "unreadable",

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from absl import logging
 
+from jaxssl import files
 from jaxssl.data import labels
 from jaxssl.data.io import images, masks, table
 from jaxssl.data.listing.labelling import (
@@ -54,7 +55,7 @@ def list_images(
     Raises:
       UserError: see `jaxssl.data.datasets.folder.load`.
     """
-    place = root / Path(file).expanduser()
+    place = root / files.expand_user(file)
     if not place.is_file():
         raise UserError(
             f"data.options.table={file}: there is no file {place}; name one, relative to data.dir or absolute",
@@ -180,7 +181,7 @@ def list_masks(root: Path, file: str, paths: Sequence[str], column: str) -> dict
     Raises:
       UserError: the table has no such column, or a path leads out of the folder.
     """
-    rows, index = table.read(root / Path(file).expanduser(), (), optional=[column]), _FileIndex(root)
+    rows, index = table.read(root / files.expand_user(file), (), optional=[column]), _FileIndex(root)
     if column not in rows[0][1]:
         field, head = "data.options.mask_column", list(rows[0][1])
         raise UserError(
