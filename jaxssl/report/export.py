@@ -2,11 +2,13 @@
 
 import csv
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from matplotlib.text import Text
 from jaxssl import files
 from jaxssl.report import figures
 from jaxssl.report.figures import RC, VARIABLES, Drawing
-from jaxssl.report.forest import Forest
+from jaxssl.report.forest import Difference, Forest
 from jaxssl.report.render import load_asset
 from jaxssl.results.cells import escape_row
 
@@ -23,7 +25,7 @@ COLUMN = 88.0  # Width of a column in millimetres.
 FORMATS = ("svg", "pdf")
 FONT = 8.0  # Size of all texts in points.
 LONG_NAME = 24  # Letters that half the width of a column has room for.
-LEGEND_ROW = 0.25  # Inches, before the figure is scaled.
+LEGEND_ROW = 0.21  # Height in inches.
 COLORS = ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor")
 
 
@@ -45,7 +47,7 @@ def export(
         written += _write(to, name, _plot_forest(forest), _forest_table(forest), width)
     for drawing in drawings:
         if drawing.data:
-            _annotate(drawing, names)
+            _annotate(drawing, names, width)
             written += _write(to, drawing.name, drawing.figure, _data_table(drawing, names), width)
     return written
 
@@ -98,17 +100,20 @@ def _recolor(artist: object, name: str, palette: Mapping[str, str]) -> None:
         put(found)
 
 
-def _annotate(drawing: Drawing, names: Mapping[str, str]) -> None:
-    """Add what the page has in its captions: the legend, and the quantity where the axis does not name it."""
+def _annotate(drawing: Drawing, names: Mapping[str, str], final: float) -> None:
+    """Add what the page has in its captions: the legend, and the quantity where the axis does not name it.
+
+    `final` is the width in millimetres to which the figure will be scaled, unlike its texts.
+    """
     (axes,) = drawing.figure.axes
     handles = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
     known = {str(line.get_label()): line for line in handles}
     with mpl.rc_context(RC):
         # In rows of its own below the axes, where it covers no line.
         labels = [_as_text(names.get(key, key)) for key in known]
-        columns = 2 if max(map(len, labels), default=0) <= LONG_NAME else 1
+        columns = 2 if max(map(len, labels), default=0) <= LONG_NAME * final / COLUMN else 1
         width, height = drawing.figure.get_size_inches()
-        taller = height + LEGEND_ROW * -(-len(known) // columns)
+        taller = height + LEGEND_ROW * -(-len(known) // columns) * width * 25.4 / final
         left, bottom, across, up = axes.get_position().bounds
         drawing.figure.set_size_inches(width, taller)
         axes.set_position((left, 1 - (1 - bottom) * height / taller, across, up * height / taller))
@@ -134,29 +139,39 @@ def _data_table(drawing: Drawing, names: Mapping[str, str]) -> list[list[object]
 
 def _forest_table(forest: Forest) -> list[list[object]]:
     rows: list[list[object]] = [["name", "condition", "difference", "low", "high", "low_over_runs", "high_over_runs"]]
-    return rows + [[d.name, d.note, d.mean, *d.ends, *d.wide_ends] for d in (mark.difference for mark in forest.marks)]
+    for d in (mark.difference for mark in forest.marks):
+        rows.append([d.name, ", ".join(filter(None, (d.group, d.note))), d.mean, *d.ends, *d.wide_ends])
+    return rows
 
 
 @mpl.rc_context(RC)
 def _plot_forest(forest: Forest) -> Figure:
-    """Return the forest plot as a figure: a row for each difference, names at the left."""
-    marks = forest.marks
-    width, height = 320, 60 + 22 * len(marks)
+    """Return the forest plot as a figure: a row for each difference and for each heading, names at the left."""
+    rows: list[tuple[str, Difference | None]] = []
+    for group, marks in itertools.groupby(forest.marks, key=lambda mark: mark.difference.group):
+        rows += [(group, None)] * bool(group)
+        rows += [(f"{d.name}, {d.note}" if d.note else d.name, d) for d in (mark.difference for mark in marks)]
+    width, height = 320, 60 + 22 * len(rows)
     figure = Figure(figsize=(width / 72, height / 72))
     axes = figure.add_axes((0.4, 38 / height, 0.57, 1 - 56 / height))
     axes.axvline(0, color=figures.INK, linewidth=0.8)
-    for y, mark in enumerate(marks):
-        d = mark.difference
-        color = {"ssl": figures.SSL, "random": figures.RANDOM, "open": figures.MUTED}.get(d.color, figures.SSL)
-        for (low, high), line_width in ((d.ends, 3.0), (d.wide_ends, 0.8)):
-            if low is not None and high is not None:
-                axes.plot([low, high], [y, y], color=color, linewidth=line_width, solid_capstyle="butt")
-        if d.mean is not None:
-            axes.plot([d.mean], [y], "o", color=color, markersize=5)
-    names = [f"{d.name}, {d.note}" if d.note else d.name for d in (mark.difference for mark in marks)]
-    axes.set_yticks(range(len(marks)), list(map(_as_text, names)))
-    axes.set_ylim(len(marks) - 0.5, -0.5)
+    for y, (_, d) in enumerate(rows):
+        if d is not None:
+            _plot_difference(axes, y, d)
+    axes.set_yticks(range(len(rows)), [_as_text(name) for name, _ in rows])
+    for tick, (_, d) in zip(axes.get_yticklabels(), rows, strict=True):
+        tick.set(color=figures.MUTED if d else figures.INK, fontweight="normal" if d else "bold")
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(forest.caption.partition(" from ")[0].partition(" between ")[0], color=figures.MUTED)
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     return figure
+
+
+def _plot_difference(axes: Axes, y: float, d: Difference) -> None:
+    color = {"ssl": figures.SSL, "random": figures.RANDOM, "open": figures.MUTED}.get(d.color, figures.SSL)
+    for (low, high), line_width in ((d.ends, 3.0), (d.wide_ends, 0.8)):
+        if low is not None and high is not None:
+            axes.plot([low, high], [y, y], color=color, linewidth=line_width, solid_capstyle="butt")
+    if d.mean is not None:
+        axes.plot([d.mean], [y], "o", color=color, markersize=5)

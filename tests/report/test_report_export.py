@@ -4,9 +4,11 @@ import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxssl.cli.parser import main
+from jaxssl.report import export, figures, forest
 from tests.report.test_report import make
 from tests.study.test_compare import run as make_run
 
@@ -36,6 +38,30 @@ def test_each_figure_of_a_run_has_svg_pdf_and_data(tmp_path, capsys):
     auc = read_table(tmp_path / "run" / "figures" / "differences.csv")
     values = [e["metrics"]["auc_macro"]["value"] for e in results["evaluations"]]
     assert float(auc[0]["difference"]) == pytest.approx(values[0] - values[2])
+
+
+@pytest.mark.parametrize("width", [88.0, 180.0])
+@pytest.mark.parametrize("name", ["short", "weights of another hospital + ntxent"])
+def test_no_legend_covers_a_figure(tmp_path, name, width):
+    series = ("random", "ssl", "imagenet", "imagenet+ssl")
+    lines = [figures.Line(init, np.arange(5.0), np.arange(5.0) + i) for i, init in enumerate(series)]
+    with figures.collect_drawings() as drawings:
+        figures.draw_curves("loss", "Loss over epochs", lines)
+    export.export(drawings, [], tmp_path, dict.fromkeys(series, name), width)
+    (figure,) = (drawing.figure for drawing in drawings)
+    (legend,), (axes,) = figure.legends, figure.axes
+    box, plot = legend.get_window_extent(), axes.get_tightbbox()
+    assert box.y1 <= plot.y0 + 1 and plot.y1 <= figure.bbox.y1
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0
+
+
+def test_rows_of_a_forest_plot_stand_below_their_headings(tmp_path):
+    shares = ("100 %", "10 %")
+    rows = [forest.Difference("NT-Xent", "", 0.1, (0.0, 0.2), "", group=share) for share in shares]
+    export.export([], [forest.make_forest("Difference", "", rows, "", "")], tmp_path, {})
+    assert [row["condition"] for row in read_table(tmp_path / "differences.csv")] == list(shares)
+    drawn = re.findall(r">\s*([^<>]+?)\s*</text>", (tmp_path / "differences.svg").read_text())
+    assert [text for text in drawn if text in (*shares, "NT-Xent")] == ["100 %", "NT-Xent", "10 %", "NT-Xent"]
 
 
 def test_the_figures_of_a_study(tmp_path, capsys):
