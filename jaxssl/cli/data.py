@@ -6,11 +6,9 @@ jaxssl data prepare ham10000 --manual_dir=data/ham10000
 """
 
 import argparse
-import ast
 import inspect
 import shlex
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from rich.table import Table
 from jaxssl import data, files
 from jaxssl.cli.options import add_options_argument, parse_known_options, parse_pairs
 from jaxssl.config import fields
+from jaxssl.config.parse import parse_value
 from jaxssl.data.audit import items
 from jaxssl.data.audit.report import audit_files, audit_source
 from jaxssl.errors import UserError, did_you_mean, escape_controls
@@ -191,11 +190,7 @@ def find_own_images(place: Path, options: Iterable[str]) -> items.Items:
 
 def parse_options(arguments: Iterable[str]) -> dict[str, Any]:
     """Return {"bands": 3} for ["bands=3"]; a value that is not a Python literal is a string."""
-    found: dict[str, Any] = parse_pairs(arguments)
-    for key, value in found.items():
-        with suppress(ValueError, SyntaxError):
-            found[key] = ast.literal_eval(value)
-    return found
+    return {key: parse_value(f"--options={key}", text, None) for key, text in parse_pairs(arguments).items()}
 
 
 # The report in the terminal

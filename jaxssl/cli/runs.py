@@ -29,6 +29,7 @@ from jaxssl.results.names import display_name
 from jaxssl.results.schema import Results
 
 GROUP = "results"
+DAY = 86_400  # Seconds.
 _TAIL = 2**16  # Bytes of metrics.jsonl that are read; a row has less than a thousand.
 STYLES = {"done": "green", "running": "cyan", "stopped": "yellow", "broken": "bold red"}
 
@@ -69,10 +70,9 @@ def run(options: argparse.Namespace) -> int:
     if options.watch is None:
         show(list_runs(options.root), console)
         return 0
-    if options.watch < 1:
-        raise UserError(
-            f"--watch={options.watch:g} s is too short: give 1 or more", code="out-of-range", field="--watch"
-        )
+    if not 1 <= options.watch <= DAY:
+        message = f"--watch={options.watch:g} s is out of range: give 1 to {DAY:,} seconds"
+        raise UserError(message, code="out-of-range", field="--watch")
     with Live(console=console, auto_refresh=False, screen=False) as live:
         while True:
             live.update(make_table(list_runs(options.root)), refresh=True)
@@ -217,4 +217,4 @@ def format_age(seconds: float | None) -> str:
     for unit, length, limit in (("s", 1, 60), ("min", 60, 60), ("h", 3600, 48)):
         if seconds < limit * length:
             return f"{max(0, int(seconds / length))} {unit}"
-    return f"{int(seconds / 86400)} d"
+    return f"{int(seconds / DAY)} d"

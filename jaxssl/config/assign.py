@@ -41,7 +41,7 @@ def parse_assignments(arguments: Sequence[str]) -> dict[str, str]:
         path, equals, text = argument.removeprefix(PREFIX).partition("=")
         if not equals and fields.BY_PATH.get(path) and isinstance(fields.BY_PATH[path].default, bool):
             text = "true"  # --config.pretrain.augment.rotate90
-        elif not equals or path.startswith("-"):
+        elif not equals or not path or path.startswith("-"):
             raise UserError(
                 f"{argument!r} sets no field: write --config.FIELD=VALUE, such as --config.pretrain.epochs=2",
                 code="unknown-name",

@@ -124,9 +124,11 @@ def check_range(path: str, value: float, interval: str, whole: Any = None) -> No
     Args:
       path: of the field.
       value: the number.
-      interval: square brackets include the bound, round ones exclude it; "inf" is no bound.
+      interval: square brackets include the bound, round ones exclude it; "inf" is no bound, of integers 2**31.
       whole: the value of the field, where `value` is one item of it.
     """
+    if isinstance(value, int) and interval.endswith(", inf)"):
+        interval = interval.replace("inf)", f"{2**31})")  # JAX counts in 32 bits.
     low, high = map(float, interval[1:-1].split(","))
     above = value > low if interval[0] == "(" else value >= low
     below = value < high if interval[-1] == ")" else value <= high
@@ -144,6 +146,24 @@ def check_options(c: ConfigDict, name_path: str) -> None:
         if option not in known:
             raise unknown_option(f"{path}.{option}", c[name_path], known)
         check_type(f"{path}.{option}", value, known[option])
+        check_numbers(f"{path}.{option}", value, known[option], name_path != "data.name")
+
+
+def check_numbers(path: str, value: Any, default: Any, of_network: bool) -> None:
+    """Check the numbers of an option: finite, not negative if the default is not; integers above 0 if the default is.
+
+    The last is for encoders and objectives, whose integers are sizes and counts. Floats are as many as in the default.
+    """
+    defaults, items = (one if isinstance(one, tuple | list) else (one,) for one in (default, value))
+    if not defaults or any(isinstance(one, bool) or not isinstance(one, int | float) for one in defaults):
+        return
+    if not items or (isinstance(defaults[0], float) and len(items) != len(defaults)):
+        message = f"{path}={value} does not hold the numbers that it needs: give it such as {default}"
+        raise UserError(message, code="out-of-range", field=path)
+    least = min(0, *defaults) if isinstance(defaults[0], float) or not of_network else min(1, *defaults)
+    for item in items:
+        check_type(path, item, defaults[0])
+        check_range(path, item, f"[{least}, inf)", value)
 
 
 def unknown_option(path: str, name: str, known: dict[str, Any]) -> UserError:

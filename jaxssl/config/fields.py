@@ -51,12 +51,12 @@ FIELDS: tuple[Field, ...] = (
         range="[0, inf)",
     ),
     Field("data.workers", 0, "Processes that read images from cache_dir; 0: threads.", "place", range="[0, inf)"),
-    Field("data.image_size", 64, "Side in pixels of the encoder's input.", range="[1, inf)"),
+    Field("data.image_size", 64, "Side in pixels of the encoder's input.", range="[1, 10000]"),
     Field(
         "data.stored_size",
         0,
         "Side in pixels at which images are held and from which they are cropped; 0: image_size.",
-        range="[0, inf)",
+        range="[0, 10000]",
     ),
     Field(
         "data.enlarge",

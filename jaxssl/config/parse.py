@@ -8,7 +8,7 @@ from jaxssl.errors import UserError
 BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-def parse_value(path: str, text: str, default: Any, item: type = float, optional: bool = False) -> Any:
+def parse_value(path: str, text: str, default: Any, item: type = str, optional: bool = False) -> Any:
     """Return the value that a text stands for.
 
     Args:
@@ -40,7 +40,7 @@ def parse_value(path: str, text: str, default: Any, item: type = float, optional
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (TypeError, ValueError, SyntaxError, MemoryError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from jaxssl.errors import UserError
 from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import (
     LossAndAux,
@@ -32,7 +33,13 @@ def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int 
       projection: width of their output.
       ema: decay of the moving average in the first step; rises to 1 along a cosine (section 3.3). With 0, which
         stays 0, the target is the online network itself: SimSiam (arXiv:2011.10566).
+
+    Raises:
+      UserError: `ema` is out of its range.
     """
+    if not 0 <= ema <= 1:
+        message = f"pretrain.options.ema={ema} lies outside [0, 1]: choose a value within it"
+        raise UserError(message, code="out-of-range", field="pretrain.options.ema")
     projector, predictor = make_mlp(encoder, hidden, projection), make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

@@ -41,12 +41,16 @@ def make(
         of their own; .5 in DenseCL. For segmentation, and encoders that return a "map".
 
     Raises:
-      UserError: `dense` is out of its range, or, from `init`, the encoder returns no map.
+      UserError: `temperature` or `dense` is out of its range, or, from `init`, the encoder returns no map.
     """
-    if not 0 <= dense <= 1:
-        field = "pretrain.options.dense"
-        message = f"{field}={dense} lies outside [0, 1]: choose a value within it"
-        raise UserError(message, code="out-of-range", field=field)
+    for option, value, fits, interval in (
+        ("temperature", temperature, 0 < temperature < math.inf, "(0, inf)"),
+        ("dense", dense, 0 <= dense <= 1, "[0, 1]"),
+    ):
+        if not fits:
+            field = f"pretrain.options.{option}"
+            message = f"{field}={value} lies outside {interval}: choose a value within it"
+            raise UserError(message, code="out-of-range", field=field)
     projector = make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

@@ -3,6 +3,7 @@
 import pytest
 
 from jaxssl.config import checks, fields
+from jaxssl.config.load import load_config
 from tests.refusals import refuses
 
 
@@ -47,6 +48,9 @@ from tests.refusals import refuses
         ("transfer.mixup", -1.0),
         ("transfer.label_smoothing", 1.0),
         ("transfer.specificity", 0.0),
+        ("pretrain.epochs", 10**30),
+        ("transfer.head", (10**22,)),
+        ("data.stored_size", 99_999),
     ],
 )
 def test_a_number_outside_its_range(path, value):
@@ -105,6 +109,41 @@ def test_options_that_nothing_takes():
         with refuses("unknown-name", f"{section}.options.speed", f"{section}.options."):
             checks.check(c)
         del c[section].options.speed
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "values"),
+    [
+        ("model", "resnet18", {"width": [0, -1, 2**31], "stages": [(), (0, 1), (2, "a")]}),
+        ("model", "autoencoder", {"widths": [(), (0,), (8, True)]}),
+        ("model", "efficientnet_lite0", {"depth": [float("inf"), float("nan"), -1.0]}),
+        ("pretrain", "byol", {"hidden": [0], "projection": [-5], "ema": [float("nan"), -0.1]}),
+        ("pretrain", "mae", {"decoder_width": [0], "decoder_depth": [-1], "decoder_heads": [0]}),
+        ("data", "folder", {"slice_axis": [-1, 10**30], "slice_range": [(float("nan"), 1.0), (), (0.5,)]}),
+    ],
+)
+def test_a_number_of_an_option_that_nothing_can_work_with(section, name, values):
+    path = {"pretrain": "pretrain.objective"}.get(section, f"{section}.name")
+    for option, wrong in values.items():
+        for value in wrong:
+            c = load_config("byol_lenses", [f"{path}={name}"]).unlock()
+            with c.ignore_type():
+                c[section].options[option] = value
+            with refuses("out-of-range", f"{section}.options.{option}"):
+                checks.check_options(c, path)
+
+
+def test_numbers_at_the_ends_of_their_ranges():
+    for path, name, values in (
+        ("pretrain.objective", "byol", ["pretrain.options.ema=0", "pretrain.options.hidden=1"]),
+        ("data.name", "folder", ["data.options.slice_axis=0", "data.options.mask_classes=nodule,3"]),
+        ("model.name", "vit_tiny", ["model.options.registers=0"]),
+    ):
+        c = load_config("byol_lenses", [f"{path}={name}", *values])
+        checks.check_options(c, path)
+    assert c.model.options.registers == 0
+    c = load_config("byol_lenses", ["data.name=folder", "data.options.mask_classes=nodule,3"])
+    assert c.data.options.mask_classes == ("nodule", "3")
 
 
 def test_an_option_of_the_wrong_type():

@@ -64,6 +64,7 @@ def test_values_have_the_type_of_the_field(assignment, value):
         ("model.options.drop_path=1", "unknown-name", "model.options.drop_path", ["model.options.depth=12"]),
         ("data.options.snd=1", "unknown-name", "data.options.snd", ["did you mean 'snr'"]),
         ("pretrain.options.mask_ratio=half", "out-of-range", "pretrain.options.mask_ratio", ["a number"]),
+        ("=3", "unknown-name", "--config.=3", ["sets no field"]),
         ("model.name=resnet51", "unknown-name", "model.name", ["did you mean 'resnet"]),
         ("pretrain.objective=simclr", "unknown-name", "pretrain.objective", ["did you mean 'ntxent'"]),
     ],
@@ -76,6 +77,11 @@ def test_what_cannot_be_set_is_named(assignment, code, field, parts):
 def test_an_argument_without_a_value_sets_no_field():
     with refuses("unknown-name", "--config.pretrain.epochs", "--config.FIELD=VALUE"):
         load_config("mae_lenses", ["--config.pretrain.epochs"])
+
+
+def test_a_text_that_is_no_value_of_python_is_a_string():
+    c = load_config("own", ["transfer.inits={[]: 1}", "data.options.label_columns={[]: 1}"])
+    assert c.transfer.inits == ("{[]: 1}",) and c.data.options.label_columns == "{[]: 1}"
 
 
 def test_all_options_are_in_a_loaded_config():

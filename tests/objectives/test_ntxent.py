@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl.objectives import losses, ntxent
+from jaxssl.objectives import byol, losses, ntxent
 from tests import tiny
 from tests.refusals import refuses
 
@@ -76,5 +76,9 @@ def test_places_are_an_option():
     assert mixed.first_loss(8) == pytest.approx(0.75 * math.log(15) + 0.25 * math.log(8))
     with refuses("conflict", "pretrain.options.dense"):
         ntxent.places_of({"tokens": np.zeros((1, 4, 2))})
+    with refuses("out-of-range", "pretrain.options.temperature", "0"):
+        ntxent.make(tiny.Encoder(), temperature=0.0)
+    with refuses("out-of-range", "pretrain.options.ema", "2"):
+        byol.make(tiny.Encoder(), steps=1, ema=2.0)
     with refuses("out-of-range", "pretrain.options.dense", "1.5"):
         ntxent.make(tiny.Encoder(), dense=1.5)

@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -170,8 +171,9 @@ def _read_mask_column(root: Path, table: str, paths: Sequence[str], column: str)
     return tables.list_masks(root, table, paths, column)
 
 
-def _as_names(columns: Sequence[str] | None) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(map(str, columns or ()))
+def _as_names(columns: Any) -> tuple[str, ...]:
+    """Return the names that an option holds: several, or one, which may be a number."""
+    return tuple(map(str, columns if isinstance(columns, tuple | list) else () if columns is None else (columns,)))
 
 
 def _check_folders(labelling: Labelling) -> None:

@@ -25,7 +25,8 @@ ON_BAD_FILE = ("stop", "skip")
 NAN = ("refuse", "zero", "median")
 
 _LISTED = 10
-_AHEAD = 64  # Images that are decoded or waited for at a time.
+_AHEAD = 64  # Images that are decoded or waited for at a time,
+_AHEAD_BYTES = 2**30  # and of large ones so many bytes, in three channels of float32.
 _MAX_REASON = 300  # Characters.
 
 
@@ -234,17 +235,17 @@ def decode(
     with strict_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
         quiet = total <= 1000 or not sys.stderr.isatty()
         console = Console(stderr=True)
-        results = _map_ahead(pool, one, total)
+        results = _map_ahead(pool, one, total, min(_AHEAD, 2 + _AHEAD_BYTES // (12 * size * size)))
         yield from track(results, "images", total, transient=True, disable=quiet, console=console)
 
 
-def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], total: int) -> Iterator[Any]:
-    """Like `pool.map` over range(total), but with at most `_AHEAD` results that wait in memory."""
+def _map_ahead(pool: ThreadPoolExecutor, function: Callable[[int], Any], total: int, ahead: int) -> Iterator[Any]:
+    """Like `pool.map` over range(total), but with at most `ahead` results that wait in memory."""
     waiting = deque()
     try:
         for i in range(total):
             waiting.append(pool.submit(function, i))
-            if len(waiting) > _AHEAD:
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
