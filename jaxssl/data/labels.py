@@ -35,7 +35,7 @@ _MISSING = frozenset(
     {"", "nan", "na", "n/a", "#n/a", "<na>", "nat", "none", "null", "nil", "?", "-", "--", ".", "unknown", "missing"}
     | {"not available", "not applicable", "undefined", "unlabeled", "unlabelled", "n.a."}
 )
-_WHOLE_FLOAT = re.compile(r"[+-]?\d+\.0*")
+_WHOLE_FLOAT = re.compile(r"([+-]?\d{1,300})\.0*")
 _CLOSE = 0.8  # Similarity of names that are probably the same.
 
 
@@ -123,7 +123,8 @@ def _parse_value(value: str) -> str:
     if is_missing(value):
         return ""
     check_text(value)
-    return str(int(float(value))) if _WHOLE_FLOAT.fullmatch(value) else value
+    whole = _WHOLE_FLOAT.fullmatch(value)
+    return str(int(whole[1])) if whole else value
 
 
 def check_text(name: str) -> None:

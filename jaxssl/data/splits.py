@@ -97,7 +97,13 @@ def cross_validation(source: Source, *, seed: int, folds: int, fold: int, valida
 
 
 def _scored(source: Source, splits: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Remove images of validation and test that have no label, if any image has one."""
+    """Remove images of validation and test that have no label, if any image has one. UserError if train is empty."""
+    if not len(splits["train"]):
+        raise UserError(
+            f"data.validation and data.test leave none of {len(source.ids)} images to train on: reduce them",
+            code="too-few",
+            field="data.validation",
+        )
     known = source.known
     if not known.any():
         return splits
@@ -219,12 +225,21 @@ def _one_of_each(source: Source, counts: np.ndarray, wanted: np.ndarray, sides: 
             if not len(free) and optional:
                 continue
             if not len(free):
-                raise UserError(
-                    f"class '{source.classes[c]}' is in {holders[c]} groups, too few for {', '.join(sides)} to have "
-                    "one each: add images of it, or leave it out",
-                    code="too-few",
-                    field="data.validation",
-                )
+                raise _too_few(source.classes[c], counts[:, c], sides)
             excess = np.maximum(counts[free, c] - np.ceil(wanted[s, c]), 0)
             place[free[excess.argmin()]] = s
     return place
+
+
+def _too_few(name: str, images: np.ndarray, sides: list[str]) -> UserError:
+    """Return the error for a class with so many images in each group, which are fewer than the sides."""
+    total, groups = int(images.sum()), int((images > 0).sum())
+    divided = ", ".join(sides) if len(sides) <= len(SIDES) else f"{len(sides)} folds"
+    held = f"{total} images" if total > 1 else "1 image"
+    if groups < total:
+        held += f" in {groups} group{'s' * (groups > 1)} (those of a patient, or exact copies, are one group)"
+    return UserError(
+        f"class '{name}' has {held}, too few for {divided} to have one each: add images of it, or leave the class out",
+        code="too-few",
+        field="data.validation",
+    )

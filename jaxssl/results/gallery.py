@@ -1,6 +1,5 @@
 """Reads gallery.npz, the images that a run keeps for its page."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def read_gallery(workdir: Path) -> Gallery:
         archive.read_headers(file)  # Refuses what inflates a thousandfold.
         with files.open_regular(file) as stream:
             return dict(np.load(stream, allow_pickle=False))
-    except (UserError, OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (UserError, OSError, *archive.BROKEN) as error:
         raise UserError(
             f"{file} cannot be read ({error}): delete it, and run the command of the run again to make it",
             code="damaged",

@@ -308,9 +308,11 @@ def check_against_data(setup: Setup) -> None:
     if not {*list_protocols(setup)} <= {*SEGMENTATION_PROTOCOLS}:
         for name, rows in transfer_rows(setup).items():
             if not len(rows):
+                what = f"no image of the {name} split has a label, and {source.known.sum()} of all: "
+                given = _given_split(source, c.data) is not None
+                remedy = "set data.use_official_split=False to split those" if given else "label more images"
                 raise UserError(
-                    f"no image of the {name} split has a label: set data.use_official_split=False to split those that "
-                    "have one, or transfer.protocols=() to skip the evaluation",
+                    f"{what}{remedy}, or set transfer.protocols=() to skip the evaluation",
                     code="missing",
                     field="data.use_official_split",
                 )

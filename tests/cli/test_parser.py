@@ -65,7 +65,7 @@ def test_misspelt_names_get_a_hint():
         (["run"], "missing", "--config", "own"),
         (["runs", "--watch=nan"], "out-of-range", "--watch", "nan"),
         (["runs", "--watch=inf"], "out-of-range", "--watch", "inf"),
-        (["data", "prepare", "ham10000", "--options=x={{[]: 1}}"], "missing", "data.manual_dir", "unpack"),
+        (["data", "prepare", "ham10000", "--options=x={{[]: 1}}"], "unknown-name", "data.options.x", "ham10000"),
         (["run", "{images}"], "unsupported", "--config", "--config=own --config.data.dir={images}"),
         (["run", "own", "{images}"], "unknown-name", "{images}", "--config.data.dir={images}"),
         (["run", "own", "--data.dir={images}"], "unknown-name", "--data.dir", "--config.data.dir=VALUE"),

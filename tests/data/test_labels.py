@@ -34,6 +34,7 @@ def test_values_are_values(word):
 
 def test_whole_floats_are_integers():
     assert labels.parse_values(["0", "0.0", "1.00", "12.", "0.5", "1e0"]) == ["0", "0", "1", "12", "0.5", "1e0"]
+    assert labels.parse_values(["-0.0", "9" * 30 + ".0", "9" * 400 + ".0"]) == ["0", "9" * 30, "9" * 400 + ".0"]
 
 
 def test_minus_one_is_no_class_among_others():

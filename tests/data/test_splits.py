@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from jaxssl.data import source, splits
 from jaxssl.errors import UserError
+from tests.refusals import refuses
 
 SIDES = ("train", "validation", "test")
 PINNED = [4, 8, 11, 15]
@@ -129,8 +130,20 @@ def test_split_and_label_fraction_are_drawn_independently():
 
 def test_too_few_groups():
     one = make(["p", "p", "p", "q", "a", "b", "c", "d"], [1, 1, 1, 1, 0, 0, 0, 0], classes=("nevus", "melanoma"))
-    with pytest.raises(UserError, match="class 'melanoma' is in 2 groups, too few for train, validation, test"):
+    with pytest.raises(
+        UserError, match=r"'melanoma' has 4 images in 2 groups .*, too few for train, validation, test "
+    ):
         splits.split(one, seed=0, validation=0.2, test=0.2)
+    with pytest.raises(UserError, match="'class0' has 5 images, too few for 50 folds "):
+        splits.cross_validation(make(None, [0] * 5 + [1] * 5, known=False), seed=0, folds=50, fold=0, validation=0.01)
+
+
+def test_shares_that_leave_nothing_to_train_on_are_refused():
+    """Values are stratified by fifths, of which each has one image here."""
+    labels = np.arange(5, dtype=np.float32)
+    one = make(None, [0] * 5, classes=("age",))._replace(labels=labels, task="value")
+    with refuses("too-few", "data.validation", "none of 5 images"):
+        splits.split(one, seed=0, validation=0.5, test=0.4)
 
 
 def test_official_split_is_kept_and_completed():

@@ -110,7 +110,7 @@ def read_groups(path: Path, headers: Mapping[str, archive.Header], counts: Mappi
         if values.size != counts[side]:
             message = f"{path}: '{key}' is {list(values.shape)}: it must be [N], one group an image"
             raise UserError(message, code="mismatch", field=key)
-        found += parsing.parse_values(values.reshape(-1).astype(str).tolist())
+        found += parsing.parse_values(_texts(values))
     return found
 
 
@@ -270,7 +270,7 @@ def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, cou
         values = _from_one_hot(path, key, values)
     values = values.reshape(-1)
     if values.dtype.kind in "US":
-        return parsing.parse_classes(values.astype(str).tolist())
+        return parsing.parse_classes(_texts(values))
     numbers = values.astype(float) if values.dtype.kind in "biuf" else np.full(len(values), 0.5)
     missing = np.isnan(numbers) | (numbers == -1)
     if not (missing | ((numbers >= 0) & (numbers % 1 == 0))).all():
@@ -281,6 +281,12 @@ def read_labels(path: Path, headers: Mapping[str, archive.Header], key: str, cou
             field=key,
         )
     return ["" if none else str(int(number)) for number, none in zip(numbers, missing, strict=True)]
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    """Return the values of an array as texts, bytes as UTF-8."""
+    flat = values.reshape(-1)
+    return (np.char.decode(flat, "utf-8", "backslashreplace") if flat.dtype.kind == "S" else flat.astype(str)).tolist()
 
 
 def _from_one_hot(path: Path, key: str, values: np.ndarray) -> np.ndarray:

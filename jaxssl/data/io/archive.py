@@ -1,8 +1,10 @@
 """Arrays of an npz archive, whose sizes are known before any is loaded."""
 
 import contextlib
+import lzma
 import shutil
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +16,8 @@ from jaxssl.errors import UserError
 from jaxssl.files import open_regular
 
 _SUFFIX = ".npy"
+# Errors of a broken archive. RuntimeError: encrypted, or compressed in a way that this Python does not know.
+BROKEN = (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 MAX_INFLATION = 200  # Of arrays above MIN_INFLATED bytes: images compress to a half or a tenth, zeros to a thousandth.
 MIN_INFLATED = 2**26
 
@@ -36,7 +40,7 @@ def read_headers(path: Path) -> dict[str, Header]:
         with open_regular(path) as opened, zipfile.ZipFile(opened) as archive:
             names = [name for name in archive.namelist() if name.endswith(_SUFFIX)]
             return {name.removesuffix(_SUFFIX): _read_header(archive, name) for name in names}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *BROKEN) as error:
         raise _error(path, error) from error
 
 
@@ -45,7 +49,7 @@ def read_array(path: Path, key: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, *BROKEN) as error:
         raise _error(path, error) from error
 
 
@@ -64,7 +68,7 @@ def map_array(path: Path, key: str, to: Path) -> np.ndarray:
         with zipfile.ZipFile(path) as archive, archive.open(key + _SUFFIX) as source, open(to, "wb") as target:
             shutil.copyfileobj(source, target, 2**20)
         return np.load(to, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except BROKEN as error:
         raise _error(path, error) from error
     except OSError as error:
         raise UserError(

@@ -4,6 +4,7 @@ import codecs
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +33,8 @@ def read(
       remedy: what the messages advise.
 
     Returns:
-      Each row as its place, "<path> line <n>" for messages, and its values by column, "" where it has none. Empty rows
-      are left out.
+      Each row as its place, "<path> line <n>" for messages, and its values by column, "" where it has none; other
+      columns "x" after the first are "x (2)" and so on. Empty rows are left out.
 
     Raises:
       UserError: the file cannot be read or is not text, a column or value is missing, a column occurs twice, a row has
@@ -48,6 +49,10 @@ def read(
             message = f"{path} has {len(head):,} columns, above the limit of {MAX_COLUMNS:,}: {remedy}"
             raise UserError(message, code="unsupported", field=str(path))
         _check_head(path, head, columns, optional, remedy)
+        seen = Counter()
+        for i, name in enumerate(head):
+            seen[name] += 1
+            head[i] = f"{name} ({seen[name]})" if name and seen[name] > 1 else name
         rows = [(f"{path} line {skipped + reader.line_num}", [value.strip() for value in line]) for line in reader]
     except csv.Error as error:
         raise UserError(
@@ -70,7 +75,9 @@ def _read_text(path: Path, remedy: str) -> tuple[int, str, str]:
         message = f"{path} is larger than the limit of {MAX_BYTES // 2**20} MiB for a table: {remedy}"
         raise UserError(message, code="unsupported", field=str(path))
     if content.startswith((b"PK\3\4", b"\xd0\xcf\x11\xe0")):
-        raise UserError(f"{path} is a workbook: save it as CSV", code="unsupported", field=str(path))
+        packed = path.suffix.lower() in (".zip", ".npz")
+        what = "an archive: unpack it, and name the folder" if packed else "a workbook: save it as CSV"
+        raise UserError(f"{path} is {what}", code="unsupported", field=str(path))
     try:
         text = _decode(path, content)
     except UnicodeDecodeError as error:

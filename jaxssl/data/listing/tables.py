@@ -240,6 +240,9 @@ def _find_columns(
                 field=field,
             )
         used[what] = found[0] if found else ""
+        if f"{used[what]} (2)" in head:
+            message = f"{place} has two columns '{used[what]}', which is read as {what}: rename one"
+            raise UserError(message, code="conflict", field=field)
         if found:
             logging.info("%s: the column %s is read as %s", place, found[0], what)
     return used
@@ -287,7 +290,7 @@ class _FileIndex:
         """Return the file that a path of a table plainly means, None if there is none or more than one."""
         if not path:
             return None
-        if (self.root / path).is_file():
+        if os.path.isfile(self.root / path):  # False, too, for a text that is too long for a path.
             return path
         if self.tables is None:
             self.tables = self._build()
@@ -313,6 +316,9 @@ def _relative(root: Path, line: str, path: str, index: _FileIndex) -> str:
     """Return a path relative to the folder, with "/". UserError if it is empty or leads out of the folder."""
     if not path:
         raise UserError(f"{line} has no path: fill it in, or delete the line", code="missing", field=line)
+    if "://" in path:
+        message = f"{line}: {path} is an address: download the images, and give their paths"
+        raise UserError(message, code="unsupported", field=line)
     base = os.path.abspath(root)
     relative = Path(os.path.relpath(os.path.join(base, path.replace("\\", "/")), base))
     windows = len(path) > 2 and path[1] == ":" and path[2] in "\\/"

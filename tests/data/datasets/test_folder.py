@@ -174,6 +174,15 @@ def test_folders_that_cannot_be_a_dataset(tmp_path):
         folder.load(dir=str(tmp_path), size=8)
 
 
+def test_one_image_is_no_folder_and_one_number_is_a_name(tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "x.png")
+    with refuses("unsupported", "data.dir", "x.png is one image"):
+        folder.load(dir=str(tmp_path / "x.png"), size=4)
+    with refuses("unknown-name", "data.options.label_columns", "'5'"):
+        (tmp_path / "t.csv").write_text("path,a,b\nx.png,1,0\n")
+        folder.load(dir=str(tmp_path / "t.csv"), size=4, label_columns=5)  # pyright: ignore
+
+
 def test_labels_can_be_left_out(tmp_path):
     save(tmp_path / "a/0.png", noise(8, 8))
     got = folder.load(dir=str(tmp_path), size=8, use_labels=False)

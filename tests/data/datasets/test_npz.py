@@ -7,6 +7,7 @@ from jaxssl.data import records
 from jaxssl.data.datasets import npz
 from jaxssl.data.source import UNLABELLED
 from jaxssl.errors import UserError
+from tests.refusals import refuses
 
 RNG = np.random.default_rng(0)
 
@@ -116,6 +117,38 @@ def test_files_that_are_no_archive(tmp_path):
     np.save(tmp_path / "y.npy", noise(3, 8, 8))
     with pytest.raises(UserError, match="single array"):
         npz.load(dir=str(tmp_path / "y.npy"), size=8)
+
+
+def overwrite(file, *changes):
+    """Sets bytes after each local header (PK34) and each entry of the directory (PK12) of an archive."""
+    content = bytearray(file.read_bytes())
+    for mark, offset, value in changes:
+        at = content.find(mark)
+        while at >= 0:
+            content[at + offset] = value
+            at = content.find(mark, at + 4)
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ([(b"PK\3\4", 6, 1), (b"PK\1\2", 8, 1)], "encrypted"),
+        ([(b"PK\3\4", 8, 97), (b"PK\1\2", 10, 97)], "compression"),
+        ([(b"PK\3\4", i, 0) for i in range(50, 80)], "decompressing"),
+    ],
+)
+def test_archives_that_are_encrypted_or_packed_otherwise_or_damaged_inside(tmp_path, changes, says):
+    np.savez_compressed(tmp_path / "x.npz", images=np.arange(4 * 64, dtype=np.uint8).reshape(4, 8, 8))
+    with refuses("unreadable", None, says):
+        npz.load(dir=str(overwrite(tmp_path / "x.npz", *changes)), size=8)
+
+
+def test_bytes_are_names(tmp_path):
+    names = np.array(["\u00e4".encode(), b"\xffb"] * 2)
+    found = npz.load(dir=save(tmp_path, {"images": noise(4, 8, 8), "labels": names, "groups": names}), size=8)
+    assert found.classes == ("\\xffb", "\u00e4") and found.groups_known
 
 
 def test_too_few_class_names(tmp_path):

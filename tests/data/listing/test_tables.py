@@ -44,6 +44,19 @@ def test_columns_that_are_not_used_are_said(root):
     assert found.labels is None and found.groups is None and found.unread == ("columns of t.csv: finding, age, sex",)
 
 
+def test_a_column_that_occurs_twice_is_refused_if_it_is_used(root):
+    with refuses("conflict", "data.options.label_column", "two columns 'dx'"):
+        listed(root, "path,dx,dx,split")
+    assert listed(root, "path,label,age,age").unread == ("columns of t.csv: age, age (2)",)
+
+
+def test_paths_that_are_none(root):
+    with refuses("unsupported", None, "https://x.org/0.png", "download"):
+        listed(root, "path,label,group,split", row="https://x.org/{i}.png,{c},{g},{s}")
+    text = "a long sentence " * 30
+    assert listed(root, "path,label,group,split", row=f"{text}{{i}},{{c}},{{g}},{{s}}").paths[0].startswith("a long")
+
+
 def test_two_columns_that_may_be_meant_are_asked_about(root):
     with refuses("conflict", "data.options.group_column", "patient_id", "lesion_id"):
         listed(root, "path,patient_id,lesion_id,split", row="images/ISIC_{i}.png,p{g},{c},{s}")
