@@ -32,6 +32,7 @@ from jaxssl.study.sweep.search import Search, parse_space
 
 GROUP = "experiments"
 TAKES_FIELDS = True
+MOST = 10_000  # Seeds, folds or trials.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +64,17 @@ def run(options: argparse.Namespace) -> int:
     repeat = expand.Repeat(options.seeds, options.folds, expand.parse_grid(options.grid))
     numbers = (("--seeds", repeat.seeds, 1), ("--folds", repeat.folds, 2), ("--search", options.search, 1))
     for flag, number, least in numbers:
-        if number is not None and number < least:
-            raise UserError(f"{flag}={number}: set it to {least} or more", code="out-of-range", field=flag)
+        if number is not None and not least <= number <= MOST:
+            raise UserError(f"{flag}={number}: set it to {least} to {MOST:,}", code="out-of-range", field=flag)
+    space = parse_space(options.space)
+    if options.space and not options.search:
+        message = f"--space={options.space[0]} is of a search: give --search=N, the number of its trials, too"
+        raise UserError(message, code="missing", field="--search")
     if options.list:
         print(*cells.list_commands(config, options.workdir, fields, repeat), sep="\n")
         return 0
     with collect_signals() as signals:
-        settings = Search(options.search, parse_space(options.space)) if options.search else None
+        settings = Search(options.search, space) if options.search else None
         return runner.run_sweep(config, options.workdir, fields, options.jobs, options.slurm, signals, repeat, settings)
 
 

@@ -42,6 +42,27 @@ def test_folds_and_values_are_combined():
     assert cells[3][1] == {"seed": 3, "data.folds": 2, "data.fold": 1, "pretrain.options.ema": "0.99"}
 
 
+def test_values_of_a_grid_may_be_paths_and_lists(tmp_path):
+    lists = parse_grid(["transfer.learning_rates=(1e-3,1e-4),[1e-2,]", "init.weights=runs/a,b", "seed=0", "seed=1"])
+    assert lists["transfer.learning_rates"] == ["(1e-3,1e-4)", "[1e-2,]"] and lists["seed"] == ["0", "1"]
+    repeat = Repeat(grid={"init.weights": lists["init.weights"]})
+    assert [cell.folder.name for cell in list_cells("byol_lenses", tmp_path, {}, repeat)] == [
+        "byol_lenses-weights=runs_a",
+        "byol_lenses-weights=b",
+    ]
+    with refuses("conflict", "--grid", "seed=0,0"):
+        parse_grid(["seed=0,0"])
+    with refuses("unknown-name", "pretrain.epoch", "'pretrain.epochs'"):
+        parse_grid(["pretrain.epoch=1,2"])
+
+
+@pytest.mark.parametrize("text", ["[('a', None)]", "[('a\\nb', {})]", "[(1, {})]", "3"])
+def test_a_sweep_that_lists_no_cells_is_refused(tmp_path, text):
+    (tmp_path / "x.py").write_text(f"def sweep():\n    return {text}\n")
+    with refuses("unsupported", str(tmp_path / "x.py")):
+        list_cells(str(tmp_path / "x.py"), tmp_path, {}, Repeat(seeds=1) if "None" in text else Repeat())
+
+
 @pytest.mark.parametrize("text", ["pretrain.options.ema", "pretrain.options.ema="])
 def test_a_grid_needs_values(text):
     with refuses("out-of-range", "--grid", text):
@@ -68,3 +89,4 @@ def test_the_commands_are_listed(tmp_path, capsys):
     assert main(["sweep", "own:quick", *arguments]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 8
     assert main(["sweep", "own:quick", *arguments, "--seeds=0"]) == 2
+    assert main(["sweep", "own:quick", *arguments, "--seeds=1000000000"]) == 2

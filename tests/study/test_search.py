@@ -6,6 +6,7 @@ import math
 import pytest
 
 from jaxssl.cli.parser import main
+from jaxssl.study.sweep import runner
 from jaxssl.study.sweep.cells import Cell
 from jaxssl.study.sweep.search import SPACE, Search, parse_space, search_settings, validation_score
 from tests.refusals import refuses
@@ -59,10 +60,20 @@ def test_trials_without_a_score_are_refused(tmp_path):
 
 def test_the_space_is_given_by_its_ends(tmp_path, capsys):
     assert parse_space([]) == SPACE
-    assert parse_space(["--config.a.b=1e-3:1"]) == {"a.b": (1e-3, 1.0)}
-    for text in ("a.b", "a.b=1", "a.b=1:0.5", "a.b=0:1"):
+    assert parse_space(["--config.transfer.mixup=1e-3:1"]) == {"transfer.mixup": (1e-3, 1.0)}
+    with refuses("unknown-name", "a.b"):
+        parse_space(["a.b=1:2"])
+    for text in ("a.b", "a.b=1", "a.b=1:0.5", "a.b=0:1", "a.b=1:inf"):
         with refuses("out-of-range", "--space", text):
             parse_space([text])
     command = ["sweep", "own", f"--workdir={tmp_path}", "--config.data.dir=x"]
     assert main([*command, "--search=0"]) == 2 and "--search=0" in capsys.readouterr().err
     assert main([*command, "--search=2", "--slurm"]) == 2 and "--slurm" in capsys.readouterr().err
+    assert main([*command, "--space=transfer.mixup=.1:1"]) == 2 and "--search=N" in capsys.readouterr().err
+
+
+def test_trials_are_checked_before_one_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "run_local", lambda *arguments: pytest.fail("a trial starts"))
+    command = ["sweep", "byol_lenses", f"--workdir={tmp_path}/s", "--seeds=1", "--search=2"]
+    assert main([*command, "--space=pretrain.epochs=1.5:1.6"]) == 2
+    assert "pretrain.epochs='1.5" in capsys.readouterr().err

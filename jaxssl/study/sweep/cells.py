@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from jaxssl import files
 from jaxssl.config import checks
 from jaxssl.config.fields import changes_pretraining
 from jaxssl.config.load import call, defines, find_config, load_config
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, escape_controls
 from jaxssl.results.workdir import read_results
 from jaxssl.run.reuse import ENCODER, copy_encoder
 from jaxssl.run.workdir import check_config
@@ -62,16 +63,15 @@ def list_cells(config: str, workdir: Path, fields: dict[str, str], repeat: Repea
         alone = repeat != NO_REPEAT and not defines(config, "sweep")
         listed = [(path.stem, {})] if alone else call(config, "sweep")
         cells = [Cell(name, workdir / name, {**values, **fields}) for name, values in expand(listed, repeat)]
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         message = f"{path}: sweep() must return a list of (name, {{field: value}}): {error}"
         raise UserError(message, code="unsupported", field=str(path)) from error
-    names = [cell.name for cell in cells]
-    for name in names:
-        if name in ("", ".", "..") or Path(name).name != name:
+    for name, count in Counter(cell.name for cell in cells).items():
+        if name in ("", ".", "..") or Path(name).name != name or escape_controls(name) != name:
             message = f"{path}: cell {name!r} cannot be a folder: use a name without a slash"
             raise UserError(message, code="unsupported", field=str(path))
-        if names.count(name) > 1:
-            raise UserError(f"{path}: two cells are called {name!r}", code="conflict", field=str(path))
+        if count > 1:
+            raise UserError(f"{path}: two cells are called {name!r}: rename one", code="conflict", field=str(path))
     if not cells:
         raise UserError(f"{path}: sweep() has no cells", code="too-few", field=str(path))
     return cells

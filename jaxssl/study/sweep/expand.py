@@ -1,6 +1,7 @@
 """Repeats the cells of a sweep over seeds, folds and values of fields that the command line gives."""
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from jaxssl.config import fields as config_fields
+from jaxssl.config.assign import unknown_field
 from jaxssl.errors import UserError
 
 Fields = dict[str, Any]
@@ -57,7 +59,9 @@ def _vary(listed: Listed, field: str, values: Sequence[str]) -> Listed:
     if others:
         names = ", ".join(name for name, _ in others[:3]) + (", ..." if len(others) > 3 else "")
         logging.warning("--grid=%s: cells without this option stay as they are (%d): %s", field, len(others), names)
-    return _cross(taking, [(f"{field.rpartition('.')[2]}={value}", {field: value}) for value in values]) + others
+    leaf = field.rpartition(".")[2]
+    # Names are folders, and values may be paths.
+    return _cross(taking, [(f"{leaf}={value.replace('/', '_')}", {field: value}) for value in values]) + others
 
 
 def _takes(cell: Fields, field: str) -> bool:
@@ -72,17 +76,32 @@ def _takes(cell: Fields, field: str) -> bool:
 def parse_grid(texts: Sequence[str]) -> dict[str, list[str]]:
     """Return {field: values} of arguments such as "pretrain.options.temperature=0.05,0.1,0.2".
 
+    Commas inside brackets do not divide values: "transfer.learning_rates=(1e-3,1e-4),(1e-2,)" has two.
+
     Raises:
-      UserError: an argument has no values.
+      UserError: an argument has no values, is of no field, or gives a field or a value twice.
     """
-    found = {}
+    found: dict[str, list[str]] = {}
     for text in texts:
         field, equals, values = text.removeprefix("--config.").partition("=")
         if not equals or not values.strip(","):
             message = f"--grid={text}: write FIELD=VALUE,VALUE, such as pretrain.options.temperature=0.1,0.2"
             raise UserError(message, code="out-of-range", field="--grid")
-        found[field] = values.strip(",").split(",")
+        check_field(field)
+        found.setdefault(field, []).extend(re.findall(r"(?:\([^()]*\)|\[[^\[\]]*\]|[^,])+", values))
+        twice = next((value for value in found[field] if found[field].count(value) > 1), None)
+        if twice is not None:
+            message = f"--grid={text}: {field} has the value {twice} twice: remove one"
+            raise UserError(message, code="conflict", field="--grid")
     return found
+
+
+def check_field(field: str) -> None:
+    """Raise UserError if a path is no field of a config; an option is known to what it is of alone."""
+    try:
+        config_fields.find(field)
+    except KeyError:
+        raise unknown_field(field) from None
 
 
 def _over_seeds(listed: Listed, seeds: int) -> Listed:

@@ -70,6 +70,7 @@ def run_sweep(
                 trials.mkdir(exist_ok=True)
 
                 def run_trials(batch: Sequence[Cell]) -> None:
+                    check_settings(config, batch)
                     run_local(config, batch, trials, jobs, progress, signals, devices)
 
                 cells = search_settings(cells, search, trials, run_trials)

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from jaxssl.config.fields import has_role
 from jaxssl.errors import UserError
 from jaxssl.results.workdir import read_results
 from jaxssl.study.sweep.cells import Cell
+from jaxssl.study.sweep.expand import check_field
 
 SPACE = MappingProxyType(
     {"pretrain.optimizer.learning_rate": (1e-4, 1e-2), "transfer.optimizer.learning_rate": (1e-4, 1e-2)}
@@ -35,7 +37,7 @@ def parse_space(texts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
     """Return {field: (low, high)} of arguments such as "transfer.optimizer.learning_rate=1e-4:1e-2".
 
     Raises:
-      UserError: an argument is not of this form, or the ends are not 0 < low < high.
+      UserError: an argument is not of this form or of no field, or the ends are not 0 < low < high.
     """
     space = {}
     for text in texts:
@@ -44,9 +46,10 @@ def parse_space(texts: Sequence[str]) -> Mapping[str, tuple[float, float]]:
             low, high = map(float, ends.split(":"))
         except ValueError:
             low = high = 0.0
-        if not 0 < low < high:
-            message = f"--space={text}: write FIELD=LOW:HIGH with 0 < LOW < HIGH"
+        if not 0 < low < high < math.inf:
+            message = f"--space={text}: write FIELD=LOW:HIGH with 0 < LOW < HIGH, such as {next(iter(SPACE))}=1e-4:1e-2"
             raise UserError(message, code="out-of-range", field="--space")
+        check_field(field)
         space[field] = low, high
     return space or SPACE
 
