@@ -15,6 +15,7 @@ _LEAVES = (schema.Estimate, study_schema.Interval)
 FILES: dict[str, Any] = {
     "results.json": schema.Results,
     "evaluations/<name>.json": schema.Evaluation,
+    "evaluations/episodes_<init>.json": schema.EpisodesOfInit,
     "config.json": schema.RunConfig,
     "splits.json": schema.Splits,
     "audit.json": audit_schema.Audit,
@@ -120,7 +121,8 @@ def find_faults(content: Any, kind: Any) -> list[str]:
 def find_damage(folder: Path) -> str:
     """Return which JSON file of the runs in a folder is not of its schema, and how; "" if all are."""
     for file in sorted(folder.rglob("*.json")):
-        kind = FILES.get("evaluations/<name>.json" if file.parent.name == "evaluations" else file.name)
+        name = "episodes_<init>.json" if file.name.startswith("episodes_") else "<name>.json"
+        kind = FILES.get(f"evaluations/{name}" if file.parent.name == "evaluations" else file.name)
         if kind is None or file.name.endswith(".sha256.json"):
             continue
         try:

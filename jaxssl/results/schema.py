@@ -271,6 +271,13 @@ class Episodes(TypedDict):
     high: Annotated[float, "accuracy that 2.5 % of the draws exceed"]
 
 
+class EpisodesOfInit(TypedDict):
+    """evaluations/episodes_<init>.json: all episodes of one initialization."""
+
+    name: Annotated[str, "episodes_<init>"]
+    episodes: Annotated[list[Episodes], "for each number of labelled images per class"]
+
+
 class Results(TypedDict):
     """results.json: what a run found. It is written last: a run is finished when it exists."""
 

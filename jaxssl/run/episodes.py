@@ -1,11 +1,9 @@
 """Few-shot episodes of each initialization, on the labels that transfer may use and the test split."""
 
-import json
-from pathlib import Path
 from typing import Any
 
-from jaxssl import files
 from jaxssl.evaluation.episodes import evaluate_episodes
+from jaxssl.run import scoring
 from jaxssl.run.setup import Setup
 from jaxssl.run.transfer import Arm, labels_of, task_of
 from jaxssl.training import distributed
@@ -13,10 +11,10 @@ from jaxssl.training import distributed
 
 def collect(setup: Setup, arm: Arm) -> None:
     """Evaluate episodes for each of `transfer.shots` and write evaluations/episodes_<init>.json, unless it is there."""
-    file, c = episodes_file(setup, arm.init), setup.config.transfer
+    c = setup.config.transfer
     if not c.shots or not setup.source.classes or not task_of(setup).has_classes:
         return
-    if distributed.from_main(file.exists):
+    if distributed.from_main(lambda: load(setup, arm.init)) is not None:
         return
     features, _ = arm.features()
     groups = setup.source.groups[setup.labelled]
@@ -26,14 +24,16 @@ def collect(setup: Setup, arm: Arm) -> None:
         for shots in c.shots
     ]
     known = [{"init": arm.init} | episode for episode in found if episode]
-    distributed.from_main(lambda: files.write_json(file, known))
+    written = {"name": f"episodes_{arm.init}", "episodes": known}
+    distributed.from_main(lambda: scoring.write_files(setup.workdir, written, {}))
+
+
+def load(setup: Setup, init: str) -> list[dict[str, Any]] | None:
+    """Return the episodes of an initialization; None if they are missing or do not match their checksum."""
+    found: Any = scoring.load_evaluation(setup.workdir, f"episodes_{init}", (".json",))
+    return found and found["episodes"]
 
 
 def read(setup: Setup, inits: list[str]) -> list[dict[str, Any]]:
     """Return the "episodes" of results.json."""
-    wanted = (episodes_file(setup, init) for init in inits)
-    return [episode for file in wanted if file.exists() for episode in json.loads(file.read_text(encoding="utf-8"))]
-
-
-def episodes_file(setup: Setup, init: str) -> Path:
-    return setup.workdir / "evaluations" / f"episodes_{init}.json"
+    return [episode for init in inits for episode in load(setup, init) or ()]

@@ -69,15 +69,15 @@ def write_files(workdir: Path, evaluation: dict[str, Any], contents: dict[str, b
     files.write_json(start.with_name(f"{start.name}.sha256.json"), hashes)
 
 
-def load_evaluation(workdir: Path, name: str) -> Evaluation | None:
-    """Return a finished evaluation; None if it is missing or its files do not match their checksums."""
+def load_evaluation(workdir: Path, name: str, endings: Sequence[str] = (".csv", ".json")) -> Evaluation | None:
+    """Return a finished evaluation; None if it lacks a file of `endings` or files do not match their checksums."""
     folder = workdir / "evaluations"
     checksums = folder / f"{name}.sha256.json"
     if not checksums.exists():
         return None
     try:
         hashes = files.load_json(checksums)
-        listed = {f"{name}.csv", f"{name}.json"} <= hashes.keys()
+        listed = {f"{name}{ending}" for ending in endings} <= hashes.keys()
         if listed and all(files.hash_file(folder / file) == expected for file, expected in hashes.items()):
             return files.load_json(folder / f"{name}.json")
     except (OSError, ValueError, AttributeError):

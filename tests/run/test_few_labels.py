@@ -69,6 +69,13 @@ def test_episodes_of_as_many_labels_as_there_are(tmp_path):
     assert description.check(found, schema.Episodes) == []
     assert (found["init"], found["shots"], found["draws"]) == ("random", 1, 20)
     assert 0 <= found["low"] <= found["accuracy"]["value"] <= found["high"] <= 1
+    assert not description.find_damage(tmp_path)
+    file = tmp_path / "evaluations" / "episodes_random.json"
+    for damaged in (b"\xff", file.read_bytes()[:100], b"[]"):
+        file.write_bytes(damaged)
+        assert episodes.read(setup, ["random"]) == []
+    episodes.collect(setup, arm)
+    assert episodes.read(setup, ["random"]) == [found]
 
 
 @pytest.mark.slow
