@@ -204,7 +204,7 @@ def lock(path: Path, field: str = "") -> Iterator[None]:
         message = f"{name} is in use by another process: wait until it ends, or stop it"
         raise UserError(message, code="in-use", field=field or str(path)) from None
     except OSError as error:
-        message = f"{name} cannot be written: {error.strerror}"
+        message = f"{name} cannot be written: {write_reason(error)}"
         raise UserError(message, code="not-writable", field=field or str(path)) from error
     try:
         yield
@@ -253,14 +253,21 @@ def _is_held(file: Path) -> bool:
     return False
 
 
+def write_reason(error: OSError) -> str:
+    """Return why a file cannot be written, in words."""
+    if isinstance(error, FileExistsError | NotADirectoryError):  # Of a folder that is to be made.
+        return f"{error.filename} is a file, not a folder: give another place, or move it away"
+    return error.strerror or str(error)
+
+
 @contextlib.contextmanager
 def output_errors(to: Path) -> Iterator[None]:
     """Turn an OSError while the file of `--to` is written into a UserError."""
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"--to={to} cannot be written: {reason}", code="not-writable", field="--to") from error
+        message = f"--to={to} cannot be written: {write_reason(error)}"
+        raise UserError(message, code="not-writable", field="--to") from error
 
 
 @contextlib.contextmanager

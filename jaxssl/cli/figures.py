@@ -15,6 +15,7 @@ from jaxssl.report import export, page, run_data, study
 from jaxssl.report.figures import collect_drawings
 from jaxssl.report.sections import differences, study_differences
 from jaxssl.report.study_data import StudyData
+from jaxssl.results.description import damage_errors
 from jaxssl.results.words import arm_title, init_name
 from jaxssl.study import analysis
 from jaxssl.study.runs import find_runs
@@ -36,22 +37,23 @@ def run(options: argparse.Namespace) -> int:
         message = f"--width={options.width:g} mm is out of range: give {WIDTHS[0]:g} to {WIDTHS[1]:g}"
         raise UserError(message, code="out-of-range", field="--width")
     folder = options.folder
-    if (folder / "results.json").exists() or not any(folder.rglob("results.json")):
-        data = run_data.read(folder)
-        with collect_drawings() as drawings:
-            for section in page.SECTIONS:
-                section(data)
-        forests = differences.plot(data)
-        inits = [e["init"] for e in data.results["evaluations"]]
-        names = {init: init_name(init, data.results) for init in [*inits, "ssl"]}
-    else:
-        runs, unfinished = find_runs([folder])
-        found = StudyData(analysis.analyze(runs, unfinished), folder, [(run.folder, run.results) for run in runs])
-        with collect_drawings() as drawings:
-            for section in study.SECTIONS:
-                section(found)
-        forests = study_differences.plot(found)
-        names = {arm["name"]: arm_title(arm["name"]) for arm in found.study["arms"]}
+    with damage_errors(folder):
+        if (folder / "results.json").exists() or not any(folder.rglob("results.json")):
+            data = run_data.read(folder)
+            with collect_drawings() as drawings:
+                for section in page.SECTIONS:
+                    section(data)
+            forests = differences.plot(data)
+            inits = [e["init"] for e in data.results["evaluations"]]
+            names = {init: init_name(init, data.results) for init in [*inits, "ssl"]}
+        else:
+            runs, unfinished = find_runs([folder])
+            found = StudyData(analysis.analyze(runs, unfinished), folder, [(run.folder, run.results) for run in runs])
+            with collect_drawings() as drawings:
+                for section in study.SECTIONS:
+                    section(found)
+            forests = study_differences.plot(found)
+            names = {arm["name"]: arm_title(arm["name"]) for arm in found.study["arms"]}
     to = options.to or folder / "figures"
     with files.output_errors(to):
         to.mkdir(parents=True, exist_ok=True)

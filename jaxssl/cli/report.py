@@ -18,6 +18,7 @@ from jaxssl import files
 from jaxssl.cli.server import HOST, make_server
 from jaxssl.errors import UserError, print_error
 from jaxssl.report import page, study
+from jaxssl.results.description import damage_errors
 from jaxssl.study import analysis, output
 from jaxssl.study.runs import find_studies
 
@@ -67,26 +68,21 @@ def serve(folders: list[Path], port: int) -> int:
 def write(folders: list[Path], to: Path | None) -> Path:
     """One page: of the run in the only folder, or of all runs below the folders, in `to` or the first of them."""
     place = folders[0] if to is None else to
+    file = place / "report.html"
     try:
-        if to is None and ((place / "results.json").exists() or not any(place.rglob("results.json"))):
-            return page.write(place)
-        if (place / "results.json").exists():
-            message = f"--to={place} is the workdir of a run and keeps the report of that run: give another folder"
-            raise UserError(message, code="conflict", field="--to")
-        studies = find_studies(folders)
-        if len(studies) > 1:
-            output.write_datasets(
-                place, {name: (analysis.analyze(*found), found[0]) for name, found in studies.items()}
-            )
-            return place / "report.html"
-        [(runs, unfinished)] = studies.values()
-        text = study.make_page(analysis.analyze(runs, unfinished), place, [(run.folder, run.results) for run in runs])
-        files.write_text(place / "report.html", text)
+        with damage_errors(place):
+            if to is None and ((place / "results.json").exists() or not any(place.rglob("results.json"))):
+                return page.write(place)
+            if (place / "results.json").exists():
+                message = f"--to={place} is the workdir of a run and keeps the report of that run: give another folder"
+                raise UserError(message, code="conflict", field="--to")
+            studies = {name: (analysis.analyze(*of), of[0]) for name, of in find_studies(folders).items()}
+            if len(studies) > 1:
+                output.write_datasets(place, studies)
+                return file
+            [(study_of, runs)] = studies.values()
+            files.write_text(file, study.make_page(study_of, place, [(run.folder, run.results) for run in runs]))
     except OSError as error:
-        file = place / "report.html"
-        message = f"{file} cannot be written: {error.strerror}"
+        message = f"{file} cannot be written: {files.write_reason(error)}"
         raise UserError(message, code="not-writable", field=str(file)) from error
-    except (KeyError, TypeError, AttributeError) as error:
-        message = f"{place}: its files are not of one jaxssl run, or damaged: {error!r}"
-        raise UserError(message, code="damaged", field=str(place)) from error
-    return place / "report.html"
+    return file

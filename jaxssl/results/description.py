@@ -1,5 +1,6 @@
 """Lists the fields of every file for the manual, and compares files with their schema."""
 
+import contextlib
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
 from jaxssl import files
+from jaxssl.errors import UserError
 from jaxssl.results import audit_schema, schema, score_schema, study_schema
 
 # Objects of the same few fields everywhere: described once, by name.
@@ -132,6 +134,17 @@ def find_damage(folder: Path) -> str:
         if faults:
             return f"{file}: {faults[0].removeprefix('.')}"
     return ""
+
+
+@contextlib.contextmanager
+def damage_errors(folder: Path) -> Iterator[None]:
+    """Turn an error of files that are damaged, or do not fit together, such as of two runs, into a UserError."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = find_damage(folder) or f"{folder}: its files are not of one jaxssl run, or damaged: {error!r}"
+        message = f"{reason}: copy them back, or run the experiment again in a new workdir"
+        raise UserError(message, code="damaged", field=str(folder)) from error
 
 
 def about(kind: Any) -> str:

@@ -6,8 +6,8 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from jaxssl.data.label_text import parse_labels
-from jaxssl.errors import UserError
-from jaxssl.evaluation import tasks
+from jaxssl.errors import TrainingFailedError, UserError
+from jaxssl.evaluation import scores, tasks
 from jaxssl.evaluation.evaluate import paired_difference
 from jaxssl.results import workdir as workdirs
 from jaxssl.results.cells import Row, parse_rows, unescape_cell
@@ -32,7 +32,8 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
     """Return the predictions of each evaluation of `results` that has test images, by name; not those of masks.
 
     Raises:
-      UserError: predictions.csv is missing, does not agree with `results`, or holds images outside the test split.
+      UserError: predictions.csv is missing, damaged, does not agree with `results`, or holds images outside the test
+        split.
     """
     workdir = Path(workdir)
     file = workdir / "predictions.csv"
@@ -40,6 +41,8 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
     if not evaluations:
         return {}
     found = _parse(file, results["dataset"]["classes"], task_name(results))
+    for name, of in found.items():
+        check_predictions(file, name, of)
     for e in evaluations:
         count = len(found[e["name"]].ids) if e["name"] in found else 0
         if count != e["images"]:
@@ -58,6 +61,17 @@ def read_predictions(workdir: Path, results: Results) -> dict[str, Predictions]:
                     file, f"{name} has {len(other)} images outside the test split of splits.json, such as {min(other)}"
                 )
     return {e["name"]: found[e["name"]] for e in evaluations if e["images"]}
+
+
+def check_predictions(file: Path, name: str, predictions: Predictions) -> None:
+    """Raise UserError, naming the file, unless these are probabilities (or values), each of another image."""
+    try:
+        scores.check_predictions(predictions.probabilities, predictions.labels)
+        if len(set(predictions.ids)) < len(predictions.ids):
+            raise ValueError("an image occurs twice")
+    except (ValueError, TrainingFailedError) as error:
+        message = f"{file} is damaged: {name}: {error}; run the command of the run again to write it"
+        raise UserError(message, code="damaged", field=str(file)) from error
 
 
 def task_name(results: Results) -> str:

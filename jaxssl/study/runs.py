@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 from jaxssl import files
 from jaxssl.config.fields import has_role
 from jaxssl.config.stored import read_config
-from jaxssl.errors import TrainingFailedError, UserError
-from jaxssl.evaluation import scores
-from jaxssl.results.predictions import Predictions, mask_predictions, read_predictions
+from jaxssl.errors import UserError
+from jaxssl.results.predictions import Predictions, check_predictions, mask_predictions, read_predictions
 from jaxssl.results.schema import Evaluation, Results
 from jaxssl.results.segmentations import read_segmentations
 from jaxssl.results.words import has_own_pretraining, is_segmentation
@@ -115,10 +114,11 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
         try:
             runs.append(read_run(folder))
         except UserError as error:
-            errors.append(error)
-            log.warning("%s IS LEFT OUT of the comparison: %s", folder, error)
+            errors.append((folder, error))
     if not runs:
-        raise errors[0]
+        raise errors[0][1]
+    for folder, error in errors:
+        log.warning("%s IS LEFT OUT of the comparison: %s", folder, error)
     return runs
 
 
@@ -129,11 +129,12 @@ def read_run(folder: Path) -> Run:
         _check_results(results)
         predictions = read_predictions(folder, results)
         if any(map(is_segmentation, results["evaluations"])):
-            predictions |= mask_predictions(read_segmentations(folder, results))
+            masks = mask_predictions(read_segmentations(folder, results))
+            for name, of in masks.items():
+                check_predictions(folder / "segmentations.csv", name, of)
+            predictions |= masks
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(folder / "results.json", error) from error
-    for name, of in predictions.items():
-        _check_predictions(folder / "predictions.csv", name, of)
     if not (folder / "config.json").exists():
         return Run(folder, results, {}, predictions)
     try:
@@ -196,15 +197,6 @@ def _check_results(results: Results) -> None:
 def _check_evaluation(e: Evaluation) -> None:
     _ = "".join((e["name"], e["protocol"], e["init"]))
     _ = float(e["label_fraction"]), int(e["seed"]), int(e["fold"] or 0)
-
-
-def _check_predictions(file: Path, name: str, predictions: Predictions) -> None:
-    try:
-        scores.check_predictions(predictions.probabilities, predictions.labels)
-    except (ValueError, TrainingFailedError) as error:
-        raise UserError(f"{file}: {name}: {error}", code="damaged", field=str(file)) from error
-    if len(set(predictions.ids)) < len(predictions.ids):
-        raise UserError(f"{file}: {name} has an image twice", code="damaged", field=str(file))
 
 
 def _damaged(file: Path, error: Exception) -> UserError:

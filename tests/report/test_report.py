@@ -686,9 +686,29 @@ def relabel(workdir):
     (workdir / "predictions.csv").write_text(text)
 
 
+def edit(value):
+    """Puts a number of one's own into predictions.csv."""
+
+    def harm(workdir):
+        head, row, *rest = (workdir / "predictions.csv").read_text().splitlines()
+        (workdir / "predictions.csv").write_text("\n".join([head, f"{row.rpartition(',')[0]},{value}", *rest]))
+
+    return harm
+
+
+def empty_evaluations(workdir):
+    """What a gallery shows is then of no evaluation."""
+    results = json.loads((workdir / "results.json").read_text())
+    add_gallery(workdir, results, wrong_ids=np.array(["image5"]), wrong_images=np.zeros((1, 8, 8, 1), np.uint8))
+    (workdir / "results.json").write_text(json.dumps(results | {"evaluations": []}))
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
+        (edit("nan"), "predictions.csv is damaged: probe_ssl: probabilities: 1 of"),
+        (edit("2"), "predictions.csv is damaged: probe_ssl: probabilities must sum to 1"),
+        (empty_evaluations, "copy them back"),
         (lambda w: (w / "results.json").unlink(), "results.json"),
         (lambda w: (w / "config.json").unlink(), "config.json"),
         (lambda w: (w / "splits.json").unlink(), "splits.json"),
@@ -708,6 +728,8 @@ def test_a_workdir_that_is_not_whole_is_refused_in_one_line(tmp_path, capsys, ha
     error = capsys.readouterr().err
     assert says in error and error.startswith("jaxssl: ") and error.count("\n") == 1
     assert not (tmp_path / "report.html").is_file()
+    if not (tmp_path / "report.html").exists():
+        assert main(["figures", str(tmp_path)]) == 2 and says in capsys.readouterr().err
 
 
 def test_command_without_workdir_with_a_missing_one_and_with_help(tmp_path, capsys):
