@@ -143,11 +143,11 @@ def find_images(options: argparse.Namespace) -> items.Items:
       UserError: no such dataset, folder or archive, or a flag that it does not take.
     """
     name = options.name
-    named = name in data.names() and name not in ("folder", "npz")
+    named = name in data.names() and name not in data.OWN
     if named and not has_download(name):
         message = f"{name} has no download to audit: every run audits the images that it loads"
         raise UserError(message, code="unsupported", field="NAME_OR_FOLDER")
-    if options.dir and name not in ("folder", "npz"):
+    if options.dir and name not in data.OWN:
         message = f"--dir={options.dir} is for the names folder and npz, not for {name}: leave it out"
         raise UserError(message, code="conflict", field="--dir")
     if named:
@@ -165,7 +165,7 @@ def named_place(options: argparse.Namespace) -> Path:
     """Return the folder or archive of NAME_OR_FOLDER or --dir. UserError if there is none."""
     name, place = options.name, files.expand_user(options.dir or options.name)
     what = "archive" if name == "npz" else "folder"
-    if name in ("folder", "npz") and not options.dir:
+    if name in data.OWN and not options.dir:
         raise UserError(f"audit {name} needs --dir: the {what} to read", code="missing", field="--dir")
     if options.dir and not place.exists():
         message = f"--dir={options.dir} does not exist: give the path of the {what}"

@@ -28,7 +28,7 @@ def parse_value(path: str, text: str, default: Any, item: type = str, optional: 
         literal = _literal(text)
         if literal is not None:
             return tuple(literal) if isinstance(literal, list) else literal
-        return tuple(_items(text)) if "," in text or text[:1] in "([" else text
+        return tuple(_items(text)) if "," in text or text.startswith(("(", "[")) else text
     if isinstance(default, tuple):
         kind = type(default[0]) if default else item
         if text.lower() == "none":

@@ -6,6 +6,7 @@ import math
 import os
 import pkgutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxssl.data import datasets
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError, did_you_mean
 
+OWN = ("folder", "npz")  # Datasets of one's own images, in `data.dir`.
 # Arguments of `prepared.load`, which a dataset whose `load` has `**arguments` hands on to it.
 _OF_DOWNLOADS = ("manual_dir", "cache_dir", "size", "on_bad_file", "nan", "fit", "memory_mib")
 # Arguments that any dataset may take. All others of its `load` are options.
@@ -22,6 +24,11 @@ _GENERAL = (*_OF_DOWNLOADS, "seed", "dir", "task")
 def names() -> list[str]:
     """Return the names of all datasets, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(datasets.__path__))
+
+
+def title(name: str, dir: str) -> str:
+    """Return what titles call a dataset: one's own images by their folder or archive, others by their name."""
+    return Path(dir).resolve().name if name in OWN and dir else name
 
 
 def find_module(name: str) -> ModuleType:

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from jaxssl import data
 from jaxssl.config import schedule
 from jaxssl.data.sides import median_side
 from jaxssl.data.source import Source
@@ -74,7 +75,7 @@ def fit_image_size(config: ConfigDict, smallest: int) -> tuple[ConfigDict, dict[
       The config, and {field: requested value} of what was reduced.
     """
     d = config.data
-    side = None if d.enlarge or d.name not in ("folder", "npz") else median_side(d.dir)
+    side = None if d.enlarge or d.name not in data.OWN else median_side(d.dir)
     if side is None or max(side, smallest) >= d.image_size:
         return config, {}
     fitted, requested = config.copy_and_resolve_references(), {"data.image_size": d.image_size}

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxssl import files
+from jaxssl import data, files
 from jaxssl.config.fields import PRETRAINING_LENGTH, changes_pretraining, with_role
 from jaxssl.config.stored import config_to_json, read_config
 from jaxssl.data.audit.report import audit_source
@@ -235,10 +235,11 @@ def describe_dataset(setup: Setup) -> dict[str, Any]:
         }
         for name, rows in setup.splits.items()
     }
-    folder = setup.config.data.dir
+    name = setup.config.data.name
+    title = data.title(name, setup.config.data.dir)
     return {
-        "name": setup.config.data.name,
-        **({"title": Path(folder).resolve().name} if folder else {}),
+        "name": name,
+        **({"title": title} if title != name else {}),
         "task": source.task,
         "classes": list(source.classes),
         **({"mask_classes": list(source.mask_classes)} if source.mask_classes else {}),

@@ -165,6 +165,9 @@ def _distinguishes(field: str, run: Run, e: Evaluation) -> bool:
         return False
     if field.startswith("pretrain.") and not has_own_pretraining(e["init"]):
         return False
+    if field.startswith("data.options.") and run.settings[field] in (None, "", [], ()):
+        # An option that is not used: runs of another version may lack it.
+        return False
     return not field.startswith("transfer.") or e["protocol"] in words.TRAINED_PROTOCOLS
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxssl import files
+from jaxssl import data, files
 from jaxssl.config.fields import has_role
 from jaxssl.config.stored import read_config
 from jaxssl.errors import UserError
@@ -53,26 +53,29 @@ def find_runs(folders: Sequence[Path]) -> tuple[list[Run], int]:
 
 
 def find_studies(folders: Sequence[Path]) -> dict[str, tuple[list[Run], int]]:
-    """Return the same as `find_runs` for each dataset, by its name.
+    """Return the same as `find_runs` for each dataset, by what titles call it.
 
     Raises:
       UserError: as `find_runs`; runs of one dataset have different images.
     """
     runs, unfinished = _read_all(folders)
-    names = sorted({run.results["dataset"]["name"] for run in runs})
     others = [_read_dataset(folder) for folder in unfinished]
-    studies = {}
-    for name in names:
-        of = [run for run in runs if run.results["dataset"]["name"] == name]
+    titles: dict[str, str] = {}  # By fingerprint, as a folder may have been renamed.
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        dataset = run.results["dataset"]
+        title = titles.setdefault(dataset["fingerprint"], dataset.get("title", dataset["name"]))
+        found.setdefault(title, []).append(run)
+    for of in found.values():
         check_same_data(of)
-        studies[name] = of, others.count(name) if len(names) > 1 else len(others)
-    return studies
+    return {name: (found[name], others.count(name) if len(found) > 1 else len(others)) for name in sorted(found)}
 
 
 def _read_dataset(folder: Path) -> str:
-    """Return the dataset of an unfinished run, "" where its config cannot be read."""
+    """Return the dataset of an unfinished run as titles call it, "" where its config cannot be read."""
     try:
-        return str(read_config(folder)["config"]["data"]["name"])
+        settings = read_config(folder)["config"]["data"]
+        return data.title(settings["name"], settings["dir"])
     except (UserError, KeyError, TypeError):
         return ""
 

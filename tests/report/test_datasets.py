@@ -6,8 +6,8 @@ from jaxssl.cli.parser import main
 from jaxssl.report.datasets import make_heat_map
 from jaxssl.results import words
 from jaxssl.results.datasets_verdict import describe_studies, judge_studies
-from jaxssl.results.workdir import read
-from jaxssl.study.runs import find_runs
+from jaxssl.results.workdir import read, write
+from jaxssl.study.runs import find_runs, find_studies
 from tests.refusals import refuses
 from tests.report.test_report import Page, check
 from tests.study.test_compare import run as make_run
@@ -54,6 +54,18 @@ def test_each_dataset_is_a_study_and_the_page_tells_which_start_helps_on_which(p
     assert verdict.next_step.text.startswith("First, lenses. Confirm on labeled images")
     may, _ = describe_studies(studies)
     assert "BYOL harms on chest." in may
+
+
+def test_own_images_are_called_by_their_folder_which_may_be_renamed(tmp_path):
+    """Two archives are two datasets, whose runs do not call each other damaged; what is not begun counts for one."""
+    for seed, title in enumerate(["chest.npz", "chest.npz", "chest-2025.npz"]):
+        make_run(tmp_path / f"chest-{seed}", seed, name="npz", title=title, fingerprint="chest", config={})
+        make_run(tmp_path / f"skin-{seed}", seed, name="npz", title="skin.npz", fingerprint="skin", config={})
+    begun = tmp_path / "skin-3" / "config.json"
+    begun.parent.mkdir()
+    write(begun, {"config": {"data": {"name": "npz", "dir": "data/skin.npz"}}})
+    found = {name: (len(runs), left) for name, (runs, left) in find_studies([tmp_path]).items()}
+    assert found == {"chest.npz": (3, 0), "skin.npz": (3, 1)}
 
 
 def test_report_writes_the_same_page(place, capsys):

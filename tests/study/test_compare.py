@@ -382,6 +382,13 @@ def test_label_efficiency(tmp_path):
     assert any("validation, which chooses" in text for text in found["conclusion"]["may_not"])
 
 
+def test_an_option_that_is_not_used_makes_no_other_arm(tmp_path):
+    """Runs of another version may lack it."""
+    for seed, unused in enumerate([{}, {"read_mask": None, "mask_classes": []}, {"table": ""}]):
+        run(tmp_path / str(seed), seed, config={"data": {"options": unused}})
+    assert {arm["name"]: arm["runs"] for arm in study(tmp_path)["arms"]} == {"byol": 3, "random": 3}
+
+
 def test_simulated_images_differ_from_seed_to_seed(tmp_path):
     for seed in range(5):
         run(tmp_path / str(seed), seed, name="lenses", fingerprint=f"of seed {seed}")

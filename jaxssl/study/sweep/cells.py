@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxssl import files
+from jaxssl import data, files
 from jaxssl.config import checks
 from jaxssl.config.fields import changes_pretraining
 from jaxssl.config.load import call, defines, find_config, load_config
@@ -101,7 +101,7 @@ def check_settings(config: str, cells: Sequence[Cell]) -> None:
         settings = load_config(config, assignments(cell))
         checks.check(settings)
         place = settings.data.dir
-        if settings.data.name in ("folder", "npz") and not (place and files.expand_user(place).exists()):
+        if settings.data.name in data.OWN and not (place and files.expand_user(place).exists()):
             message = f"data.dir={place} does not exist: set it to a folder, a table or an .npz archive"
             raise UserError(message, code="missing", field="data.dir")
         if (cell.folder / "config.json").exists():
