@@ -308,14 +308,8 @@ def check_against_data(setup: Setup) -> None:
     if not {*list_protocols(setup)} <= {*SEGMENTATION_PROTOCOLS}:
         for name, rows in transfer_rows(setup).items():
             if not len(rows):
-                what = f"no image of the {name} split has a label, and {source.known.sum()} of all: "
-                given = _given_split(source, c.data) is not None
-                remedy = "set data.use_official_split=False to split those" if given else "label more images"
-                raise UserError(
-                    f"{what}{remedy}, or set transfer.protocols=() to skip the evaluation",
-                    code="missing",
-                    field="data.use_official_split",
-                )
+                had = f"label, and {source.known.sum()} of all", "label more images"
+                raise lacking(setup, name, *had, "set transfer.protocols=() to skip the evaluation")
         check_task(setup)
         check_classes(setup)
     if count := count_transferred(source, setup.labelled, c):
@@ -331,7 +325,8 @@ def check_masks(setup: Setup) -> None:
     asked = [name for name in setup.config.transfer.protocols if name in SEGMENTATION_PROTOCOLS]
     if not asked:
         return
-    if setup.source.masks is None:
+    masked = setup.source.masked
+    if masked is None:
         raise UserError(
             f"transfer.protocols has {asked[0]!r}, and the images come without masks: set data.options.masks, see "
             "docs/segmentation.md, or remove it",
@@ -340,12 +335,16 @@ def check_masks(setup: Setup) -> None:
         )
     for name, rows in mask_rows(setup).items():
         if not len(rows):
-            raise UserError(
-                f"no image of the {name} split has a mask: set data.use_official_split=False to split those that have "
-                f"one, or remove {asked[0]!r} from transfer.protocols",
-                code="missing",
-                field="data.use_official_split",
-            )
+            had = f"mask, and {masked.sum()} of all", "check data.options.masks, or draw more"
+            raise lacking(setup, name, *had, f"remove {asked[0]!r} from transfer.protocols")
+
+
+def lacking(setup: Setup, side: str, what: str, remedy: str, otherwise: str) -> UserError:
+    """Return the error for a side of the split of which no image has what is evaluated."""
+    if _given_split(setup.source, setup.config.data) is not None:
+        remedy = "set data.use_official_split=False to split those"
+    message = f"no image of the {side} split has a {what}: {remedy}, or {otherwise}"
+    return UserError(message, code="missing", field="data.use_official_split")
 
 
 def check_reads_labels(source: Source, what: str, field: str) -> None:

@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import logging
+import math
 import os
 import sys
 import threading
@@ -63,8 +64,14 @@ def connect(coordinator: str | None, num_processes: int | None, process_id: int 
       process_id: index of this process; None: detected.
 
     Raises:
-      UserError: one of the three is missing, or the other processes do not connect in time.
+      UserError: one of the three is missing or out of its range, or the other processes do not connect in time.
     """
+    if num_processes is not None and num_processes < 1:
+        message = f"--num_processes={num_processes}: set it to 1 or more"
+        raise UserError(message, code="out-of-range", field="--num_processes")
+    if process_id is not None and not 0 <= process_id < (num_processes or math.inf):
+        message = f"--process_id={process_id}: processes count from 0 to --num_processes - 1"
+        raise UserError(message, code="out-of-range", field="--process_id")
     detected_count, detected_id, local_devices = detect_processes(os.environ)
     count = num_processes or detected_count
     if coordinator is None and process_id is None and count == 1:

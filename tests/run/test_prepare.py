@@ -1,6 +1,7 @@
 """What is refused or said before the first step: batches without negatives, classes without training images."""
 
 import logging
+import types
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxssl.augment import views
+from jaxssl.data.source import make
 from jaxssl.objectives import byol, losses, ntxent
 from jaxssl.run import phase, prepare
 from tests import tiny, tiny_config
@@ -71,3 +73,13 @@ def test_a_class_of_the_test_split_without_a_training_image_is_refused(tmp_path)
         prepare.prepare(c, tmp_path / "run")
     assert not (tmp_path / "run").exists()
     prepare.prepare(archive(tmp_path, "has", train=(40, 40, 1), val=(8, 8, 0), test=(10, 10, 1)), tmp_path / "run")
+
+
+def test_a_split_without_a_label_is_told_by_its_cause():
+    """No official split is at fault where there is none."""
+    source = make(np.zeros((2, 1, 1, 1), np.uint8), [0, 1], ["a", "b"], ("x", "y"))
+    setup = types.SimpleNamespace(source=source, config=tiny_config.get_config())
+    said = str(prepare.lacking(setup, "test", "label", "label more images", "stop"))  # pyright: ignore
+    assert said == "no image of the test split has a label: label more images, or stop"
+    setup.source = source._replace(official=np.array(["train", "train"]))
+    assert "data.use_official_split=False" in str(prepare.lacking(setup, "test", "label", "", ""))  # pyright: ignore

@@ -21,6 +21,7 @@ from jaxssl.run import experiment
 from jaxssl.run.workdir import open_workdir
 from jaxssl.training import checkpoint, distributed, metrics
 from tests import tiny_config
+from tests.refusals import refuses
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {"transfer.protocols": ("probe", "finetune"), "transfer.freeze_epochs": 0, "transfer.epochs": 1}
@@ -124,6 +125,14 @@ def test_who_ended_with_a_word_is_not_called_lost(monkeypatch):
         monkeypatch.setattr(distributed, "poll_key", {distributed.EXIT_CODE_KEY: said}.get)
         assert "was lost" in str(distributed.as_preemption(closed))
         assert left == codes
+
+
+@pytest.mark.parametrize(
+    ("count", "index", "field"), [(0, None, "--num_processes"), (2, 2, "--process_id"), (None, -1, "--process_id")]
+)
+def test_numbers_of_processes_that_there_cannot_be(count, index, field):
+    with refuses("out-of-range", field):
+        distributed.connect("127.0.0.1:9", count, index)
 
 
 def test_who_waits_for_others_in_vain_says_so(tmp_path):

@@ -107,9 +107,6 @@ def load(
         given = {"masks": bool(masks), "mask_classes": _as_names(mask_classes), "use_labels": use_labels, "task": task}
         return npz.load(dir=dir, cache_dir=cache_dir, memory_mib=memory_mib, size=size, nan=nan, fit=fit, **given)
     if not table and Path(dir).is_file():
-        if images.is_image(Path(dir)):
-            message = f"data.dir={dir} is one image: set it to the folder with the class folders or the images"
-            raise UserError(message, code="unsupported", field="data.dir")
         dir, table = str(Path(dir).parent), str(Path(dir).resolve())
     root = _folder(dir)
     columns = {"path": path_column, "label": label_column, "group": group_column, "split": split_column}

@@ -67,6 +67,9 @@ def find(root: Path, where: str) -> list[str]:
 
 
 def _missing(root: Path, where: str, what: str) -> UserError:
+    if not where:
+        message = "data.options.mask_column: it has no mask of any image: write paths of masks, or run lengths, into it"
+        return UserError(message, code="missing", field="data.options.mask_column")
     return UserError(
         f"data.options.masks={where!r}: {what} below {root}: name masks as their images, with '_mask' or in a folder "
         "'masks', set it to their folder or to a .json file of COCO, or mask_classes to the classes in their names",

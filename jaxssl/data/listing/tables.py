@@ -62,6 +62,9 @@ def list_images(
             code="missing",
             field="data.options.table",
         )
+    if images.is_image(place):
+        message = f"{place} is one image: name the folder with the class folders or the images, or a table"
+        raise UserError(message, code="unsupported", field="data.dir")
     rows = table.read(place, (), optional=[name for name in columns.values() if name])
     head = list(rows[0][1])
     check_labelling(labelling)

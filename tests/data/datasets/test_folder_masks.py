@@ -79,6 +79,9 @@ def test_a_table_lists_masks(tmp_path):
     got = load(tmp_path, masks="", table="t.csv", mask_column="mask")
     assert got.masked.tolist() == [True, True, True, False]
     np.testing.assert_array_equal(got.masks[:3], np.stack([*MASKS.values()])[:3])
+    (tmp_path / "empty.csv").write_text("path,mask\nx/d.png,\n")
+    with refuses("missing", "data.options.mask_column"):
+        load(tmp_path, masks="", table="empty.csv", mask_column="mask")
     with refuses("unknown-name", "data.options.mask_column", "masks"):
         load(tmp_path, masks="", table="t.csv", mask_column="masks")
 
