@@ -55,16 +55,7 @@ def list_images(
     Raises:
       UserError: see `jaxssl.data.datasets.folder.load`.
     """
-    place = root / files.expand_user(file)
-    if not place.is_file():
-        raise UserError(
-            f"data.options.table={file}: there is no file {place}; name one, relative to data.dir or absolute",
-            code="missing",
-            field="data.options.table",
-        )
-    if images.is_image(place):
-        message = f"{place} is one image: name the folder with the class folders or the images, or a table"
-        raise UserError(message, code="unsupported", field="data.dir")
+    place = _find_table(root, file)
     rows = table.read(place, (), optional=[name for name in columns.values() if name])
     head = list(rows[0][1])
     check_labelling(labelling)
@@ -111,6 +102,21 @@ def list_images(
             "class of its own; data.options.label_separator reads several labels an image"
         )
     return Listing(list(places), official, classes, groups, tuple(unread), task, tuple(names))
+
+
+def _find_table(root: Path, file: str) -> Path:
+    """Return the path of a table. UserError if it is no file, or an image."""
+    place = root / files.expand_user(file)
+    if not place.is_file():
+        raise UserError(
+            f"data.options.table={file}: there is no file {place}; name one, relative to data.dir or absolute",
+            code="missing",
+            field="data.options.table",
+        )
+    if images.is_image(place):
+        message = f"{place} is one image: name the folder with the class folders or the images, or a table"
+        raise UserError(message, code="unsupported", field="data.dir")
+    return place
 
 
 def _require_label(place: Path, column: str) -> str:
