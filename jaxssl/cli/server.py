@@ -1,6 +1,8 @@
 """The local server of `jaxssl report --serve`: read-only, on the loopback interface, no files but reports."""
 
 import http.server
+import logging
+import sys
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
@@ -9,9 +11,17 @@ from jaxssl.cli import runs
 from jaxssl.errors import UserError
 from jaxssl.report.listing import Entry, make_listing
 
+log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 # Pages hold all that they need: nothing is fetched from anywhere.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """A server whose errors are a line each: a browser that goes away, a report that is being replaced."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        log.warning("a page was not sent: %r", sys.exc_info()[1])
 
 
 def make_server(root: Path, port: int) -> http.server.ThreadingHTTPServer:
@@ -39,7 +49,7 @@ def make_server(root: Path, port: int) -> http.server.ThreadingHTTPServer:
             """Write no line for each request."""
 
     try:
-        return http.server.ThreadingHTTPServer((HOST, port), Handler)
+        return Server((HOST, port), Handler)
     except (OSError, OverflowError) as error:
         message = f"--serve={port}: the port cannot be used ({error}): give another one, or 0 for a free one"
         raise UserError(message, code="in-use", field="--serve") from error
@@ -55,7 +65,7 @@ def _respond(root: Path, path: str, host: str) -> tuple[HTTPStatus, str]:
     if address == "/":
         return HTTPStatus.OK, _list(root, reports)
     if address in reports:
-        return HTTPStatus.OK, reports[address].read_text(encoding="utf-8")
+        return HTTPStatus.OK, reports[address].read_text(encoding="utf-8", errors="replace")
     return HTTPStatus.NOT_FOUND, "<p>There is no report here."
 
 

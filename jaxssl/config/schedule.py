@@ -28,18 +28,23 @@ def steps_per_epoch(images: int, c: ConfigDict, phase: str) -> int:
       phase: its name, for the error.
 
     Raises:
-      UserError: there are fewer images than one batch takes.
+      UserError: there are fewer images than one batch takes, or all epochs have more steps than can be counted.
     """
     used = min(images, c.images_per_epoch or images)
-    if c.min_steps_per_epoch:
-        return max(used // c.batch_size, c.min_steps_per_epoch)
-    if c.batch_size > used:
+    steps = max(used // c.batch_size, c.min_steps_per_epoch)
+    if c.epochs * steps >= 2**31:  # JAX counts them in 32 bits.
+        raise UserError(
+            f"{phase}.epochs={c.epochs} of {steps} steps are above the limit of {2**31:,} steps: reduce it",
+            code="out-of-range",
+            field=f"{phase}.epochs",
+        )
+    if not steps:
         raise UserError(
             f"{phase}.batch_size={c.batch_size} is larger than the {used} images to train on: reduce it",
             code="too-few",
             field=f"{phase}.batch_size",
         )
-    return used // c.batch_size
+    return steps
 
 
 def optimizer_options(c: ConfigDict, epochs: int, steps_per_epoch: int, batch_size: int) -> dict[str, Any]:

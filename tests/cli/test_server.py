@@ -47,6 +47,15 @@ def test_it_lists_runs_and_studies_and_shows_their_reports(tmp_path, get):
     assert "BYOL" in get(links[1])[1] and get(links[0]) == (200, "<p>a study")
 
 
+def test_what_cannot_be_sent_is_one_line(tmp_path, get, capsys, caplog, monkeypatch):
+    (tmp_path / "report.html").write_bytes(b"<p>\xff")
+    assert get("/report.html") == (200, "<p>\ufffd")
+    monkeypatch.setattr(server, "_respond", lambda *arguments: 1 / 0)
+    with pytest.raises(http.client.RemoteDisconnected):
+        get("/")
+    assert not capsys.readouterr().err and "a page was not sent: ZeroDivisionError" in caplog.text
+
+
 @pytest.mark.parametrize("address", ["/results.json", "/../secret", "/run/../../secret", "/%2e%2e/secret", "/none/"])
 def test_it_serves_nothing_but_reports(tmp_path, get, address):
     (tmp_path / "results.json").write_text("secret")

@@ -9,6 +9,7 @@ from jaxssl.augment import views
 from jaxssl.config import checks, fields, presets, schedule
 from jaxssl.errors import UserError
 from jaxssl.training import optimizers
+from tests.refusals import refuses
 
 
 def test_steps_are_whole_batches():
@@ -21,6 +22,9 @@ def test_steps_are_whole_batches():
     c.images_per_epoch = 600
     assert schedule.steps_per_epoch(1000, c, "pretrain") == 2
     assert schedule.steps_per_epoch(300, c, "pretrain") == 1
+    c.epochs, c.min_steps_per_epoch = 2**21, 2**10
+    with refuses("out-of-range", "pretrain.epochs", "2097152"):
+        schedule.steps_per_epoch(300, c, "pretrain")
 
 
 def test_the_optimizer_is_given_steps_and_the_scaled_rate():
