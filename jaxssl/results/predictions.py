@@ -70,7 +70,7 @@ def check_predictions(file: Path, name: str, predictions: Predictions) -> None:
         if len(set(predictions.ids)) < len(predictions.ids):
             raise ValueError("an image occurs twice")
     except (ValueError, TrainingFailedError) as error:
-        message = f"{file} is damaged: {name}: {error}; run the command of the run again to write it"
+        message = f"{file} is damaged: {name}: {str(error).rstrip('.')}; run the command of the run again to write it"
         raise UserError(message, code="damaged", field=str(file)) from error
 
 
