@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from benchmarks.profile import profile
+from benchmarks.step_profile import profile
 from benchmarks.work import Work, batches, make_work
 
 from jaxssl.models.linear import multiply
