@@ -268,6 +268,11 @@ def test_one_and_eight_devices_agree(px, c, k, stride, groups):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-4 * float(jnp.abs(a).max()))
 
 
+def test_max_pool_makes_no_choice_by_platform_where_it_is_not_differentiated():
+    """ONNX has none."""
+    assert "platform_index" not in str(jax.make_jaxpr(max_pool.max_pool)(jnp.zeros((1, 8, 8, 3))))
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 7, 9, 3), (1, 1, 2, 1)])
 def test_max_pool(shape):
     (x,) = arrays(shape)
@@ -275,5 +280,6 @@ def test_max_pool(shape):
     y, pullback = jax.vjp(lambda x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), x)
     ours, our_pullback = jax.vjp(max_pool.max_pool, x)
     np.testing.assert_array_equal(ours, y)
+    np.testing.assert_array_equal(max_pool.max_pool(x), y)
     (g,) = arrays(y.shape)
     np.testing.assert_allclose(our_pullback(g)[0], pullback(g)[0], atol=1e-6)

@@ -23,7 +23,7 @@ def max_pool(x: jax.Array) -> jax.Array:
     Values and gradient are those of `flax.linen.max_pool`: of equal largest values in a window, the first in
     row-major order takes the whole gradient. Reverse-mode differentiable only.
     """
-    return by_platform(separable_max_pool, native_max_pool, x)
+    return native_max_pool(x)  # Where it is differentiated, `_max_pool_forward` stands for it: ONNX has no platforms.
 
 
 def separable_max_pool(x: jax.Array) -> jax.Array:
@@ -53,11 +53,15 @@ def native_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
     return jax.vjp(native_max_pool, x)[1](g)[0]
 
 
+def _max_pool_forward(x):
+    return by_platform(separable_max_pool, native_max_pool, x), x
+
+
 def _max_pool_backward(x, g):
     return (by_platform(shifted_max_pool_gradient, native_max_pool_gradient, x, g),)
 
 
-max_pool.defvjp(lambda x: (max_pool(x), x), _max_pool_backward)
+max_pool.defvjp(_max_pool_forward, _max_pool_backward)
 
 
 def shifted_max_pool_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
