@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 from unittest import mock
 
 import flax.linen as nn
@@ -22,7 +23,9 @@ from jax import lax
 from jaxssl import models
 from jaxssl.models import resnet
 from jaxssl.models.cpu_conv import choice, conv, depthwise, matmul, max_pool, native, winograd
-from jaxssl.models.cpu_conv.geometry import Geometry, is_pointwise, taps
+from jaxssl.models.cpu_conv.geometry import Geometry, is_pointwise
+from jaxssl.models.linear import MIXED
+from jaxssl.training import runtime
 
 # px, channels in, channels out, kernel, stride
 SHAPES = {
@@ -95,22 +98,6 @@ def time_forms(forms: dict[str, Callable], *args: jax.Array, rounds: int = 5) ->
     return shortest
 
 
-def shifted_matmuls(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    products = zip(taps(x, w.shape, geometry), w.reshape(-1, *w.shape[2:]), strict=True)
-    return sum(view @ tap for view, tap in products)
-
-
-def gradient_of(form: Callable, argument: int) -> Callable:
-    """Return the input (0) or kernel (1) gradient of a forward form, by transposing it."""
-
-    def gradient(kept, g, geometry, x_shape, w_shape):
-        shape = (x_shape, w_shape)[argument]
-        linear = (lambda a: form(a, kept, geometry)) if argument == 0 else (lambda a: form(kept, a, geometry))
-        return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, g.dtype))(g)[0]
-
-    return gradient
-
-
 def candidates(x_shape: tuple, w_shape: tuple, geometry: Geometry) -> tuple[dict[str, Callable], ...]:
     """Return {name: form} of the forward pass, the input gradient and the kernel gradient that fit the shape."""
     if geometry.groups > 1:
@@ -125,18 +112,15 @@ def candidates(x_shape: tuple, w_shape: tuple, geometry: Geometry) -> tuple[dict
             {"native": native.native_input_gradient, "matmul": matmul.pointwise_input_gradient},
             {"native": native.native_kernel_gradient, "matmul": matmul.pointwise_kernel_gradient},
         )
-    forward = {"native": native.native, "im2col": matmul.im2col, "shifted": shifted_matmuls}
-    input_gradient = {
-        "native": native.native_input_gradient,
-        "im2col": matmul.im2col_input_gradient,
-        "shifted": gradient_of(shifted_matmuls, 0),
-    }
+    forward = {"native": native.native, "im2col": matmul.im2col}
+    input_gradient = {"native": native.native_input_gradient, "im2col": matmul.im2col_input_gradient}
     kernel_gradient = {
         "native": native.native_kernel_gradient,
-        "im2col": gradient_of(matmul.im2col, 1),
         "chunks": matmul.chunked_kernel_gradient,
         "transposed": matmul.transposed_kernel_gradient,
     }
+    if geometry.strides != (1, 1):
+        forward["joined"] = matmul.joined_im2col
     if winograd.fits_winograd(w_shape, geometry):
         forward["winograd"] = winograd.winograd
         input_gradient["winograd"] = winograd.winograd_input_gradient
@@ -148,9 +132,11 @@ def candidates(x_shape: tuple, w_shape: tuple, geometry: Geometry) -> tuple[dict
     return forward, input_gradient, kernel_gradient
 
 
-def measure(batch: int, px: int, channels: int, features: int, k: int, stride: int, groups: int) -> str:
+def measure(
+    batch: int, px: int, channels: int, features: int, k: int, stride: int, *, groups: int, precision: Any
+) -> str:
     """Return one line of the table."""
-    geometry = Geometry((stride, stride), ((k // 2, k // 2),) * 2, groups, None)
+    geometry = Geometry((stride, stride), ((k // 2, k // 2),) * 2, groups, precision)
     x = jax.random.normal(jax.random.key(0), (batch, px, px, channels))
     w = jax.random.normal(jax.random.key(1), (k, k, channels // groups, features)) / k
     g = native.native(x, w, geometry)
@@ -189,13 +175,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--only", choices=GROUPS)
+    parser.add_argument("--mixed", action="store_true", help="convolutions in mixed precision")
     args = parser.parse_args()
+    runtime.configure()
+    precision = MIXED if args.mixed else None
     wanted = GROUPS if args.only is None else (args.only,)
     for name, shapes in SHAPES.items():
         if name in wanted:
             print(f"{name}, batch {args.batch}: milliseconds forward | input gradient | kernel gradient")
             for shape in shapes:
-                print(measure(args.batch, *shape, groups=shape[1] if name == "depthwise" else 1), flush=True)
+                groups = shape[1] if name == "depthwise" else 1
+                print(measure(args.batch, *shape, groups=groups, precision=precision), flush=True)
     if "pool" in wanted:
         x = nn.relu(jax.random.normal(jax.random.key(0), (args.batch, 32, 32, 64)))
         forms = {"native": max_pool.native_max_pool, "shifted": max_pool.max_pool}
@@ -213,4 +203,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    runtime.restart()
     main()

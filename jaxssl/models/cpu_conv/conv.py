@@ -10,7 +10,8 @@ from jax import lax
 from jaxssl.models.cpu_conv.choice import choose_forward, choose_input_gradient, choose_kernel_gradient
 from jaxssl.models.cpu_conv.dispatch import by_platform
 from jaxssl.models.cpu_conv.geometry import NHWC, Geometry, Shape, output_size
-from jaxssl.models.cpu_conv.native import native, native_input_gradient, native_kernel_gradient
+from jaxssl.models.cpu_conv.native import native, native_gradients, native_input_gradient, native_kernel_gradient
+from jaxssl.models.cpu_conv.winograd import winograd_gradients, winograd_input_gradient, winograd_kernel_gradient
 from jaxssl.models.linear import unless_mixed
 
 
@@ -90,8 +91,12 @@ def _forward(x, w, geometry):
 def _backward(geometry, residuals, g):
     x, w = residuals
     static = {"geometry": geometry, "x_shape": x.shape, "w_shape": w.shape}
-    dx = by_platform(choose_input_gradient(x.shape, w.shape, geometry), native_input_gradient, w, g, **static)
-    dw = by_platform(choose_kernel_gradient(x.shape, w.shape, geometry), native_kernel_gradient, x, g, **static)
+    input_gradient = choose_input_gradient(x.shape, w.shape, geometry)
+    kernel_gradient = choose_kernel_gradient(x.shape, w.shape, geometry)
+    if (input_gradient, kernel_gradient) == (winograd_input_gradient, winograd_kernel_gradient):
+        return by_platform(winograd_gradients, native_gradients, x, w, g, **static)
+    dx = by_platform(input_gradient, native_input_gradient, w, g, **static)
+    dw = by_platform(kernel_gradient, native_kernel_gradient, x, g, **static)
     return dx, dw
 
 

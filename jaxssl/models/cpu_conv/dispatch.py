@@ -8,7 +8,7 @@ import jax
 from jax import lax
 
 
-def by_platform(cpu: Callable, default: Callable, *arrays: jax.Array, **static: Any) -> jax.Array:
+def by_platform(cpu: Callable, default: Callable, *arrays: jax.Array, **static: Any) -> Any:
     """Calls `cpu` or `default`, each traced once for all layers of equal shapes and static arguments."""
 
     def traced_once(function: Callable) -> Callable:

@@ -16,9 +16,8 @@ NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
 class Geometry(NamedTuple):
     """Static arguments of a convolution; `padding` is explicit, `groups` is 1 or the number of channels.
 
-    With precision `MIXED` only what is one product has bfloat16 operands, and of kernel gradients only those of
-    transposed columns: the others are no faster so. Winograd's transforms multiply the error by ten, and XLA's own
-    convolution has no such form.
+    With precision `MIXED` products have bfloat16 operands, of kernel gradients only those of transposed columns: the
+    others are no faster so. XLA's own convolution has no such form.
     """
 
     strides: tuple[int, int]

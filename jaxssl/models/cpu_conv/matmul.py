@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxssl.models.cpu_conv.chunks import images_per_chunk, sum_over_chunks
+from jaxssl.models.cpu_conv.chunks import images_per_chunk, map_chunks, sum_over_chunks
 from jaxssl.models.cpu_conv.geometry import Geometry, Shape, column_bytes, count_pixels, output_size, pad, taps
 from jaxssl.models.linear import MIXED, multiply, multiply_by_transposed
 
@@ -15,8 +15,21 @@ from jaxssl.models.linear import MIXED, multiply, multiply_by_transposed
 CHUNK_BYTES = 4 << 20
 
 
-def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+def operand(x: jax.Array, geometry: Geometry) -> jax.Array:
+    """Returns what is moved around before a product: with precision `MIXED` bfloat16, as integers.
+
+    XLA on the CPU would move bfloat16 as float32, and round afterwards.
+    """
     if geometry.precision == MIXED:
+        return lax.bitcast_convert_type(x.astype(jnp.bfloat16), jnp.uint16)
+    return x
+
+
+def matmul(a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+    """[..., K] times [K, D]; `a` may be an `operand`."""
+    if geometry.precision == MIXED:
+        if a.dtype == jnp.uint16:
+            a = lax.bitcast_convert_type(a, jnp.bfloat16)
         return multiply(a, b)
     return jnp.matmul(a, b, precision=geometry.precision)
 
@@ -69,13 +82,39 @@ def columns(x: jax.Array, w_shape: Shape, geometry: Geometry) -> jax.Array:
 
 
 def im2col(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
-    return matmul(columns(x, w.shape, geometry), w.reshape(-1, w.shape[3]), geometry)
+    def part(x: jax.Array) -> jax.Array:
+        return matmul(columns(operand(x, geometry), w.shape, geometry), w.reshape(-1, w.shape[3]), geometry)
+
+    return map_chunks(part, x, images_of(x.shape, w.shape, geometry))
+
+
+def joined_im2col(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
+    """`im2col` for few channels: as many neighbors as the stride are one pixel, so that what is copied is longer."""
+    (kh, kw, _, d), (vertical, horizontal) = w.shape, geometry.strides
+    height, width = output_size(x.shape, w.shape, geometry)
+    joined = -(-kw // horizontal)
+    padding, (left, _) = geometry.padding
+    right = (width + joined - 1) * horizontal - left - x.shape[2]
+    kernel = jnp.pad(w, ((0, 0), (0, joined * horizontal - kw), (0, 0), (0, 0))).reshape(-1, d)
+
+    def part(x: jax.Array) -> jax.Array:
+        x = pad(operand(x, geometry), geometry._replace(padding=(padding, (left, right))))
+        x = x.reshape(*x.shape[:2], width + joined - 1, -1)
+        # Without the barrier each row would be gathered anew for each of the kernel's.
+        x = lax.optimization_barrier(jnp.concatenate([x[:, :, j : j + width] for j in range(joined)], axis=-1))
+        rows = [x[:, i : i + (height - 1) * vertical + 1 : vertical] for i in range(kh)]
+        return matmul(jnp.concatenate(rows, axis=-1), kernel, geometry).astype(w.dtype)
+
+    return map_chunks(part, x, images_of(x.shape, w.shape, geometry))
 
 
 def im2col_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
-    x = jax.ShapeDtypeStruct(x_shape, g.dtype)
-    g = matmul_transposed(g, w.reshape(-1, w.shape[3]), geometry)
-    return jax.linear_transpose(lambda x: columns(x, w_shape, geometry), x)(g)[0]
+    def part(g: jax.Array) -> jax.Array:
+        x = jax.ShapeDtypeStruct((len(g), *x_shape[1:]), g.dtype)
+        g = matmul_transposed(g, w.reshape(-1, w.shape[3]), geometry)
+        return jax.linear_transpose(lambda x: columns(x, w_shape, geometry), x)(g)[0]
+
+    return map_chunks(part, g, images_of(x_shape, w_shape, geometry))
 
 
 def chunked_kernel_gradient(
@@ -114,11 +153,9 @@ def transposed_columns(x: jax.Array, w_shape: Shape, geometry: Geometry) -> jax.
 def transposed_kernel_gradient(
     x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
 ) -> jax.Array:
-    operands = jnp.bfloat16 if geometry.precision == MIXED else g.dtype
-
     def part(x, g):
-        a, b = transposed_columns(x.astype(operands), w_shape, geometry), g.astype(operands).reshape(-1, w_shape[3])
-        return jnp.matmul(a, b, precision=geometry.of_float32, preferred_element_type=jnp.float32)
+        columns = transposed_columns(operand(x, geometry), w_shape, geometry)
+        return matmul(columns, g.reshape(-1, w_shape[3]), geometry).astype(jnp.float32)
 
     total = sum_over_chunks(part, (math.prod(w_shape[:3]), w_shape[3]), x, g, images_of(x_shape, w_shape, geometry))
     return total.astype(g.dtype).reshape(w_shape)

@@ -26,3 +26,10 @@ def native_input_gradient(w: jax.Array, g: jax.Array, geometry: Geometry, x_shap
 def native_kernel_gradient(x: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape) -> jax.Array:
     w = jax.ShapeDtypeStruct(w_shape, g.dtype)
     return jax.linear_transpose(lambda w: native(x, w, geometry), w)(g)[0]
+
+
+def native_gradients(
+    x: jax.Array, w: jax.Array, g: jax.Array, geometry: Geometry, x_shape: Shape, w_shape: Shape
+) -> tuple[jax.Array, jax.Array]:
+    shapes = (geometry, x_shape, w_shape)
+    return native_input_gradient(w, g, *shapes), native_kernel_gradient(x, g, *shapes)
