@@ -24,7 +24,7 @@ from typing import NoReturn
 import jaxssl
 from jaxssl.cli import messages
 from jaxssl.errors import PreemptedError, TrainingFailedError, UserError, did_you_mean, print_error
-from jaxssl.results.description import find_damage
+from jaxssl.results.description import damaged, find_damage
 from jaxssl.training import runtime
 
 GROUPS = ("experiments", "results", "trained networks", "datasets")  # Of the commands, in the order of the help.
@@ -257,9 +257,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> UserError | None:
         message = f"JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}: JAX cannot use this device ({reason}): set "
         message += "JAX_PLATFORMS=cpu, or install JAX for the device"
         return UserError(message, code="unsupported", field="JAX_PLATFORMS")
-    damage = next(filter(None, map(find_damage, named_folders(arguments))), "")
-    message = f"{damage}: the file is damaged: copy it back, or run the experiment again in a new workdir"
-    return UserError(message, code="damaged", field=damage.partition(": ")[0]) if damage else None
+    found = ((find_damage(folder), folder) for folder in named_folders(arguments))
+    return next((damaged(reason, folder) for reason, folder in found if reason), None)
 
 
 def named_folders(arguments: Sequence[str]) -> list[Path]:

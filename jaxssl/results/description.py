@@ -143,8 +143,13 @@ def damage_errors(folder: Path) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         reason = find_damage(folder) or f"{folder}: its files are not of one jaxssl run, or damaged: {error!r}"
-        message = f"{reason}: copy them back, or run the experiment again in a new workdir"
-        raise UserError(message, code="damaged", field=str(folder)) from error
+        raise damaged(reason, folder) from error
+
+
+def damaged(reason: str, folder: Path) -> UserError:
+    """Return the error of a folder whose files are damaged."""
+    message = f"{reason}: copy the files back, or run the experiment again in a new workdir"
+    return UserError(message, code="damaged", field=str(folder))
 
 
 def about(kind: Any) -> str:

@@ -708,7 +708,7 @@ def empty_evaluations(workdir):
     [
         (edit("nan"), "predictions.csv is damaged: probe_ssl: probabilities: 1 of"),
         (edit("2"), "predictions.csv is damaged: probe_ssl: probabilities must sum to 1"),
-        (empty_evaluations, "copy them back"),
+        (empty_evaluations, "copy the files back"),
         (lambda w: (w / "results.json").unlink(), "results.json"),
         (lambda w: (w / "config.json").unlink(), "config.json"),
         (lambda w: (w / "splits.json").unlink(), "splits.json"),

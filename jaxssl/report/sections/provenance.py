@@ -8,14 +8,14 @@ from jaxssl.report.blocks import Body, Cell, Code, Details, Facts, Heading, Row,
 from jaxssl.report.run_data import RunData
 from jaxssl.results.names import display_name
 from jaxssl.results.schema import Dataset, MetricsRow, Results
-from jaxssl.results.words import phase_name, shorten_list
+from jaxssl.results.words import dataset_title, phase_name, shorten_list
 
 
 def section(run: RunData) -> Section:
     """Return what is needed to repeat the run."""
     dataset, config, settings = run.results["dataset"], run.config, run.config["config"]
     facts = {
-        "Dataset": dataset["name"],
+        "Dataset": dataset_title(dataset),
         "Classes": ", ".join(shorten_list(dataset["classes"])) or "no labels",
         "Data fingerprint": run.splits.get("fingerprint", dataset["fingerprint"]),
         "Encoder": display_name(settings.get("model", {}).get("name", "")),

@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from jaxssl.report.blocks import Body, Cell, Facts, Row, Section, Table, Text, cells
 from jaxssl.report.study_data import StudyData, StudyRun
-from jaxssl.results.words import method_name, shorten_list
+from jaxssl.results.words import dataset_title, method_name, shorten_list
 
 SPLIT_NAMES = {
     "one run": "one run of each arm",
@@ -40,7 +40,7 @@ def basis_section(data: StudyData) -> Section:
     """Return the data and the number of tests."""
     study, dataset = data.study, data.study["dataset"]
     facts = [
-        ("Dataset", dataset["name"]),
+        ("Dataset", dataset_title(dataset)),
         ("Classes", ", ".join(shorten_list(dataset["classes"])) or "no labels"),
         ("Data fingerprints", ", ".join(dataset["fingerprints"])),
         ("Test images", SPLIT_NAMES[study["split"]]),
