@@ -19,8 +19,8 @@ def scan_chunks(part: Callable, shape: tuple, arrays: Sequence[jax.Array], image
     Step i takes the images i, i + steps, ...: the image axis of a chunk is the major one, so that a batch sharded over
     devices stays where it is.
 
-    It returns float32 of the given shape, and a result for each image or None. Returned are the sum of the first, and
-    the batch of the second.
+    `part` returns float32 of the given shape, of which the sum is returned, and a result for each image, of which the
+    batch is returned, or None.
     """
     steps = len(arrays[0]) // images
     arrays = [a.reshape(images, steps, *a.shape[1:]) for a in arrays]

@@ -103,7 +103,7 @@ def joined_im2col(x: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Array:
         # Without the barrier each row would be gathered anew for each of the kernel's.
         x = lax.optimization_barrier(jnp.concatenate([x[:, :, j : j + width] for j in range(joined)], axis=-1))
         rows = [x[:, i : i + (height - 1) * vertical + 1 : vertical] for i in range(kh)]
-        return matmul(jnp.concatenate(rows, axis=-1), kernel, geometry).astype(w.dtype)
+        return matmul(jnp.concatenate(rows, axis=-1), kernel, geometry)
 
     return map_chunks(part, x, images_of(x.shape, w.shape, geometry))
 
@@ -155,7 +155,7 @@ def transposed_kernel_gradient(
 ) -> jax.Array:
     def part(x, g):
         columns = transposed_columns(operand(x, geometry), w_shape, geometry)
-        return matmul(columns, g.reshape(-1, w_shape[3]), geometry).astype(jnp.float32)
+        return matmul(columns, g.astype(jnp.float32).reshape(-1, w_shape[3]), geometry)
 
     total = sum_over_chunks(part, (math.prod(w_shape[:3]), w_shape[3]), x, g, images_of(x_shape, w_shape, geometry))
     return total.astype(g.dtype).reshape(w_shape)
