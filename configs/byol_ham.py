@@ -22,6 +22,7 @@ from jaxssl.config import fields, presets
 def local(c: ConfigDict) -> None:
     """Small batches for more steps, and weak colour jitter, because lesions differ in colour."""
     presets.byol_on_two_cores(c)
+    c.pretrain.epochs = 25
     c.pretrain.images_per_epoch = 0
     c.pretrain.optimizer.scale_learning_rate = False
     c.transfer.images_per_epoch = 0

@@ -4,7 +4,7 @@ import difflib
 import re
 import sys
 from collections.abc import Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 ErrorCode = Literal[
     "conflict",  # Two values, or a value and the data, exclude each other.
@@ -81,3 +81,24 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns "did you mean 'byol'? " for a name close to a known one, else ""; for use inside a message."""
     close = difflib.get_close_matches(name, known, 1)
     return f"did you mean '{close[0]}'? " if close else ""
+
+
+def check_range(path: str, value: float, interval: str, whole: Any = None) -> None:
+    """Check that a number lies in an interval such as "(0, 1]"; NaN and values outside are errors.
+
+    Args:
+      path: of the field.
+      value: the number.
+      interval: square brackets include the bound, round ones exclude it; "inf" is no bound, of integers 2**31.
+      whole: the value of the field, where `value` is one item of it.
+    """
+    if isinstance(value, int) and interval.endswith(", inf)"):
+        interval = interval.replace("inf)", f"{2**31})")  # JAX counts in 32 bits.
+    low, high = map(float, interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    below = value < high if interval[-1] == ")" else value <= high
+    if not (above and below):
+        shown = value if whole is None else whole
+        raise UserError(
+            f"{path}={shown} lies outside {interval}: choose a value within it", code="out-of-range", field=path
+        )

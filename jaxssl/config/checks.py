@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from jaxssl.config import fields, schedule
 from jaxssl.config.field import PHASES, Field
-from jaxssl.errors import UserError, did_you_mean
+from jaxssl.errors import UserError, check_range, did_you_mean
 from jaxssl.results.words import SEGMENTATION_PROTOCOLS
 from jaxssl.training import trackers
 
@@ -116,27 +116,6 @@ def suggest(name: str, allowed: Collection[str]) -> str:
     """Return "did you mean 'ntxent'? " for "simclr" or "ntxnet", "" if nothing is close."""
     alias = ALIASES.get(name.lower().replace(" ", "_"))
     return f"did you mean '{alias}'? " if alias in allowed else did_you_mean(name, allowed)
-
-
-def check_range(path: str, value: float, interval: str, whole: Any = None) -> None:
-    """Check that a number lies in an interval such as "(0, 1]"; NaN and values outside are errors.
-
-    Args:
-      path: of the field.
-      value: the number.
-      interval: square brackets include the bound, round ones exclude it; "inf" is no bound, of integers 2**31.
-      whole: the value of the field, where `value` is one item of it.
-    """
-    if isinstance(value, int) and interval.endswith(", inf)"):
-        interval = interval.replace("inf)", f"{2**31})")  # JAX counts in 32 bits.
-    low, high = map(float, interval[1:-1].split(","))
-    above = value > low if interval[0] == "(" else value >= low
-    below = value < high if interval[-1] == ")" else value <= high
-    if not (above and below):
-        shown = value if whole is None else whole
-        raise UserError(
-            f"{path}={shown} lies outside {interval}: choose a value within it", code="out-of-range", field=path
-        )
 
 
 def check_options(c: ConfigDict, name_path: str) -> None:

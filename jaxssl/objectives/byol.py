@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import check_range
 from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import (
     LossAndAux,
@@ -21,7 +21,15 @@ from jaxssl.objectives import (
 )
 
 
-def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int = 256, ema: float = 0.996) -> Objective:
+def make(
+    encoder: nn.Module,
+    *,
+    steps: int,
+    hidden: int = 4096,
+    projection: int = 256,
+    ema: float = 0.996,
+    predictor_rate: float = 1.0,
+) -> Objective:
     """The online network predicts, from one view, the projection of the other view by the target network.
 
     The target network is the moving average of the online network.
@@ -33,13 +41,14 @@ def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int 
       projection: width of their output.
       ema: decay of the moving average in the first step; rises to 1 along a cosine (section 3.3). With 0, which
         stays 0, the target is the online network itself: SimSiam (arXiv:2011.10566).
+      predictor_rate: factor of the learning rate for the predictor. Above 1 it stays nearer to the best predictor of
+        the changing targets, which keeps features from collapsing to few directions (section 5; `byol_ham:local`).
 
     Raises:
-      UserError: `ema` is out of its range.
+      UserError: `ema` or `predictor_rate` is out of its range.
     """
-    if not 0 <= ema <= 1:
-        message = f"pretrain.options.ema={ema} lies outside [0, 1]: choose a value within it"
-        raise UserError(message, code="out-of-range", field="pretrain.options.ema")
+    check_range("pretrain.options.ema", ema, "[0, 1]")
+    check_range("pretrain.options.predictor_rate", predictor_rate, "(0, inf)")
     projector, predictor = make_mlp(encoder, hidden, projection), make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:
@@ -65,4 +74,5 @@ def make(encoder: nn.Module, *, steps: int, hidden: int = 4096, projection: int 
         tau = 1 - (1 - ema) * (jnp.cos(jnp.pi * step / steps) + 1) / 2 if ema else 0.0
         return optax.incremental_update({name: params[name] for name in target}, target, step_size=1 - tau)
 
-    return Objective(init, loss, advance, views=2)
+    rates = {} if predictor_rate == 1 else {"predictor": predictor_rate}
+    return Objective(init, loss, advance, views=2, rates=rates)

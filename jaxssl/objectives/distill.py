@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.models.heads import Linear, classifier_of
 from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network, losses, pooled_like
 
@@ -128,18 +128,8 @@ def check_options(on: str, temperature: float, label_weight: float) -> None:
             code="unknown-name",
             field=f"{section}.on",
         )
-    if not 0 < temperature < math.inf:
-        raise UserError(
-            f"{section}.temperature={temperature} is not a finite number above 0",
-            code="out-of-range",
-            field=f"{section}.temperature",
-        )
-    if not 0 <= label_weight <= 1:
-        raise UserError(
-            f"{section}.label_weight={label_weight} lies outside [0, 1]",
-            code="out-of-range",
-            field=f"{section}.label_weight",
-        )
+    check_range(f"{section}.temperature", temperature, "(0, inf)")
+    check_range(f"{section}.label_weight", label_weight, "[0, 1]")
     if label_weight and on == "features":
         raise UserError(
             f"{section}.label_weight={label_weight} needs {section}.on='logits'",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.models.autoencoder import Decoder
 from jaxssl.objectives import LossAndAux, Objective, Tree, apply_network, init_network
 
@@ -77,10 +77,7 @@ def check_options(sides: tuple[float, float], holes: int, on: str) -> None:
             code="out-of-range",
             field="pretrain.options.sides",
         )
-    if holes < 1:
-        raise UserError(
-            f"pretrain.options.holes={holes}: set it to 1 or more", code="out-of-range", field="pretrain.options.holes"
-        )
+    check_range("pretrain.options.holes", holes, "[1, inf)")
     if on not in ("hole", "image"):
         raise UserError(
             f"pretrain.options.on={on!r} is unknown: valid are 'hole' and 'image'",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.models import vit
 from jaxssl.objectives import LossAndAux, Objective, Tree, init_network
 
@@ -57,12 +57,7 @@ def make(
         images.
     """
     check_encoder(encoder)
-    if not 0 < mask_ratio < 1:
-        raise UserError(
-            f"pretrain.options.mask_ratio={mask_ratio} lies outside (0, 1): it is a share of the patches",
-            code="out-of-range",
-            field="pretrain.options.mask_ratio",
-        )
+    check_range("pretrain.options.mask_ratio", mask_ratio, "(0, 1)")
     decoder = make_decoder(encoder, decoder_width, decoder_depth, decoder_heads)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

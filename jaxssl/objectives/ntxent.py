@@ -9,7 +9,7 @@ import math
 import jax
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import (
     LossAndAux,
@@ -43,14 +43,8 @@ def make(
     Raises:
       UserError: `temperature` or `dense` is out of its range, or, from `init`, the encoder returns no map.
     """
-    for option, value, fits, interval in (
-        ("temperature", temperature, 0 < temperature < math.inf, "(0, inf)"),
-        ("dense", dense, 0 <= dense <= 1, "[0, 1]"),
-    ):
-        if not fits:
-            field = f"pretrain.options.{option}"
-            message = f"{field}={value} lies outside {interval}: choose a value within it"
-            raise UserError(message, code="out-of-range", field=field)
+    check_range("pretrain.options.temperature", temperature, "(0, inf)")
+    check_range("pretrain.options.dense", dense, "[0, 1]")
     projector = make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

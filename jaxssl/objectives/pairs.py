@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.errors import UserError, check_range
 from jaxssl.models.heads import make_mlp
 from jaxssl.objectives import LossAndAux, Objective, Tree, deinterleave, init_projected, interleave, losses, project
 
@@ -37,12 +37,7 @@ def make(
             code="unknown-name",
             field="pretrain.options.pairs_from",
         )
-    if not 0 < margin <= 2:
-        raise UserError(
-            f"pretrain.options.margin={margin} lies outside (0, 2]: unit vectors are at most 2 apart",
-            code="out-of-range",
-            field="pretrain.options.margin",
-        )
+    check_range("pretrain.options.margin", margin, "(0, 2]")  # Unit vectors are at most 2 apart.
     projector = make_mlp(encoder, hidden, projection)
 
     def init(key: jax.Array, batch: dict) -> tuple[Tree, Tree, Tree]:

@@ -85,6 +85,7 @@ def train_phase(setup: Setup, phase: Phase, variables: Tree) -> TrainState:
         **schedule.optimizer_options(c.optimizer, c.epochs, steps, c.batch_size),
         frozen_steps=phase.freeze_epochs * steps,
         lora=lora_rank(phase) > 0,
+        rates=objective.rates,
     )
     view = views.make(setup.pixels, size=setup.config.data.image_size, views=objective.views, **c.augment)
     folder = setup.workdir / "checkpoints" / phase.name

@@ -1,5 +1,7 @@
 """Optimizers as optax chains, with learning-rate warm-up, weight decay of kernels alone, layer decay, and freezing."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -81,6 +83,16 @@ def decay_by_layer(decay: float) -> optax.GradientTransformation:
     return optax.stateless(scale)
 
 
+def scale_networks(rates: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiply the updates of `params[name]` by `rates[name]`, and leave those of all other networks."""
+
+    def scale(updates: Tree, params: Tree) -> Tree:
+        del params
+        return {name: optax.tree.scale(rates.get(name, 1.0), tree) for name, tree in updates.items()}
+
+    return optax.stateless(scale)
+
+
 def make(
     name: str,
     *,
@@ -96,6 +108,7 @@ def make(
     layer_decay: float = 1.0,
     frozen_steps: int = 0,
     lora: bool = False,
+    rates: Mapping[str, float] = MappingProxyType({}),
 ) -> optax.GradientTransformation:
     """Return an optimizer.
 
@@ -115,6 +128,7 @@ def make(
       frozen_steps: number of steps for which the encoder does not change; its moments begin after them. If they are all
         steps, it has none.
       lora: whether `params["lora"]` is what changes of the encoder, and `params["encoder"]` never does.
+      rates: see `scale_networks`.
     """
     rate = schedule(learning_rate, steps, warmup_steps, decay)
     options = {"weight_decay": weight_decay, "momentum": momentum, "beta1": beta1, "beta2": beta2}
@@ -127,6 +141,8 @@ def make(
         tx = with_own("encoder", optax.set_to_zero(), tx)
     if clip_norm:
         tx = optax.chain(optax.clip_by_global_norm(clip_norm), tx)
+    if rates:
+        tx = optax.chain(tx, scale_networks(rates))
     return optax.chain(tx, decay_by_layer(layer_decay)) if layer_decay < 1 else tx
 
 

@@ -118,7 +118,8 @@ def step_maker(config: ConfigDict, c: ConfigDict, objective: Objective, per_epoc
         return {k: jax.ShapeDtypeStruct((size, *s), np.dtype(t), sharding=where) for k, (s, t) in kinds.items()}
 
     def make_step(batch_size: int, mesh: Mesh) -> tuple[Callable, Tree, Tree]:
-        tx = optimizers.make(**schedule.optimizer_options(c.optimizer, c.epochs, per_epoch, batch_size))
+        options = schedule.optimizer_options(c.optimizer, c.epochs, per_epoch, batch_size)
+        tx = optimizers.make(**options, rates=objective.rates)
 
         def init(batch: dict) -> step.TrainState:
             return step.init_state(jax.random.key(config.seed), batch, objective, view, tx)

@@ -295,6 +295,18 @@ def test_killed_in_every_phase_it_ends_as_if_undisturbed(whole, tmp_path):
     finish_as(whole, tmp_path)
 
 
+def test_a_predictor_learns_at_the_rate_of_its_own(tmp_path):
+    """At next to none, the scales of its batch norm stay 1; those of the projector move."""
+    c = tiny_config.get_config()
+    c.pretrain.epochs = 1
+    c.pretrain.options.predictor_rate = 1e-9
+    c.transfer.protocols = ("knn",)
+    experiment.run(c, tmp_path)
+    params = checkpoint.load_numpy(tmp_path / "checkpoints" / "pretrain")["params"]
+    moved = {name: np.abs(params[name]["bn"]["scale"] - 1).max() for name in ("projector", "predictor")}
+    assert moved["predictor"] < 1e-6 and moved["projector"] > 1e-4, moved
+
+
 def test_pretraining_that_reads_labels_is_called_supervised_and_reads_no_more_than_it_may(tmp_path):
     config = tiny_config.get_config("pairs")
     results = experiment.run(config, tmp_path)
