@@ -43,6 +43,9 @@ def matmul_transposed(g: jax.Array, w: jax.Array, geometry: Geometry) -> jax.Arr
 
 def contract_pixels(a: jax.Array, g: jax.Array, geometry: Geometry) -> jax.Array:
     """[N, H, W, C] and [N, H, W, D] to float32 [C, D]."""
+    if a.shape[-1] > g.shape[-1]:
+        # With the wider one on the left XLA takes up to 1.7 times as long. Without the barrier it would turn this back.
+        return lax.optimization_barrier(contract_pixels(g, a, geometry)).T
     # As matrices: over several axes XLA would first write one of the two anew, transposed.
     a, g = (x.reshape(-1, x.shape[-1]) for x in (a, g))
     dims = (((0,), (0,)), ((), ()))
