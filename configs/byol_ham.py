@@ -9,9 +9,9 @@ not run it to the end.
 
     jaxssl run byol_ham:local --config.data.manual_dir=data/ham10000
 
-ResNet-18 with 16 channels at 64 px and ten epochs: 7.5 minutes on two cores. Macro AUC of the probe .815 (.787-.840)
-against .818 (.796-.840) with random weights, fine-tuned .908 (.897-.919) against .917 (.906-.927): no gain in so few
-steps. `simclr_ham:local` gains in the same time.
+ResNet-18 with 16 channels at 64 px and 25 epochs: 10 minutes on two cores. Macro AUC of the probe .862 (.841-.880)
+against .818 (.795-.839) with random weights, fine-tuned .926 (.911-.938) against .913 (.898-.926). Over three seeds
+the probe gains +.051 (+.028 to +.074), fine-tuning +.011 (+.007 to +.016).
 """
 
 from ml_collections import ConfigDict
