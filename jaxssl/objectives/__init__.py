@@ -8,7 +8,6 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +58,7 @@ class Objective(NamedTuple):
       constant_target: whether `init` makes the same target each time and nothing changes it, such as a teacher;
         checkpoints do not hold it.
       min_images: images that a part of a batch must hold: 2 if the other images are the negatives.
-      rates: factors of the learning rate of networks that learn faster or slower than the others, by name.
+      rates: (name, factor of the learning rate) of each network that learns faster or slower than the others.
     """
 
     init: Callable[[jax.Array, dict], tuple[Tree, Tree, Tree]]
@@ -70,7 +69,7 @@ class Objective(NamedTuple):
     supervised: bool = False
     constant_target: bool = False
     min_images: int = 1
-    rates: Mapping[str, float] = MappingProxyType({})
+    rates: tuple[tuple[str, float], ...] = ()
 
 
 def available() -> list[str]:

@@ -74,5 +74,5 @@ def make(
         tau = 1 - (1 - ema) * (jnp.cos(jnp.pi * step / steps) + 1) / 2 if ema else 0.0
         return optax.incremental_update({name: params[name] for name in target}, target, step_size=1 - tau)
 
-    rates = {} if predictor_rate == 1 else {"predictor": predictor_rate}
+    rates = () if predictor_rate == 1 else (("predictor", predictor_rate),)
     return Objective(init, loss, advance, views=2, rates=rates)

@@ -1,7 +1,5 @@
 """Optimizers as optax chains, with learning-rate warm-up, weight decay of kernels alone, layer decay, and freezing."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -83,12 +81,13 @@ def decay_by_layer(decay: float) -> optax.GradientTransformation:
     return optax.stateless(scale)
 
 
-def scale_networks(rates: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiply the updates of `params[name]` by `rates[name]`, and leave those of all other networks."""
+def scale_networks(rates: tuple[tuple[str, float], ...]) -> optax.GradientTransformation:
+    """Multiply the updates of `params[name]` by its factor in `rates`, (name, factor), if it has one."""
 
     def scale(updates: Tree, params: Tree) -> Tree:
         del params
-        return {name: optax.tree.scale(rates.get(name, 1.0), tree) for name, tree in updates.items()}
+        factors = dict(rates)
+        return {name: optax.tree.scale(factors.get(name, 1.0), tree) for name, tree in updates.items()}
 
     return optax.stateless(scale)
 
@@ -108,7 +107,7 @@ def make(
     layer_decay: float = 1.0,
     frozen_steps: int = 0,
     lora: bool = False,
-    rates: Mapping[str, float] = MappingProxyType({}),
+    rates: tuple[tuple[str, float], ...] = (),
 ) -> optax.GradientTransformation:
     """Return an optimizer.
 

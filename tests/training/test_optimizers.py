@@ -171,7 +171,7 @@ def test_layer_decay_multiplies_the_learning_rate_of_each_layer(name):
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
 def test_a_network_with_a_rate_of_its_own_moves_as_with_such_a_learning_rate(name):
     options = {"steps": 10, "decay": "constant", "weight_decay": 0.1}
-    scaled = steps(optimizers.make(name, learning_rate=0.1, rates={"head": 3.0}, **options), 3)
+    scaled = steps(optimizers.make(name, learning_rate=0.1, rates=(("head", 3.0),), **options), 3)
     for network, rate in (("encoder", 0.1), ("head", 0.1 * 3.0)):
         alone = steps(optimizers.make(name, learning_rate=rate, **options), 3)[network]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), scaled[network], alone)
