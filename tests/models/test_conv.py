@@ -14,7 +14,7 @@ from jaxssl.models.cpu_conv import choice, conv, depthwise, matmul, max_pool, na
 from jaxssl.models.cpu_conv.geometry import Geometry, column_bytes
 from jaxssl.models.linear import MIXED
 
-ROUNDING = 2.0**-8  # The largest relative error of rounding to bfloat16.
+ROUNDING = 2.0**-9  # Half of the largest relative error of rounding to bfloat16: sums stay within half their bound.
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 FORMS = {**vars(native), **vars(matmul), **vars(winograd), **vars(depthwise)}
 
