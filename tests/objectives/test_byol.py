@@ -9,6 +9,7 @@ import pytest
 
 from jaxssl.objectives import byol
 from tests import tiny
+from tests.refusals import refuses
 
 KW = {"steps": 10, "hidden": 16, "projection": 4}
 
@@ -123,3 +124,10 @@ def test_the_first_target_is_an_equal_copy(made):
     for name in target:
         jax.tree.map(np.testing.assert_array_equal, target[name], params[name])
         jax.tree.map(np.testing.assert_array_equal, state["target"][name], state[name])
+
+
+@pytest.mark.parametrize("option", [{"ema": 2.0}, *({"predictor_rate": r} for r in (0.0, -1.0, math.inf, math.nan))])
+def test_options_out_of_their_range_are_refused(option):
+    ((name, value),) = option.items()
+    with refuses("out-of-range", f"pretrain.options.{name}", str(value)):
+        byol.make(tiny.Encoder(), steps=1, **option)

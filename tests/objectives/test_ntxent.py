@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl.objectives import byol, losses, ntxent
+from jaxssl.objectives import losses, ntxent
 from tests import tiny
 from tests.refusals import refuses
 
@@ -78,10 +78,5 @@ def test_places_are_an_option():
         ntxent.places_of({"tokens": np.zeros((1, 4, 2))})
     with refuses("out-of-range", "pretrain.options.temperature", "0"):
         ntxent.make(tiny.Encoder(), temperature=0.0)
-    with refuses("out-of-range", "pretrain.options.ema", "2"):
-        byol.make(tiny.Encoder(), steps=1, ema=2.0)
-    for rate in (0.0, -1.0, math.inf, math.nan):
-        with refuses("out-of-range", "pretrain.options.predictor_rate", str(rate)):
-            byol.make(tiny.Encoder(), steps=1, predictor_rate=rate)
     with refuses("out-of-range", "pretrain.options.dense", "1.5"):
         ntxent.make(tiny.Encoder(), dense=1.5)
