@@ -146,7 +146,7 @@ def byol_on_two_cores(c: ConfigDict) -> None:
     """Reduce `byol` to two cores: smaller images and network, and LARS, the best optimizer for few epochs.
 
     In a few thousand steps the predictor does not keep up with the encoder, and features collapse to few directions:
-    thirty times the learning rate for it was the best of 1, 10, 30 and 100 on the validation images of HAM10000.
+    of 1, 10, 30 and 100 times the learning rate for it, 30 was the best on validation images of HAM10000.
     """
     two_cores(c)
     c.pretrain.options.predictor_rate = 30.0
